@@ -1,0 +1,28 @@
+# make demo: everything once, in small, with a report.   make test: lint and tests.
+# PYTHON chooses the interpreter (3.10 to 3.13), TENSORFLOW the build, e.g. TENSORFLOW='tensorflow[and-cuda]'.
+PYTHON ?= python3
+TENSORFLOW ?= tensorflow-cpu
+VENV := .venv
+# The stamp's name holds the choice of TensorFlow, so that another choice installs anew.
+STAMP := $(VENV)/installed-$(subst [,-,$(subst ],,$(TENSORFLOW)))
+
+.PHONY: demo test install clean
+
+demo: $(STAMP)
+	$(VENV)/bin/python demo/run_demo.py
+
+test: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m pytest
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.10 to 3.13 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	sed 's/^tensorflow-cpu/$(TENSORFLOW)/' requirements.txt > $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off -q -r $(VENV)/requirements.txt -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,147 @@
+"""Every flag that more than one script uses, under its published name, and what all scripts do at their start.
+
+Names and defaults are those of the released code, so that a published command line still runs. Flags that no longer do
+anything are accepted and say so. A flag of one script alone is defined in that script. Only scripts read `FLAGS`.
+"""
+
+import os
+import sys
+
+from absl import app, flags, logging
+
+# TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+FLAGS = flags.FLAGS
+
+# Flags of the release that are accepted and do nothing (here), each with the reason that is printed when it is set.
+OBSOLETE = {
+    "with_bbox": "no code ever read it; crops are sampled in the whole picture",
+    "tmp_model_dir": "checkpoints are written to a temporary name and renamed inside --model_dir",
+    "num_gpus": "one process drives one GPU; --visiable_gpu chooses it",
+    "mode": "each script has one job: train.py trains, evaluate.py evaluates",
+    "restore": "train.py resumes from --model_dir by itself; start from other weights with --pretrain_ckpt",
+    "file_shuffle_buffer": "all shards are shuffled anew in each epoch",
+    "prof_interval": "--log_interval alone says how often a line is printed",
+    "epoch_iter": "the number of steps in an epoch follows from the records and --batch_size",
+    "piclist": "give the list to --images",
+    "interval": "no code ever read it",
+    "start": "no code ever read it",
+    "drop_rate": "it belongs to fine-tuning",
+    "FixBlock2": "it belongs to fine-tuning",
+}
+
+
+def _define_data():
+    flags.DEFINE_string("data_dir", "./data/train/", "Folder of TFRecord shards, or the folder of train/ and val/.")
+    flags.DEFINE_integer("batch_size", 512, "Pictures in a batch of one process.", lower_bound=1)
+    flags.DEFINE_integer("num_preprocess_threads", 4, "Pictures decoded at the same time.", lower_bound=1)
+    flags.DEFINE_integer("shuffle_buffer", 2048, "Records shuffled together, after the shards were.", lower_bound=1)
+    flags.DEFINE_integer("image_size", 224, "Height and width of the network's input, in pixels.", lower_bound=32)
+    flags.DEFINE_integer("image_channels", 3, "Channels of the input: RGB.", lower_bound=3, upper_bound=3)
+    flags.DEFINE_float("max_skipped", 0.01, "Share of corrupt records at which a run stops.", 0.0, 1.0)
+    flags.DEFINE_string("dictionary", "", "Class dictionary: multi-label with hierarchy, or index and words.")
+
+
+def _define_augmentation():
+    flags.DEFINE_float("crop_min_area", 0.7, "Smallest crop, as a share of the picture (paper: 0.05).", 0.01, 1.0)
+    flags.DEFINE_float("crop_min_covered", 0.7, "Share of the picture that a crop must cover.", 0.0, 1.0)
+    flags.DEFINE_float("rotated", 0.25, "Share of pictures that are rotated, and recoloured in order A.", 0.0, 1.0)
+    flags.DEFINE_float("recoloured", 0.5, "Share of pictures that are recoloured, in order A or B.", 0.0, 1.0)
+
+
+def _define_network():
+    flags.DEFINE_integer("class_num", 1000, "Number of classes (11166 in ML-Images).", lower_bound=1)
+    flags.DEFINE_enum("resnet_size", "101", ["18", "34", "50", "101", "152", "200"], "Depth of the network.")
+    flags.DEFINE_enum(
+        "data_format",
+        "channels_first",
+        ["NCHW", "NHWC", "channels_first", "channels_last"],
+        "Layout inside the network. NCHW needs a GPU; without one the network runs in NHWC, with the same weights.",
+    )
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16", "float16"], "Precision of the activations.")
+    flags.DEFINE_float("batch_norm_decay", 0.997, "Decay of the moving averages of batch normalisation.", 0.0, 1.0)
+    flags.DEFINE_float("batch_norm_epsilon", 1e-5, "Added to the variance in batch normalisation.", lower_bound=0.0)
+
+
+def _define_loss():
+    flags.DEFINE_float("mask_thres", 0.7, "A class is positive in a batch if a label reaches this.", 0.0, 1.0)
+    flags.DEFINE_float("neg_select", 0.3, "Share of the all-negative classes in a step's loss.", 0.0, 1.0)
+
+
+def _define_optimizer():
+    flags.DEFINE_enum("optimizer", "mom", ["mom"], "Momentum, in the form of TensorFlow 1.")
+    flags.DEFINE_float("opt_momentum", 0.9, "Momentum.", 0.0, 1.0)
+    flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
+    flags.DEFINE_float("lr", 0.1, "Learning rate after the warm-up.", lower_bound=0.0)
+    flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
+    flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
+    flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
+    flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
+    flags.DEFINE_integer("lr_warmup_decay_step", 0, "Steps of one stair of the warm-up; 0: flat.", lower_bound=0)
+    flags.DEFINE_float("lr_warmup_decay_factor", 1.414, "Factor from one stair to the next.", lower_bound=0.0)
+
+
+def _define_run():
+    flags.DEFINE_integer("max_iter", 1000000, "Steps to train; -1: for ever.", lower_bound=-1)
+    flags.DEFINE_integer("test_interval", 0, "Steps between two validations; 0: none.", lower_bound=0)
+    flags.DEFINE_integer("test_iter", 0, "Batches of one validation; 0: all.", lower_bound=0)
+    flags.DEFINE_integer("log_interval", 0, "Steps between two lines of progress; 0: 100.", lower_bound=0)
+    flags.DEFINE_integer("snapshot", 0, "Steps between two checkpoints; 0: at the end only.", lower_bound=0)
+    flags.DEFINE_integer("max_to_keep", 200, "Newest checkpoints to keep.", lower_bound=1)
+    flags.DEFINE_string("log_dir", "./out/log/", "Folder of TensorBoard's files.", allow_override=True)
+    flags.DEFINE_string("model_dir", "./out/checkpoint/", "Folder of checkpoints, or one checkpoint to use.")
+    flags.DEFINE_string("pretrain_ckpt", "", "Checkpoint of another run to start from, or to extract with.")
+    flags.DEFINE_integer("random_seed", 1234, "The one seed of all random numbers.", lower_bound=0)
+    flags.DEFINE_string("visiable_gpu", "0", "The GPU to use, by number; spelled as published.")
+    flags.DEFINE_bool("xla", False, "Compile with XLA.")
+
+
+def _define_use():
+    flags.DEFINE_string("images", "", "Pictures: a folder, a list, or one file.")
+    flags.DEFINE_string("result", "", "File to write.")
+    flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each picture.", lower_bound=1)
+
+
+def _define_obsolete():
+    for name in ("with_bbox", "restore", "FixBlock2"):
+        flags.DEFINE_bool(name, None, f"Does nothing here: {OBSOLETE[name]}.")
+    for name in ("num_gpus", "file_shuffle_buffer", "prof_interval", "epoch_iter", "interval", "start"):
+        flags.DEFINE_integer(name, None, f"Does nothing here: {OBSOLETE[name]}.")
+    for name in ("tmp_model_dir", "mode", "piclist"):
+        flags.DEFINE_string(name, None, f"Does nothing here: {OBSOLETE[name]}.")
+    flags.DEFINE_float("drop_rate", None, f"Does nothing here: {OBSOLETE['drop_rate']}.")
+
+
+_define_data()
+_define_augmentation()
+_define_network()
+_define_loss()
+_define_optimizer()
+_define_run()
+_define_use()
+_define_obsolete()
+
+
+def checked(main):
+    """Returns the function for `app.run`: it says which flags do nothing, chooses the GPU and calls `main(argv)`.
+
+    A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1. Any other exception is
+    a defect of ours and keeps its traceback.
+    """
+
+    def start(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"'{argv[1]}' is not a flag; write flags as --name=value")
+        for name, reason in OBSOLETE.items():
+            if FLAGS[name].present:
+                print(f"--{name} has no effect: {reason}.", file=sys.stderr)
+        if FLAGS["visiable_gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
+            os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu
+        logging.set_verbosity(logging.INFO)
+        try:
+            main(argv)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
+
+    return start
