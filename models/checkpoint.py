@@ -1,0 +1,212 @@
+"""Checkpoints, in the one format that the released system wrote and that we write: TensorFlow-1 variable names.
+
+A checkpoint is a TensorFlow "tensor bundle", `<prefix>.index` and `<prefix>.data-…`, of named tensors. Since ours and
+the released ones have the same names and layouts, importing is restoring and exporting is saving, without loss:
+
+    init/init_conv/conv2d/kernel
+    stages_<i>_block_<j>/conv1_b1_bn/batch_normalization/{gamma,beta,moving_mean,moving_variance}   shortcut, j = 0 only
+    stages_<i>_block_<j>/conv1_b1/conv2d/kernel                                                     shortcut, j = 0 only
+    stages_<i>_block_<j>/conv{1,2,3}_b2_bn/batch_normalization/…, …/conv{1,2,3}_b2/conv2d/kernel
+    global_pool/bn/batch_normalization/…, logits/dense/{kernel,bias}
+    <any of the trainable ones>/Momentum, global_step                                               while training
+    loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}                                  ours, while training
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.resnet import DEPTHS, build_resnet
+
+NAME = "model.ckpt"
+# What a checkpoint of this network must not hold beyond the network's own variables. Other names are training state.
+NETWORK_SCOPES = ("init/", "stages_", "global_pool/", "logits/")
+SLOT = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|ExponentialMovingAverage)$")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or does not fit the network."""
+
+
+class Description(NamedTuple):
+    """What a checkpoint holds: the network's depth, its number of classes, the steps it was trained."""
+
+    resnet_size: int
+    class_num: int
+    step: int
+
+
+def model_variables(model):
+    """Returns the variables of a `models.resnet` network: a dictionary from the TensorFlow-1 name to the variable."""
+    kinds = {
+        keras.layers.BatchNormalization: "batch_normalization",
+        keras.layers.Conv2D: "conv2d",
+        keras.layers.Dense: "dense",
+    }
+    return {
+        f"{layer.name.replace('.', '/')}/{kinds[type(layer)]}/{variable.name}": variable
+        for layer in model.layers
+        for variable in layer.variables
+    }
+
+
+def resolve(path):
+    """Returns the prefix of a checkpoint given as a prefix, as its `.index` file, or as a folder.
+
+    In a folder it is the newest of ours, or else the one that the folder's `checkpoint` file names, or the only one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        indices = list(path.glob("*.index"))
+        only = str(indices[0]) if len(indices) == 1 else None
+        found = newest(path) or tf.train.latest_checkpoint(str(path)) or only
+        if found is None:
+            raise CheckpointError(f"{path}: this folder holds {len(indices)} checkpoints; name one, or train first")
+        path = found
+    prefix = str(path).removesuffix(".index")
+    if not Path(f"{prefix}.index").exists():
+        raise CheckpointError(
+            f"{path}: no such checkpoint; give a folder of checkpoints or a prefix such as {NAME}-1000, for which "
+            f"{NAME}-1000.index and {NAME}-1000.data-00000-of-00001 exist"
+        )
+    return prefix
+
+
+def newest(folder):
+    """Returns the prefix of the newest checkpoint in `folder`, or None."""
+    prefixes = _prefixes(Path(folder))
+    return prefixes[-1] if prefixes else None
+
+
+def describe(prefix):
+    """Returns the `Description` of the checkpoint with this prefix; depth 0 if it is none of `models.resnet.DEPTHS`."""
+    reader = _reader(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    if "logits/dense/kernel" not in shapes:
+        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so this is no checkpoint of our network")
+    blocks = tuple(sum(f"stages_{i}_block_{j}/conv1_b2/conv2d/kernel" in shapes for j in range(99)) for i in range(4))
+    bottleneck = "stages_0_block_0/conv3_b2/conv2d/kernel" in shapes
+    size = next((size for size, depth in DEPTHS.items() if depth == (blocks, bottleneck)), 0)
+    step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
+    return Description(size, shapes["logits/dense/kernel"][1], step)
+
+
+def load_model(path, *, data_format="channels_last", precision="float32", batch_norm_epsilon=1e-5):
+    """Builds the network that the checkpoint at `path` holds, whatever its depth and number of classes.
+
+    Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError.
+    """
+    prefix = resolve(path)
+    description = describe(prefix)
+    if not description.resnet_size:
+        raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
+    model = build_resnet(
+        description.resnet_size,
+        description.class_num,
+        data_format=data_format,
+        precision=precision,
+        batch_norm_epsilon=batch_norm_epsilon,
+    )
+    restore(prefix, model_variables(model))
+    return model, description
+
+
+def restore(prefix, variables):
+    """Assigns to `variables`, a dictionary from name to variable, the tensors of the checkpoint, bit for bit.
+
+    Training state that the checkpoint holds and `variables` does not ask for is left alone. Raises CheckpointError,
+    with nothing assigned, if variables are missing or have another shape, or if the checkpoint has variables of the
+    network that `variables` lacks.
+    """
+    reader = _reader(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+    missing = sorted(wanted.keys() - shapes.keys())
+    extra = sorted(n for n in shapes.keys() - wanted.keys() if n.startswith(NETWORK_SCOPES) and not SLOT.search(n))
+    misshapen = sorted(n for n in wanted.keys() & shapes.keys() if wanted[n] != tuple(shapes[n]))
+    if missing or extra or misshapen:
+        raise CheckpointError(_explain(prefix, wanted, shapes, missing, extra, misshapen))
+    try:
+        tensors = {name: reader.get_tensor(name) for name in variables}
+    except tf.errors.OpError as error:
+        raise CheckpointError(f"{prefix}: damaged ({error.message}); take an older checkpoint") from error
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def save(folder, step, variables, max_to_keep):
+    """Writes a checkpoint of `variables`, name to variable or array, and `global_step`; returns its prefix.
+
+    It appears as a whole or not at all: files are written aside and renamed, the index, which makes it a checkpoint,
+    last. Then TensorFlow's `checkpoint` file is brought up to date and all but the `max_to_keep` newest are deleted.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = folder / f"{NAME}-{step}"
+    names, tensors = zip(*sorted({**variables, "global_step": np.int64(step)}.items()), strict=True)
+    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(aside / NAME),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.convert_to_tensor(tensor) for tensor in tensors],
+        )
+        for part in sorted(aside.glob(f"{NAME}.*")):  # "data-…" sorts before "index"
+            part.replace(f"{prefix}{part.name.removeprefix(NAME)}")
+    finally:
+        shutil.rmtree(aside)
+    keep = _prefixes(folder)
+    for old in keep[:-max_to_keep]:
+        for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.data-*")]:
+            part.unlink()
+    _write_state(folder, [Path(path).name for path in keep[-max_to_keep:]])
+    return str(prefix)
+
+
+def _write_state(folder, names):
+    """Writes the file by which TensorFlow's own functions find the newest of the checkpoints `names`, oldest first."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    aside = folder / ".saving-checkpoint"
+    aside.write_text("\n".join(lines) + "\n")
+    aside.replace(folder / "checkpoint")
+
+
+def _prefixes(folder):
+    """Prefixes of the complete checkpoints in `folder`, oldest first."""
+    steps = (re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name) for path in folder.glob(f"{NAME}-*.index"))
+    return [str(folder / f"{NAME}-{step}") for step in sorted(int(match[1]) for match in steps if match)]
+
+
+def _reader(prefix):
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{prefix}: cannot be read as a checkpoint ({error}); take another one") from error
+
+
+def _explain(prefix, wanted, shapes, missing, extra, misshapen):
+    """The message for a checkpoint that does not fit: what to change first, then the variables concerned."""
+    lines = [f"{prefix} does not fit."]
+    logits = "logits/dense/kernel"
+    if logits in misshapen:
+        lines.append(
+            f"It has {shapes[logits][1]} classes and this run {wanted[logits][1]}: set "
+            f"--class_num={shapes[logits][1]}, or take a checkpoint of {wanted[logits][1]} classes."
+        )
+    if any("/conv" in name and not SLOT.search(name) for name in missing + extra):
+        found = describe(prefix).resnet_size if logits in shapes else 0
+        lines.append(f"It is a ResNet-{found}: set --resnet_size={found}." if found else "Its blocks are none of ours.")
+    elif missing and all(not name.startswith(NETWORK_SCOPES) or SLOT.search(name) for name in missing):
+        lines.append("It holds no training state: start from its weights with --pretrain_ckpt and a new --model_dir.")
+    described = [f"missing: {name} {wanted[name]}" for name in missing]
+    described += [f"extra: {name} {tuple(shapes[name])}" for name in extra]
+    described += [f"shape: {name} is {tuple(shapes[name])}, needed {wanted[name]}" for name in misshapen]
+    shown = described if len(described) <= 20 else described[:20] + [f"… and {len(described) - 20} more"]
+    return "\n  ".join(lines + shown)
