@@ -12,10 +12,10 @@ the released ones have the same names and layouts, importing is restoring and ex
     loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}                                  ours, while training
 """
 
+from pathlib import Path
 import re
 import shutil
 import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -193,7 +193,9 @@ def _reader(prefix):
 
 def _explain(prefix, wanted, shapes, missing, extra, misshapen):
     """The message for a checkpoint that does not fit: what to change first, then the variables concerned."""
-    lines = [f"{prefix} does not fit."]
+    lines = [
+        f"{prefix} does not fit: {len(missing)} missing, {len(extra)} extra, {len(misshapen)} misshapen variables."
+    ]
     logits = "logits/dense/kernel"
     if logits in misshapen:
         lines.append(

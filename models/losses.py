@@ -60,7 +60,7 @@ class WeightedSigmoidLoss(tf.Module):
 
     def _count_and_weigh(self, positive):
         """Updates the state by which classes are `positive`, bool [class_num]; returns weights, float32 [class_num]."""
-        # The algorithm is named because the default may differ between devices, and with XLA.
+        # The algorithm is named because the default may differ between devices. (XLA draws other numbers from it.)
         draws = tf.random.stateless_uniform(positive.shape, [self.seed, self.step], alg="philox")
         selected = tf.logical_and(~positive, draws <= self.neg_select)
         pos_count = self.pos_count.assign(tf.where(positive, self.pos_count + 1, 0.0))

@@ -8,8 +8,8 @@ Written with Keras layers alone, so that it runs on every backend of Keras. A la
 in the TensorFlow-1 checkpoints with "." for "/", which Keras does not allow (`models/checkpoint.py` translates).
 """
 
-import zlib
 from typing import NamedTuple
+import zlib
 
 import keras
 from keras import layers
