@@ -27,6 +27,7 @@ def test_momentum_and_weight_decay_over_12_steps():
     )
     loss = WeightedSigmoidLoss(CLASSES)
     named = {name: v for name, v in model_variables(theirs).items() if v.trainable}
+    start = {name: v.numpy() for name, v in named.items()}
     momenta = {name: np.zeros(v.shape, np.float32) for name, v in named.items()}
 
     @tf.function
@@ -48,8 +49,8 @@ def test_momentum_and_weight_decay_over_12_steps():
             momenta[name] = 0.9 * momenta[name] + gradient.numpy() + decay
             v.assign(v.numpy() - lr * momenta[name])
     for name, v in named.items():
-        difference = np.linalg.norm(model_variables(ours)[name].numpy() - v.numpy()) / np.linalg.norm(v.numpy())
-        assert difference < 1e-3, name
+        moved = np.linalg.norm(v.numpy() - start[name])
+        assert np.linalg.norm(model_variables(ours)[name].numpy() - v.numpy()) < 0.03 * moved, name
 
 
 def test_moving_averages_move_by_the_decay():

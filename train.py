@@ -1,0 +1,309 @@
+"""Trains a ResNet on multi-label (or single-label) records with the weighted sigmoid loss of ML-Images.
+
+    python train.py --data_dir=records --class_num=11166 --model_dir=out/checkpoint --batch_size=64 --lr=0.01
+
+`--data_dir` is a folder of shards `train-….tfrecords` (and `val-…`), or one with subfolders train/ and val/. The same
+command goes on from the newest checkpoint in --model_dir with exactly the batches that would have come next. SIGTERM
+and Ctrl-C stop it after the current step, with a checkpoint.
+"""
+
+import itertools
+import math
+import signal
+import threading
+import time
+
+from flags import FLAGS, checked
+from absl import app
+from data_processing.image_preprocessing import Augmentation
+import numpy as np
+import tensorflow as tf
+
+from data_processing import dataset, dictionary, tfrecord
+from models import checkpoint, metrics
+from models.learning_rate import learning_rate
+from models.losses import WeightedSigmoidLoss
+from models.resnet import build_resnet, resolve_data_format
+from models.train_step import make_train_step
+
+LOG_INTERVAL = 100
+PICTURES_SHOWN = 8
+
+
+def main(argv):
+    del argv
+    index = _index("train")
+    names = dictionary.read_names(FLAGS.dictionary) if FLAGS.dictionary else None
+    model = build_resnet(
+        int(FLAGS.resnet_size),
+        FLAGS.class_num,
+        data_format=resolve_data_format(FLAGS.data_format),
+        precision=FLAGS.precision,
+        batch_norm_decay=FLAGS.batch_norm_decay,
+        batch_norm_epsilon=FLAGS.batch_norm_epsilon,
+        seed=FLAGS.random_seed,
+    )
+    loss = WeightedSigmoidLoss(FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed)
+    weights = checkpoint.model_variables(model)
+    step, optimizer_state = make_train_step(
+        model,
+        weights,
+        loss,
+        weight_decay=FLAGS.weight_decay,
+        momentum=FLAGS.opt_momentum,
+        precision=FLAGS.precision,
+        xla=FLAGS.xla,
+    )
+    state = weights | optimizer_state | loss.variables_by_name()
+    _describe(model, index)
+    first_step = _start(weights, state)
+    train(step, loss, index, state, first_step, names, _make_validation(model))
+
+
+def _index(split):
+    """Finds and indexes the records of "train" or "val" under --data_dir."""
+    index = dataset.index_records(tfrecord.shard_paths(FLAGS.data_dir, split))
+    for problem in index.problems:
+        print(f"warning: {problem}")
+    return index
+
+
+def _describe(model, index):
+    steps = len(index.offset) / FLAGS.batch_size
+    end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
+    device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    print(
+        f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {model.count_params() / 1e6:.1f} million values, "
+        f"{FLAGS.precision}, on the {device}"
+    )
+    print(
+        f"{len(index.offset):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
+        f"{FLAGS.batch_size}, {steps:,.1f} steps an epoch; {end}"
+    )
+
+
+def _start(weights, state):
+    """Restores the run in --model_dir, or the weights of --pretrain_ckpt; returns the number of steps done."""
+    newest = checkpoint.newest(FLAGS.model_dir)
+    if newest:
+        checkpoint.restore(newest, state)
+        done = checkpoint.describe(newest).step
+        print(f"going on after step {done:,}, from {newest}")
+        return done
+    if FLAGS.pretrain_ckpt:
+        prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
+        checkpoint.restore(prefix, weights)
+        print(f"starting from the weights of {prefix}")
+    else:
+        print(f"starting from random weights, seed {FLAGS.random_seed}")
+    return 0
+
+
+def train(step, loss, index, state, first_step, names, validate):
+    """The loop: feed, count, log, save.
+
+    Args:
+      step: function of images, labels and learning rate, see `make_train_step`.
+      loss: the `WeightedSigmoidLoss`, for its shares.
+      index: the training records.
+      state: dictionary of the variables of a checkpoint.
+      first_step: steps done before.
+      names: names of the classes, or None.
+      validate: function of nothing that returns measures by name, or None.
+    """
+    stop = _stop_on_signals()
+    log_interval = FLAGS.log_interval or LOG_INTERVAL
+    writer = tf.summary.create_file_writer(FLAGS.log_dir)
+    meter = Meter(len(index.offset))
+    batches = iter(_batches(index, first_step))
+    saved = done = first_step
+    for k in range(first_step, FLAGS.max_iter) if FLAGS.max_iter >= 0 else itertools.count(first_step):
+        batch = meter.wait(batches)
+        if k == first_step:
+            _show_input(writer, batch, names, k)
+        rate = _learning_rate(k)
+        meter.add(k, rate, step(batch["image"], batch["label"], tf.constant(rate, tf.float32)))
+        done = k + 1
+        if done % log_interval == 0 or done == FLAGS.max_iter:
+            _log(writer, meter.report(loss), done, len(index.offset))
+        if FLAGS.snapshot and done % FLAGS.snapshot == 0:
+            saved = _save(meter, done, state)
+        if validate and done % FLAGS.test_interval == 0:
+            _log_validation(writer, validate(), done)
+            meter.restart()
+        if stop.is_set():
+            print(f"asked to stop after step {done:,}; the same command goes on from here")
+            break
+    if saved != done or not checkpoint.newest(FLAGS.model_dir):
+        _save(meter, done, state)
+    writer.close()
+
+
+def _batches(index, first_step):
+    batches = dataset.training_batches(
+        index,
+        class_num=FLAGS.class_num,
+        batch_size=FLAGS.batch_size,
+        image_size=FLAGS.image_size,
+        seed=FLAGS.random_seed,
+        start_step=first_step,
+        shuffle_buffer=FLAGS.shuffle_buffer,
+        augmentation=Augmentation(
+            FLAGS.crop_min_area, FLAGS.crop_min_covered, rotated=FLAGS.rotated, recoloured=FLAGS.recoloured
+        ),
+        threads=FLAGS.num_preprocess_threads,
+    )
+    if index.kind == "single":
+        return batches.map(lambda batch: batch | {"label": tf.one_hot(batch["label"], FLAGS.class_num)})
+    return batches
+
+
+def _learning_rate(step):
+    return learning_rate(
+        step,
+        lr=FLAGS.lr,
+        lr_decay_step=FLAGS.lr_decay_step,
+        lr_decay_factor=FLAGS.lr_decay_factor,
+        warmup=FLAGS.warmup,
+        lr_warmup=FLAGS.lr_warmup,
+        lr_warmup_decay_step=FLAGS.lr_warmup_decay_step,
+        lr_warmup_decay_factor=FLAGS.lr_warmup_decay_factor,
+    )
+
+
+def _save(meter, done, state):
+    meter.check()  # a checkpoint with a loss that is not finite would only be a trap
+    prefix = checkpoint.save(FLAGS.model_dir, done, state, FLAGS.max_to_keep)
+    print(f"step {done:,}: saved {prefix}")
+    return done
+
+
+def _stop_on_signals():
+    """Returns an event that SIGTERM (a cluster's farewell) or Ctrl-C sets; a second Ctrl-C kills as usual."""
+    stop = threading.Event()
+
+    def on_signal(number, frame):
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
+
+
+class Meter:
+    """What happened since the last line of progress. Losses stay on the device until a line is due."""
+
+    def __init__(self, records):
+        """`records`: number of records in an epoch."""
+        self.records = records
+        self.seen = self.skipped = 0
+        self.restart()
+
+    def restart(self):
+        self.results = []
+        self.waited = 0.0
+        self.images = 0
+        self.began = time.perf_counter()
+
+    def wait(self, batches):
+        """Takes the next batch, counts the time until it is there and the records that had to be replaced in it."""
+        began = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - began
+        valid = batch["valid"].numpy()
+        self.images += len(valid)
+        self.seen += len(valid)
+        self.skipped += int(np.sum(~valid))
+        for name in batch["name"].numpy()[~valid]:
+            print(f"skipped a corrupt record: {name.decode(errors='replace') or 'unreadable'}")
+        if self.skipped > FLAGS.max_skipped * max(self.seen, self.records):
+            raise ValueError(
+                f"{self.skipped:,} of {self.seen:,} records were corrupt, more than --max_skipped={FLAGS.max_skipped}; "
+                f"build the shards in {FLAGS.data_dir} again, or allow more"
+            )
+        return batch
+
+    def add(self, step, rate, result):
+        self.results.append((step, rate, result))
+
+    def check(self):
+        """Raises ValueError, naming the step, if a loss since the last line was not finite."""
+        for step, rate, result in self.results:
+            if not all(math.isfinite(float(value)) for value in result.values()):
+                raise ValueError(
+                    f"the loss is not finite in step {step:,} (learning rate {rate:.3g}). Try a lower --lr, a longer "
+                    f"--warmup, or --precision=float32. Checkpoints in {FLAGS.model_dir} are from before."
+                )
+
+    def report(self, loss):
+        """Returns the measures since the last call, by their names in TensorBoard."""
+        self.check()
+        seconds = time.perf_counter() - self.began
+        measures = {
+            "loss": np.mean([float(result["loss"]) for _, _, result in self.results]),
+            "weight_decay_loss": float(self.results[-1][2]["decay"]),
+            "learning_rate": self.results[-1][1],
+            "positive_classes": float(loss.positive_share),
+            "selected_classes": float(loss.selected_share),
+            "images_per_second": self.images / seconds,
+            "input_wait": self.waited / seconds,
+        }
+        self.restart()
+        return measures
+
+
+def _log(writer, measures, done, records):
+    with writer.as_default(done):
+        for name, value in measures.items():
+            tf.summary.scalar(f"train/{name}", value)
+    left = ""
+    if FLAGS.max_iter >= 0:
+        seconds = (FLAGS.max_iter - done) * FLAGS.batch_size / measures["images_per_second"]
+        left = f"  {time.strftime('%H:%M:%S', time.gmtime(seconds % 86400))} left"
+        left = f"  {seconds // 86400:.0f} days{left}" if seconds >= 86400 else left
+    print(
+        f"step {done:,}  epoch {done * FLAGS.batch_size / records:.2f}  loss {measures['loss']:.4f}  "
+        f"decay {measures['weight_decay_loss']:.4f}  lr {measures['learning_rate']:.4g}  "
+        f"positive {measures['positive_classes']:.1%}  selected {measures['selected_classes']:.1%}  "
+        f"{measures['images_per_second']:.1f} images/s  input wait {measures['input_wait']:.0%}{left}",
+        flush=True,
+    )
+
+
+def _make_validation(model):
+    """Returns a function that measures `model` on the validation records, or None without --test_interval."""
+    if not FLAGS.test_interval:
+        return None
+    index = _index("val")
+    predict = tf.function(lambda images: model(images, training=False)["logits"])
+
+    def validate():
+        batches = dataset.evaluation_batches(
+            index, class_num=FLAGS.class_num, batch_size=FLAGS.batch_size, image_size=FLAGS.image_size
+        )
+        return metrics.evaluate(predict, batches.take(FLAGS.test_iter or -1), FLAGS.class_num)
+
+    return validate
+
+
+def _log_validation(writer, measures, done):
+    with writer.as_default(done):
+        for name, value in measures.items():
+            tf.summary.scalar(f"val/{name}", value)
+    print(f"step {done:,}  validation  " + "  ".join(f"{name} {value:.4f}" for name, value in measures.items()))
+
+
+def _show_input(writer, batch, names, step):
+    """Writes the first pictures of a batch, as the network sees them, with the names of their labels."""
+    with writer.as_default(step):
+        tf.summary.image("input", batch["image"][:PICTURES_SHOWN] / 2 + 0.5, max_outputs=PICTURES_SHOWN)
+        rows = ["| picture | labels |", "|---|---|"]
+        for name, label in zip(batch["name"].numpy()[:PICTURES_SHOWN], batch["label"].numpy(), strict=False):
+            labels = ", ".join(names[i] if names else str(i) for i in np.flatnonzero(label > 0))
+            rows.append(f"| {name.decode(errors='replace')} | {labels} |")
+        tf.summary.text("input", "\n".join(rows))
+
+
+if __name__ == "__main__":
+    app.run(checked(main))
