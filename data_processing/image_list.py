@@ -1,0 +1,120 @@
+"""The image list: one image a line, its path or URL and its labels.
+
+    path<TAB>index[:confidence]<TAB>index[:confidence]…
+
+Published lists also separate with spaces; a line without a tab is read so, and its path then holds no white space. A
+confidence is 1 if not given, lies in (0, 1], or is -1: "unknown, leave this class out of the loss". Lists may be long
+(17.6 million lines in ML-Images), so everything here streams.
+"""
+
+from collections.abc import Iterator
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ImageListError(ValueError):
+    """A line is not as it must be; the message names file, line and field, and what to do."""
+
+
+class Row(NamedTuple):
+    """One image: its path or URL, the indices of its classes and, for each, a confidence in (0, 1], or -1."""
+
+    path: str
+    labels: tuple[int, ...]
+    confidences: tuple[float, ...]
+
+
+def parse_line(line, class_num, where, require_labels=True) -> Row:
+    """Returns the `Row` of a line.
+
+    Args:
+      line: text without its line end.
+      class_num: number of classes, or None to accept any index that is not negative.
+      where: "FILE:LINE", for the message.
+      require_labels: whether a line without labels is an error.
+
+    Raises ImageListError for an empty path, a label that is no index below `class_num`, a class that comes twice, a
+    confidence outside the rules, or missing labels.
+    """
+    path, *fields = line.split("\t") if "\t" in line else line.split()
+    if not path.strip():
+        raise ImageListError(f"{where}: field 1 is empty; a line begins with the path of an image")
+    labels, confidences = [], []
+    for number, field in enumerate(fields, start=2):
+        if not field and number == len(fields) + 1:
+            break  # a tab at the end of a line
+        label, confidence = _parse_label(field, class_num, f"{where}: field {number} ('{field[:40]}')")
+        labels.append(label)
+        confidences.append(confidence)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        number = len(labels) - labels[::-1].index(twice) + 1
+        raise ImageListError(f"{where}: field {number}: class {twice} came before in this line; keep one of the two")
+    if require_labels and not labels:
+        raise ImageListError(f"{where}: no labels after the path '{path[:80]}'; add index:confidence, or drop the line")
+    return Row(path, tuple(labels), tuple(confidences))
+
+
+def _parse_label(field, class_num, where):
+    index, colon, confidence = field.partition(":")
+    if not (index.isascii() and index.isdigit()):
+        raise ImageListError(f"{where}: not a class index; write index or index:confidence")
+    label = int(index) if len(index) < 19 else 10**18
+    if class_num is not None and label >= class_num:
+        raise ImageListError(f"{where}: the class is not below class_num {class_num}; correct it or set --class_num")
+    if not colon:
+        return label, 1.0
+    try:
+        value = float(confidence)
+    except ValueError:
+        value = float("nan")
+    if not (0 < value <= 1 or value == -1):
+        raise ImageListError(f"{where}: the confidence must be a number in (0, 1], or -1 for unknown")
+    return label, value
+
+
+def read(path, class_num=None, require_labels=True) -> Iterator[Row]:
+    """Yields the `Row` of each line that is not empty; see `parse_line`."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = decode_line(line, f"{path}:{number}")
+            if text:
+                yield parse_line(text, class_num, f"{path}:{number}", require_labels)
+
+
+def decode_line(line, where) -> str:
+    """Returns the text of a line's bytes without its end; "" if there is only white space. Raises ImageListError."""
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ImageListError(f"{where}: not UTF-8 at byte {error.start + 1}; convert the file, with iconv") from error
+    return text.rstrip("\r\n") if text.strip() else ""
+
+
+def write(path, rows):
+    """Writes `rows` as a list, under a temporary name first. A confidence of 1 is left out."""
+    aside = Path(f"{path}.part")
+    with open(aside, "w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            fields = [row.path]
+            for label, confidence in zip(row.labels, row.confidences, strict=True):
+                fields.append(str(label) if confidence == 1 else f"{label}:{confidence!r}")
+            file.write("\t".join(fields) + "\n")
+    os.replace(aside, path)
+
+
+def line_offsets(path) -> np.ndarray:
+    """Returns where each line that is not empty begins: bytes from the start of the file, int64 [lines].
+
+    Eight bytes a line, so that 17.6 million lines can be read in any order without being held.
+    """
+    offsets, offset = [], 0
+    with open(path, "rb") as file:
+        for line in file:
+            if line.strip():
+                offsets.append(offset)
+            offset += len(line)
+    return np.array(offsets, np.int64)

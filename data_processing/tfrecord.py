@@ -1,0 +1,189 @@
+"""The record's schema, in this one place: a `tf.train.Example` in a TFRecord file.
+
+    width, height    int64                 pixels
+    image            bytes                 encoded JPEG
+    name             bytes                 path in the image list
+    labels, one of
+      label_index, label_confidence   int64 and float lists      multi-label ("sparse"): tens of bytes
+      label                           bytes                      multi-label as published ("dense"): the float32 vector
+                                                                 of all classes, 44,664 bytes for 11,166
+      label                           int64                      single-label ("single")
+
+A TFRecord file is a sequence of: length uint64, masked CRC-32C of the length uint32, the Example, its masked CRC uint32.
+"""
+
+import os
+from pathlib import Path
+import struct
+
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+
+HEADER = struct.Struct("<QI")
+FOOTER = struct.Struct("<I")
+KINDS = ("sparse", "dense", "single")
+
+
+class RecordError(ValueError):
+    """A shard or record is not as it must be; the message names the file and what to do."""
+
+
+def encode(image, width, height, name, labels, confidences, label_format, class_num):
+    """Returns a record as bytes.
+
+    Args:
+      image: encoded JPEG, bytes.
+      width, height: its pixels.
+      name: the image's path in the list.
+      labels, confidences: indices of its classes below `class_num`, and for each a value in (0, 1], or -1.
+      label_format: "sparse", "dense" or "single"; "single" needs exactly one label.
+      class_num: number of classes.
+    """
+    feature = {
+        "width": _int64s([width]),
+        "height": _int64s([height]),
+        "image": _bytes(image),
+        "name": _bytes(name.encode()),
+    }
+    if label_format == "sparse":
+        feature["label_index"] = _int64s(labels)
+        feature["label_confidence"] = tf.train.Feature(float_list=tf.train.FloatList(value=confidences))
+    elif label_format == "dense":
+        vector = np.zeros(class_num, "<f4")
+        vector[list(labels)] = confidences
+        feature["label"] = _bytes(vector.tobytes())
+    else:
+        if len(labels) != 1:
+            raise RecordError(f"'{name}' has {len(labels)} labels; --label_format=single needs one label a picture")
+        feature["label"] = _int64s(labels)
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+
+
+def _int64s(values):
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+def _bytes(value):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def label_kind(serialized, class_num, where):
+    """Returns "sparse", "dense" or "single", by what the record `serialized` holds.
+
+    Raises RecordError, which names `where`, if it is no record of ours, or its dense labels are not `class_num` many.
+    """
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as error:  # protobuf's own DecodeError, whose module depends on its implementation
+        raise RecordError(f"{where}: the first record is no tf.train.Example; is this a shard of ours?") from error
+    feature = example.features.feature
+    if "label_index" in feature:
+        return "sparse"
+    if feature["label"].bytes_list.value:
+        count = len(feature["label"].bytes_list.value[0]) // 4
+        if count != class_num:
+            raise RecordError(f"{where}: the labels are of {count} classes, not {class_num}: set --class_num={count}")
+        return "dense"
+    if feature["label"].int64_list.value:
+        return "single"
+    raise RecordError(f"{where}: the first record has no labels; its features are {', '.join(sorted(feature))}")
+
+
+def parse(serialized, kind, class_num):
+    """Returns the features of a record, in TensorFlow operations that fail on one that does not fit.
+
+    Args:
+      serialized: string [].
+      kind: what `label_kind` returned.
+      class_num: number of classes.
+
+    Returns:
+      A dictionary with "image", string [], encoded; "name", string []; "label", float32 [class_num] of confidences
+      in [0, 1] or -1, or for "single" int64 [].
+    """
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "name": tf.io.FixedLenFeature([], tf.string, b"")}
+    if kind == "sparse":
+        features["label_index"] = tf.io.VarLenFeature(tf.int64)
+        features["label_confidence"] = tf.io.VarLenFeature(tf.float32)
+    else:
+        features["label"] = tf.io.FixedLenFeature([], tf.string if kind == "dense" else tf.int64)
+    record = tf.io.parse_single_example(serialized, features)
+    if kind == "sparse":
+        indices = record.pop("label_index").values
+        confidences = record.pop("label_confidence").values
+        tf.debugging.assert_less(indices, tf.constant(class_num, tf.int64))
+        tf.debugging.assert_non_negative(indices)
+        record["label"] = tf.tensor_scatter_nd_update(tf.zeros([class_num]), indices[:, None], confidences)
+    elif kind == "dense":
+        record["label"] = tf.ensure_shape(tf.io.decode_raw(record["label"], tf.float32), [class_num])
+    else:
+        tf.debugging.assert_less(record["label"], tf.constant(class_num, tf.int64))
+        tf.debugging.assert_non_negative(record["label"])
+    return record
+
+
+def shard_paths(folder, split):
+    """Returns the paths, sorted, of the shards of "train" or "val" in `folder`.
+
+    They are named `<split>-…tfrecords` in the folder, or anything ending in .tfrecords in its subfolder `<split>`, or,
+    for "train" only, in the folder itself (published layout). Raises RecordError if there are none.
+    """
+    folder = Path(folder)
+    for found in (folder.glob(f"{split}-*.tfrecords"), (folder / split).glob("*.tfrecords")):
+        paths = sorted(str(path) for path in found)
+        if paths:
+            return paths
+    paths = sorted(str(path) for path in folder.glob("*.tfrecords"))
+    if split == "train" and paths:
+        return paths
+    raise RecordError(
+        f"{folder}: no shards {split}-*.tfrecords here nor *.tfrecords in {folder / split}; "
+        "give the folder with --data_dir, or build shards with data_processing/build_tfrecords.py"
+    )
+
+
+def index_shard(path):
+    """Finds the records of a shard by going from header to header, without reading them.
+
+    Returns:
+      offsets, int64 [records + 1]: where each record's header begins, and where the last record ends; and None, or
+      what is wrong with the rest of the file, which is then left out.
+    """
+    offsets, offset = [0], 0
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        while offset < end:
+            header = os.pread(file.fileno(), HEADER.size, offset)
+            if len(header) < HEADER.size:
+                return np.array(offsets), f"{path}: cut short in the header of record {len(offsets)}"
+            length, crc = HEADER.unpack(header)
+            if masked_crc(header[:8]) != crc:
+                return np.array(offsets), f"{path}: damaged at byte {offset}; the rest of the shard is left out"
+            offset += HEADER.size + length + FOOTER.size
+            if offset > end:
+                return np.array(offsets), f"{path}: cut short in record {len(offsets)}"
+            offsets.append(offset)
+    return np.array(offsets), None
+
+
+def read_record(descriptor, offset, end):
+    """Returns the record between two offsets of `index_shard` from an open file, or b"" if its checksum is wrong."""
+    framed = os.pread(descriptor, end - offset, offset)
+    data = framed[HEADER.size : -FOOTER.size]
+    if len(framed) != end - offset or masked_crc(data) != FOOTER.unpack(framed[-FOOTER.size :])[0]:
+        return b""
+    return data
+
+
+def frame(record):
+    """Returns a record as it stands in a TFRecord file, between its header and its footer."""
+    length = struct.pack("<Q", len(record))
+    return length + FOOTER.pack(masked_crc(length)) + record + FOOTER.pack(masked_crc(record))
+
+
+def masked_crc(data):
+    """The CRC-32C of `data`, rotated and shifted as TFRecord files have it (TensorFlow, lib/hash/crc32c.h)."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
