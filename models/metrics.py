@@ -1,0 +1,237 @@
+"""Measures of a classifier over a stream of batches: `evaluate(predict, batches, class_num)`.
+
+Multi-label, for every class: average precision and ROC AUC (`models/ranking.py`); for every picture: precision, recall
+and F1 of its predicted labels, taken either as the k highest scores or as all with a probability of at least a
+threshold. Single-label: top-1 and top-5 accuracy.
+
+A label above `positive_thres` is positive, -1 is unknown, any other negative. An unknown label takes part in nothing:
+neither in its class's ranking nor among its picture's predictions.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.ranking import BinnedRanking, ExactRanking
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` returns.
+
+    Attributes:
+      measures: scalars by name, NaN where undefined; see `MultiLabelMeasures.finish`, `SingleLabelMeasures.finish`.
+      classes: multi-label: a `Ranking` with one value a class; single-label: None.
+      skipped: names of the corrupt records, which were left out.
+    """
+
+    measures: dict
+    classes: object
+    skipped: list
+
+
+def evaluate(
+    predict,
+    batches,
+    class_num,
+    *,
+    top_k=5,
+    threshold=0.5,
+    positive_thres=0.0,
+    ap_mode="exact",
+    scratch_dir=None,
+    max_skipped=0.01,
+):
+    """Measures `predict` on `batches`.
+
+    Args:
+      predict: function from images [batch, height, width, 3] to logits [batch, class_num].
+      batches: iterable of dictionaries with image, label (float [batch, class_num], or integer [batch] for
+        single-label records), name and valid, as `data_processing.dataset.evaluation_batches` makes them.
+      class_num: number of classes.
+      top_k, threshold, positive_thres, ap_mode, scratch_dir: see `MultiLabelMeasures`.
+      max_skipped: largest share, in [0, 1], of records that may be corrupt (valid False).
+
+    Returns:
+      An `Evaluation`.
+
+    Raises:
+      ValueError: no picture at all, too many corrupt records, a logit that is not finite, a label out of range.
+      OSError: the disk is full (exact mode).
+    """
+    total, skipped, seen = None, [], 0
+    for batch in batches:
+        valid = np.asarray(batch["valid"])
+        names = [name.decode(errors="replace") for name in np.asarray(batch["name"]).tolist()]
+        seen += len(valid)
+        skipped += [name for name, good in zip(names, valid, strict=True) if not good]
+        logits, labels = np.asarray(predict(batch["image"]), np.float32), np.asarray(batch["label"])
+        finite = np.isfinite(logits).all(axis=1)
+        if not finite[valid].all():
+            name = names[np.flatnonzero(valid & ~finite)[0]]
+            raise ValueError(f"{name}: its logits are not finite; take an older checkpoint, or --precision=float32")
+        if total is None:
+            if labels.ndim == 1:
+                total = SingleLabelMeasures(class_num)
+            else:
+                total = MultiLabelMeasures(class_num, top_k, threshold, positive_thres, ap_mode, scratch_dir)
+        total.add(logits[valid], labels[valid])
+    if len(skipped) > max_skipped * seen:
+        raise ValueError(
+            f"{len(skipped):,} of {seen:,} records are corrupt, more than --max_skipped={max_skipped:g} "
+            f"({', '.join(skipped[:5])}{', …' if len(skipped) > 5 else ''}); build the shards again, or allow more"
+        )
+    if len(skipped) == seen:
+        raise ValueError(f"there is no picture to evaluate among {seen:,} records")
+    measures, classes = total.finish()
+    return Evaluation(measures, classes, skipped)
+
+
+class SingleLabelMeasures:
+    """Top-1 and top-5 accuracy. Equal logits rank by their class, so that a constant predicts class 0."""
+
+    def __init__(self, class_num):
+        self.class_num = class_num
+        self.images = 0
+        self.hits = np.zeros(2, np.int64)
+
+    def add(self, logits, labels):
+        """Adds pictures: logits, float [pictures, classes]; labels, integer [pictures] in [0, classes)."""
+        outside = (labels < 0) | (labels >= self.class_num)
+        if outside.any():
+            raise ValueError(f"a record has the label {labels[outside][0]}, the network has {self.class_num} classes")
+        own = np.take_along_axis(logits, labels[:, None], axis=1)
+        earlier = np.arange(self.class_num) < labels[:, None]
+        rank = np.sum((logits > own) | ((logits == own) & earlier), axis=1)
+        self.hits += [np.sum(rank < 1), np.sum(rank < 5)]
+        self.images += len(labels)
+
+    def finish(self):
+        """Returns the measures `images`, `top_1` and `top_5`, shares in [0, 1], and None."""
+        top_1, top_5 = self.hits / self.images
+        return {"images": self.images, "top_1": float(top_1), "top_5": float(top_5)}, None
+
+
+class MultiLabelMeasures:
+    """Ranking of pictures in each class, and precision, recall and F1 of each picture's predicted labels."""
+
+    def __init__(self, class_num, top_k=5, threshold=0.5, positive_thres=0.0, ap_mode="exact", scratch_dir=None):
+        """Args:
+        class_num: number of classes.
+        top_k: number of classes predicted for a picture; all of them if there are fewer.
+        threshold: probability in (0, 1) from which on a class is predicted.
+        positive_thres: confidence in [0, 1) above which a label is positive.
+        ap_mode: "exact" (scores wait on disk) or "binned" (histograms in memory), see `models/ranking.py`.
+        scratch_dir: folder for the scores, or None for the system's folder for temporary files.
+        """
+        if ap_mode not in ("exact", "binned"):
+            raise ValueError(f"ap_mode {ap_mode!r}: choose exact or binned")
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold {threshold}: a probability between 0 and 1 is needed")
+        self.ranking = BinnedRanking(class_num) if ap_mode == "binned" else ExactRanking(class_num, scratch_dir)
+        self.ap_mode = ap_mode
+        self.top_k = min(top_k, class_num)
+        self.logit_threshold = np.log(threshold / (1 - threshold))
+        self.positive_thres = positive_thres
+        self.images = 0
+        self.top_k_sums = self.threshold_sums = 0
+
+    def add(self, logits, labels):
+        """Adds pictures: logits, finite float32 [pictures, classes]; labels, confidences or -1, of the same shape."""
+        known = labels >= 0
+        positive = known & (labels > self.positive_thres)
+        self.ranking.add(logits, positive, known)
+        self.top_k_sums += _picture_sums(highest(np.where(known, logits, -np.inf), self.top_k) & known, positive)
+        self.threshold_sums += _picture_sums((logits >= self.logit_threshold) & known, positive)
+        self.images += len(logits)
+
+    def finish(self):
+        """Returns the measures and the `Ranking` of the classes.
+
+        Measures: `images`; `classes_with_positives`; `macro_map`, the mean AP of those classes; `macro_auc`, the mean
+        AUC of those that also have negatives; `chance_map`, the mean of what scores at random are expected to reach in
+        the same classes; `micro_ap`, `chance_micro_ap`, `micro_auc`; in binned mode `macro_map_error` and
+        `micro_ap_error`, by how much they may be wrong. Further, for X = top_k and threshold, `precision_X`,
+        `recall_X` and `f1_X`, which are means over pictures with at least one positive label (precision 0 if nothing
+        was predicted; F1 taken per picture), and `overall_precision_X`, `overall_recall_X` and `overall_f1_X`, from the
+        total counts over all pictures.
+        """
+        classes = self.ranking.finish()
+        present = classes.positives > 0
+        positives, known = int(classes.positives.sum()), int(classes.known.sum())
+        measures = {
+            "images": self.images,
+            "classes_with_positives": int(present.sum()),
+            "macro_map": _mean(classes.ap[present]),
+            "micro_ap": classes.micro_ap,
+            "macro_auc": _mean(classes.auc[~np.isnan(classes.auc)]),
+            "micro_auc": classes.micro_auc,
+            "chance_map": _mean(chance_average_precision(classes.positives[present], classes.known[present])),
+            "chance_micro_ap": float(chance_average_precision(positives, known)) if positives else np.nan,
+        }
+        if self.ap_mode == "binned":
+            measures["macro_map_error"] = _mean(classes.ap_error[present])
+            measures["micro_ap_error"] = classes.micro_ap_error
+        return measures | _ratios("top_k", self.top_k_sums) | _ratios("threshold", self.threshold_sums), classes
+
+
+def highest(scores, k):
+    """Returns which scores are the k highest of their row, bool [rows, columns]; of equal ones the first are taken."""
+    least = np.partition(scores, -k, axis=1)[:, -k, None]
+    above = scores > least
+    equal = scores == least
+    return above | (equal & (np.cumsum(equal, axis=1) <= k - above.sum(axis=1, keepdims=True)))
+
+
+def chance_average_precision(positives, known):
+    """Returns the expected average precision of a random order of `known` pictures, `positives` > 0 of them positive.
+
+    It is more than the prevalence where pictures are few: one positive among 200 reaches 0.029, not 0.005. (The i-th
+    picture is positive with probability P / n, and then 1 + (P - 1) (i - 1) / (n - 1) of the first i are expected to
+    be; the mean of 1 / i over the n places is H / n, with H the n-th harmonic number.)
+    """
+    n = np.asarray(known, np.float64)
+    per_place = _harmonic(n) / n
+    others = (positives - 1) / np.maximum(n - 1, 1)
+    return others * (1 - per_place) + per_place
+
+
+def _harmonic(n):
+    """Returns 1 + 1/2 + … + 1/n for an array of whole n >= 1, to 1e-14: summed, or by Euler-Maclaurin from 1000 on."""
+    table = np.cumsum(1 / np.arange(1, 1000))
+    series = np.log(n) + np.euler_gamma + 1 / (2 * n) - 1 / (12 * n**2)
+    return np.where(n < 1000, table[np.minimum(n, 999).astype(int) - 1], series)
+
+
+def _picture_sums(predicted, positive):
+    """Returns sums that add up over batches, float64 [7]: pictures with a positive label and, over those, precision,
+    recall, F1; then over all pictures labels that are predicted and positive, predicted, positive.
+
+    Args are bool [pictures, classes].
+    """
+    hits, predictions, positives = (x.sum(axis=1) for x in (predicted & positive, predicted, positive))
+    labelled = positives > 0
+    means = [hits / np.maximum(predictions, 1), hits / np.maximum(positives, 1)]
+    means.append(2 * hits / np.maximum(predictions + positives, 1))
+    sums = [labelled.sum(), *(mean[labelled].sum() for mean in means), hits.sum(), predictions.sum(), positives.sum()]
+    return np.array(sums, np.float64)
+
+
+def _ratios(suffix, sums):
+    """Returns the measures, see `MultiLabelMeasures.finish`, from the sums of `_picture_sums`."""
+    pictures, precision, recall, f1, hits, predictions, positives = sums
+    return {
+        f"precision_{suffix}": _divide(precision, pictures),
+        f"recall_{suffix}": _divide(recall, pictures),
+        f"f1_{suffix}": _divide(f1, pictures),
+        f"overall_precision_{suffix}": _divide(hits, predictions),
+        f"overall_recall_{suffix}": _divide(hits, positives),
+        f"overall_f1_{suffix}": _divide(2 * hits, predictions + positives),
+    }
+
+
+def _divide(a, b):
+    return float(a / b) if b else np.nan
+
+
+def _mean(values):
+    return float(np.mean(values)) if len(values) else np.nan
