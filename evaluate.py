@@ -1,0 +1,242 @@
+"""Measures a checkpoint on the validation records: mAP, AUC, precision, recall and F1, or top-1 and top-5 accuracy.
+
+    python evaluate.py --data_dir=records --model_dir=out/checkpoint --dictionary=dictionary.txt --result=out/eval
+
+`--model_dir` is a folder of checkpoints, of which the newest is taken, or the prefix of one. `--data_dir` holds shards
+`val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; of multi-label records
+also per_class.tsv, one line a class, and ap_vs_frequency.png.
+"""
+
+import json
+import os
+from pathlib import Path
+import shutil
+
+from flags import FLAGS, checked
+from absl import app, flags
+from matplotlib.figure import Figure
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from data_processing import dataset, dictionary, tfrecord
+from models import checkpoint, metrics
+from models.resnet import resolve_data_format
+
+flags.DEFINE_enum(
+    "ap_mode",
+    "exact",
+    ["exact", "binned"],
+    "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes a picture and "
+    "class); binned keeps histograms in memory and says by how much it may be wrong.",
+)
+flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
+flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
+
+RESULT = "out/eval"
+# Exact mode, on disk: a float32 and a bit.
+BYTES_PER_SCORE = 4 + 1 / 8
+SKIPPED_SHOWN = 5
+
+
+def main(argv):
+    del argv
+    result = Path(FLAGS.result or RESULT)
+    result.mkdir(parents=True, exist_ok=True)
+    shards = tfrecord.shard_paths(FLAGS.data_dir, "val")
+    model, description, prefix = _load_model()
+    entries = _read_dictionary(description.class_num)
+    index = dataset.index_records(shards, description.class_num)
+    for problem in index.problems:
+        print(f"warning: {problem}")
+    print(
+        f"ResNet-{description.resnet_size}, {description.class_num:,} classes, step {description.step:,} ({prefix}) "
+        f"on {len(index):,} records ({index.kind} labels)"
+    )
+    if index.kind != "single" and FLAGS.ap_mode == "exact":
+        _check_space(result, _picture_count(index) * description.class_num * BYTES_PER_SCORE)
+    evaluation = _evaluate(model, index, description.class_num, result)
+    _write_json(result / "metrics.json", evaluation, description, prefix, index)
+    print(_table(evaluation, description.class_num))
+    if evaluation.classes is not None:
+        _write_classes(result / "per_class.tsv", evaluation.classes, entries)
+        _draw(result / "ap_vs_frequency.png", evaluation.classes, evaluation.measures)
+    print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
+
+
+def _load_model():
+    """Returns the network of the checkpoint, its description and its prefix; flags that contradict it are an error."""
+    prefix = checkpoint.resolve(FLAGS.model_dir)
+    description = checkpoint.describe(prefix)
+    for name in ("class_num", "resnet_size"):
+        if FLAGS[name].present and int(FLAGS[name].value) != getattr(description, name):
+            raise ValueError(
+                f"--{name}={FLAGS[name].value}, but {prefix} has {name} {getattr(description, name)}; "
+                f"leave --{name} out, or give another checkpoint"
+            )
+    model, description = checkpoint.load_model(
+        prefix,
+        data_format=resolve_data_format(FLAGS.data_format),
+        precision=FLAGS.precision,
+        batch_norm_epsilon=FLAGS.batch_norm_epsilon,
+    )
+    return model, description, prefix
+
+
+def _read_dictionary(class_num):
+    """Returns WordNet id (empty in a single-label dictionary) and names of each class."""
+    if not FLAGS.dictionary:
+        return [("", "")] * class_num
+    if dictionary.is_multi_label(FLAGS.dictionary):
+        entries = [(entry.wnid, entry.names) for entry in dictionary.read(FLAGS.dictionary)]
+    else:
+        entries = [("", names) for names in dictionary.read_names(FLAGS.dictionary)]
+    if len(entries) != class_num:
+        raise ValueError(
+            f"{FLAGS.dictionary} has {len(entries):,} classes and the checkpoint {class_num:,}; "
+            "give the dictionary that the records were built with"
+        )
+    return entries
+
+
+def _picture_count(index):
+    return min(len(index), FLAGS.test_iter * FLAGS.batch_size or len(index))
+
+
+def _check_space(folder, needed):
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"exact AP needs {needed / 1e9:.1f} GB in {folder} while it runs, and {free / 1e9:.1f} GB are free; "
+            "choose another folder with --result, or --ap_mode=binned, which needs no disk"
+        )
+
+
+def _evaluate(model, index, class_num, result):
+    """Returns the `metrics.Evaluation` of the model; shows progress, and names the records that were left out."""
+    predict = tf.function(
+        lambda images: model(images, training=False)["logits"], reduce_retracing=True, jit_compile=FLAGS.xla
+    )
+    batches = dataset.evaluation_batches(
+        index,
+        class_num=class_num,
+        batch_size=FLAGS.batch_size,
+        image_size=FLAGS.image_size,
+        threads=FLAGS.num_preprocess_threads,
+    )
+    with tqdm(total=_picture_count(index), unit=" pictures", unit_scale=True, smoothing=0.1) as bar:
+
+        def counted():
+            for batch in batches.take(FLAGS.test_iter or -1):
+                yield batch
+                bar.update(len(batch["valid"]))
+
+        evaluation = metrics.evaluate(
+            predict,
+            counted(),
+            class_num,
+            top_k=FLAGS.top_k_pred,
+            threshold=FLAGS.threshold,
+            positive_thres=FLAGS.positive_thres,
+            ap_mode=FLAGS.ap_mode,
+            scratch_dir=result,
+            max_skipped=FLAGS.max_skipped,
+        )
+    for name in evaluation.skipped[:SKIPPED_SHOWN]:
+        print(f"left out, corrupt: {name}")
+    if len(evaluation.skipped) > SKIPPED_SHOWN:
+        print(f"… and {len(evaluation.skipped) - SKIPPED_SHOWN:,} more, see metrics.json")
+    return evaluation
+
+
+def _write_json(path, evaluation, description, prefix, index):
+    """Writes settings, measures (null where undefined) and the names of the records that were left out."""
+    settings = {
+        "checkpoint": prefix,
+        **description._asdict(),
+        **{name: FLAGS[name].value for name in ("data_dir", "image_size", "precision")},
+    }
+    if evaluation.classes is not None:
+        settings |= {name: FLAGS[name].value for name in ("ap_mode", "threshold", "positive_thres")}
+        settings["top_k"] = min(FLAGS.top_k_pred, description.class_num)
+    measures = {name: None if np.isnan(value) else value for name, value in evaluation.measures.items()}
+    content = {"settings": settings, "measures": measures}
+    content |= {"skipped": evaluation.skipped, "problems": list(index.problems)}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    _replace(path, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))
+
+
+def _table(evaluation, class_num):
+    """Returns what the user sees, as text."""
+    m = evaluation.measures
+    skipped = f", {len(evaluation.skipped):,} corrupt ones left out" if evaluation.skipped else ""
+    if evaluation.classes is None:
+        return f"{m['images']:,} pictures{skipped}\ntop-1 accuracy  {m['top_1']:.4f}\ntop-5 accuracy  {m['top_5']:.4f}"
+    rows = [
+        f"{m['images']:,} pictures{skipped}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",
+        "",
+        f"{'':24}{'value':>10}{'by chance':>12}",
+        f"{'mAP (macro)':24}{m['macro_map']:10.4f}{m['chance_map']:12.4f}",
+        f"{'AP (micro)':24}{m['micro_ap']:10.4f}{m['chance_micro_ap']:12.4f}",
+        f"{'AUC (macro)':24}{m['macro_auc']:10.4f}{0.5:12.4f}",
+        f"{'AUC (micro)':24}{m['micro_auc']:10.4f}{0.5:12.4f}",
+        "",
+        f"{'':24}{'precision':>10}{'recall':>12}{'F1':>12}",
+    ]
+    predictions = {"top_k": f"top {min(FLAGS.top_k_pred, class_num)}", "threshold": f"p >= {FLAGS.threshold:g}"}
+    for suffix, title in predictions.items():
+        for prefix, kind in (("", "per picture"), ("overall_", "overall")):
+            precision, recall, f1 = (m[f"{prefix}{name}_{suffix}"] for name in ("precision", "recall", "f1"))
+            rows.append(f"{f'{title}, {kind}':24}{precision:10.4f}{recall:12.4f}{f1:12.4f}")
+    if "macro_map_error" in m:
+        rows += ["", f"binned: mAP within {m['macro_map_error']:.2g}, micro AP within {m['micro_ap_error']:.2g}"]
+    return "\n".join(rows)
+
+
+def _write_classes(path, classes, entries):
+    """Writes one line a class, in the order of the indices; a measure that is not defined is left empty."""
+    columns = {"ap": classes.ap, "auc": classes.auc}
+    if FLAGS.ap_mode == "binned":
+        columns["ap_error"] = classes.ap_error
+    lines = ["\t".join(["index", "wnid", "names", "positives", "known", *columns])]
+    for k, (wnid, names) in enumerate(entries):
+        values = ["" if np.isnan(column[k]) else f"{column[k]:.6f}" for column in columns.values()]
+        lines.append("\t".join([str(k), wnid, names, str(classes.positives[k]), str(classes.known[k]), *values]))
+    _replace(path, lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+def _draw(path, classes, measures):
+    """Draws AP against the number of positives of each class, with a running mean and the level of chance."""
+    order = np.argsort(classes.positives, kind="stable")
+    order = order[classes.positives[order] > 0]
+    positives, ap = classes.positives[order], classes.ap[order]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(positives, ap, s=14, alpha=max(0.1, min(0.7, 60 / max(1, len(order)))), linewidths=0, label="a class")
+    if len(order) >= 10:
+        width = max(5, len(order) // 15)
+        window = np.ones(width) / width
+        x = np.exp(np.convolve(np.log(positives), window, "valid"))
+        axes.plot(x, np.convolve(ap, window, "valid"), color="tab:red", lw=2.5, label=f"mean of {width} neighbours")
+    chance = metrics.chance_average_precision(positives, classes.known[order])
+    axes.plot(positives, chance, color="0.4", ls="--", label="scores at random")
+    if len(order):
+        axes.set_xscale("log")
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("pictures with the class (logarithmic)")
+    axes.set_ylabel("average precision")
+    axes.set_title(f"mAP {measures['macro_map']:.3f} over {len(order):,} classes, {measures['images']:,} pictures")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", framealpha=0.9)
+    _replace(path, lambda aside: figure.savefig(aside, dpi=120, format="png"))
+
+
+def _replace(path, write):
+    """Calls `write` with a temporary path and gives the file its name once it is complete."""
+    aside = path.with_name(f".{path.name}.part")
+    write(aside)
+    os.replace(aside, path)
+
+
+if __name__ == "__main__":
+    app.run(checked(main))

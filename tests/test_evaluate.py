@@ -1,0 +1,172 @@
+"""evaluate.py as a user runs it, on records and a checkpoint that the test writes, against scikit-learn."""
+
+import io
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+from sklearn.metrics import average_precision_score, precision_score, roc_auc_score, top_k_accuracy_score
+
+from data_processing import dictionary, tfrecord
+from models import checkpoint
+from models.resnet import build_resnet
+
+ROOT = Path(__file__).parents[1]
+CLASSES = 6
+PICTURES = 24
+SIZE = 56
+
+
+def make_picture(rng):
+    """A mosaic of 8 x 8 tiles, 64 x 64 pixels: the same pixels from every JPEG decoder, since all AC terms are 0."""
+    tiles = rng.integers(0, 256, [8, 8, 3], dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(tiles.repeat(8, axis=0).repeat(8, axis=1)).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def write_shards(folder, pictures, labels, label_format):
+    """Two shards; `labels` are a dictionary class -> confidence a picture."""
+    folder.mkdir(parents=True)
+    for shard, part in enumerate(np.array_split(np.arange(len(pictures)), 2)):
+        with open(folder / f"val-{shard:05d}-of-00002.tfrecords", "wb") as file:
+            for k in part:
+                record = tfrecord.encode(
+                    pictures[k], 64, 64, f"{k}.jpg", list(labels[k]), list(labels[k].values()), label_format, CLASSES
+                )
+                file.write(tfrecord.frame(record))
+
+
+def logits_of(model, pictures):
+    """The centre crop of a 64 x 64 picture needs no resizing."""
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture)), np.float32)[4:60, 4:60] for picture in pictures])
+    return model(pixels / 127.5 - 1, training=False)["logits"].numpy()
+
+
+def run_evaluate(world, result, *options):
+    return subprocess.run(
+        [sys.executable, "evaluate.py", f"--model_dir={world['checkpoint']}", f"--image_size={SIZE}"]
+        + [f"--result={result}", "--batch_size=7", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A network of random weights, and pictures with labels that depend on its logits; class 5 has no positive."""
+    folder = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    model = build_resnet(18, CLASSES, seed=3)
+    pictures = [make_picture(rng) for _ in range(PICTURES)]
+    logits = logits_of(model, pictures)
+    model.get_layer("logits").bias.assign(-logits.mean(0))
+    logits = logits_of(model, pictures)
+    positive = logits + rng.normal(0, logits.std(0), logits.shape) > 0
+    positive[:, 5] = False
+    positive[:, 0] |= ~positive.any(axis=1)  # a record has at least one label
+    checkpoint.save(folder / "checkpoint", 17, checkpoint.model_variables(model), 1)
+    entries = [dictionary.Entry(k, f"n{k:08d}", -1 if k == 0 else 0, f"thing {k}, Ding {k}") for k in range(CLASSES)]
+    dictionary.write(folder / "dictionary.txt", entries)
+    return {
+        "folder": folder,
+        "checkpoint": folder / "checkpoint",
+        "pictures": pictures,
+        "logits": logits,
+        "positive": positive,
+        "labels": [{k: 0.5 for k in np.flatnonzero(row)} for row in positive],
+    }
+
+
+@pytest.fixture(scope="module")
+def multi_label(world):
+    """One run over 24 good records and one that is cut short, with an unknown label in picture 3."""
+    labels = [dict(row) for row in world["labels"]]
+    labels[3][4] = -1.0
+    shards = world["folder"] / "multi"
+    write_shards(shards, [*world["pictures"], world["pictures"][0][:300]], [*labels, {0: 1.0}], "sparse")
+    result = world["folder"] / "result"
+    dictionary_flag = f"--dictionary={world['folder'] / 'dictionary.txt'}"
+    run = run_evaluate(
+        world, result, f"--data_dir={shards}", dictionary_flag, "--max_skipped=0.05", "--top_k_pred=2", "--class_num=6"
+    )
+    assert run.returncode == 0, run.stderr
+    return run, result, shards
+
+
+def test_measures_agree_with_scikit_learn(world, multi_label):
+    _, result, _ = multi_label
+    content = json.loads((result / "metrics.json").read_text())
+    measures = content["measures"]
+    logits, positive = world["logits"], world["positive"]
+    known = np.ones_like(positive)
+    known[3, 4] = False
+    ap = [average_precision_score(positive[known[:, k], k], logits[known[:, k], k]) for k in range(5)]
+    auc = [roc_auc_score(positive[known[:, k], k], logits[known[:, k], k]) for k in range(5)]
+    assert measures["images"] == PICTURES and measures["classes_with_positives"] == 5
+    assert measures["macro_map"] == pytest.approx(np.mean(ap), abs=1e-9)
+    assert measures["macro_auc"] == pytest.approx(np.mean(auc), abs=1e-9)
+    assert measures["micro_ap"] == pytest.approx(average_precision_score(positive[known], logits[known]), abs=1e-9)
+    predicted = (logits >= 0) & known
+    assert measures["precision_threshold"] == pytest.approx(
+        precision_score(positive & known, predicted, average="samples", zero_division=0), abs=1e-9
+    )
+    table = [line.split("\t") for line in (result / "per_class.tsv").read_text().splitlines()]
+    assert table[0] == ["index", "wnid", "names", "positives", "known", "ap", "auc"]
+    assert [row[0] for row in table[1:]] == list("012345")
+    assert table[5][:3] == ["4", "n00000004", "thing 4, Ding 4"]
+    assert [int(row[3]) for row in table[1:]] == list((positive & known).sum(0))
+    assert [int(row[4]) for row in table[1:]] == list(known.sum(0))
+    np.testing.assert_allclose([float(row[5]) for row in table[1:6]], ap, atol=1e-6)
+    np.testing.assert_allclose([float(row[6]) for row in table[1:6]], auc, atol=1e-6)
+    assert table[6][3:] == ["0", str(PICTURES), "", ""]
+
+
+def test_what_the_user_sees(multi_label):
+    run, result, shards = multi_label
+    assert "ResNet-18, 6 classes, step 17" in run.stdout
+    assert "24 pictures, 1 corrupt ones left out; 5 of 6 classes have positives" in run.stdout
+    assert "top 2, per picture" in run.stdout and "p >= 0.5, overall" in run.stdout
+    content = json.loads((result / "metrics.json").read_text())
+    assert content["settings"]["step"] == 17 and content["settings"]["top_k"] == 2
+    assert len(content["skipped"]) == 1 and str(shards) in content["skipped"][0]
+    assert content["skipped"][0] in run.stdout
+    # The temporary files have gone, and the figure is one.
+    assert sorted(path.name for path in result.iterdir()) == ["ap_vs_frequency.png", "metrics.json", "per_class.tsv"]
+    pixels = np.asarray(Image.open(result / "ap_vs_frequency.png").convert("L"))
+    assert pixels.shape == (600, 960) and (pixels < 250).mean() > 0.01
+
+
+def test_too_many_corrupt_records_and_no_result(world, multi_label):
+    result = world["folder"] / "too_many"
+    run = run_evaluate(world, result, f"--data_dir={multi_label[2]}", "--ap_mode=binned")
+    assert run.returncode == 1
+    assert "error: 1 of 25 records are corrupt, more than --max_skipped=0.01" in run.stderr
+    assert "Traceback" not in run.stderr and not list(result.iterdir())
+
+
+def test_single_label_records(world):
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, CLASSES, PICTURES)
+    shards = world["folder"] / "single"
+    write_shards(shards, world["pictures"], [{int(label): 1.0} for label in labels], "single")
+    result = world["folder"] / "single_result"
+    run = run_evaluate(world, result, f"--data_dir={shards}")
+    assert run.returncode == 0, run.stderr
+    measures = json.loads((result / "metrics.json").read_text())["measures"]
+    assert set(measures) == {"images", "top_1", "top_5"}
+    expected = [top_k_accuracy_score(labels, world["logits"], k=k, labels=range(CLASSES)) for k in (1, 5)]
+    assert [measures["top_1"], measures["top_5"]] == pytest.approx(expected)
+    assert [path.name for path in result.iterdir()] == ["metrics.json"]
+
+
+def test_another_class_num_names_both(world, multi_label):
+    run = run_evaluate(world, world["folder"] / "none", f"--data_dir={multi_label[2]}", "--class_num=7")
+    assert run.returncode == 1
+    assert "--class_num=7" in run.stderr and "class_num 6" in run.stderr and "Traceback" not in run.stderr
