@@ -1,4 +1,4 @@
-"""Untrusted picture files: what they are, whether they decode, and their pixels or a JPEG of them. Pillow, no TensorFlow.
+"""Untrusted picture files: whether they decode, and their pixels or a JPEG of them. Pillow, no TensorFlow.
 
 Files come as baseline, progressive, CMYK, grey or rotated JPEG, PNG with alpha, GIF, BMP and WebP, and as HTML with the
 name `.jpg`. Nothing is decoded before its size in pixels is known to be within the limit.

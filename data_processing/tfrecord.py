@@ -9,7 +9,7 @@
                                                                  of all classes, 44,664 bytes for 11,166
       label                           int64                      single-label ("single")
 
-A TFRecord file is a sequence of: length uint64, masked CRC-32C of the length uint32, the Example, its masked CRC uint32.
+A TFRecord file repeats: length uint64, masked CRC-32C of the length uint32, the Example, its masked CRC uint32.
 """
 
 import os

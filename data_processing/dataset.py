@@ -1,0 +1,197 @@
+"""From shards to batches, with `tf.data`: indexed, shuffled, read, decoded and batched in parallel.
+
+The order of the records is a pure function of the seed, so a run can begin at any step without reading what was before
+it. Epoch e is a permutation of chunks of neighbouring records, shuffled again inside windows of `shuffle_buffer`
+records; the epochs follow each other without end. Position s of that sequence is called slot s. Step k of `size` ranks
+with batches of B takes the slots from k * B * size on; a rank takes every `size`-th of them.
+
+A record or picture that is damaged keeps its slot, so that nothing moves: its element says `valid` = False.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from data_processing import tfrecord
+from data_processing.image_preprocessing import Augmentation, decode_jpeg, evaluation_image, training_image
+
+# Neighbours that stay together in the first shuffle, so that disks read megabytes, not single pictures.
+CHUNK = 16
+# Files kept open. A descriptor closes when the last reader of an evicted one is done with it.
+OPEN_FILES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordIndex:
+    """Where each record is: 20 bytes a record.
+
+    Attributes:
+      paths: of the shards.
+      shard: int32 [records], index into `paths`.
+      offset: int64 [records], where the record begins in its shard, in bytes.
+      end: int64 [records], where it ends.
+      kind: of the labels: "sparse", "dense" or "single".
+      problems: what is wrong with shards of which a part had to be left out.
+    """
+
+    paths: tuple[str, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    end: np.ndarray
+    kind: str
+    problems: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.shard)
+
+
+def index_records(paths, class_num, threads=16):
+    """Returns the `RecordIndex` of the shards `paths`, all of which hold labels of one kind, for `class_num` classes.
+
+    Raises `tfrecord.RecordError` if there are no records, or if the first is not as it must be.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(tfrecord.index_shard, paths))
+    counts = [len(offsets) - 1 for offsets, _ in found]
+    problems = tuple(problem for _, problem in found if problem)
+    if not sum(counts):
+        raise tfrecord.RecordError("; ".join(problems) or f"{paths[0]}: the shards are empty; build them again")
+    index = RecordIndex(
+        tuple(paths),
+        np.repeat(np.arange(len(paths), dtype=np.int32), counts),
+        np.concatenate([offsets[:-1] for offsets, _ in found]),
+        np.concatenate([offsets[1:] for offsets, _ in found]),
+        "",
+        problems,
+    )
+    first = next((data for data in (_read(index, k) for k in range(min(len(index), 100))) if data), b"")
+    return dataclasses.replace(index, kind=tfrecord.label_kind(first, class_num, paths[0]))
+
+
+def epoch_order(records, shuffle_buffer, seed, epoch, first=0):
+    """Yields the order of an epoch from slot `first` on, window by window: arrays of indices below `records`.
+
+    All of them together are a permutation, fresh for each `epoch`.
+    """
+    chunks = np.random.default_rng([seed, epoch]).permutation(-(-records // CHUNK)).astype(np.int64)
+    order = (chunks[:, None] * CHUNK + np.arange(CHUNK)).ravel()
+    order = order[order < records]
+    for begin in range(first - first % shuffle_buffer, records, shuffle_buffer):
+        window = order[begin : begin + shuffle_buffer]
+        np.random.default_rng([seed, epoch, begin]).shuffle(window)
+        yield window[max(first - begin, 0) :]
+
+
+def slots(records, shuffle_buffer, seed, first=0):
+    """Yields without end, from slot `first` on, arrays int64 [n, 2] of slot and record."""
+    epoch, start = divmod(first, records)
+    while True:
+        for window in epoch_order(records, shuffle_buffer, seed, epoch, start):
+            yield np.stack([np.arange(first, first + len(window)), window], axis=1)
+            first += len(window)
+        epoch, start = epoch + 1, 0
+
+
+def training_batches(
+    index,
+    *,
+    class_num,
+    batch_size,
+    image_size,
+    seed,
+    augmentation=None,
+    start_step=0,
+    rank=0,
+    size=1,
+    shuffle_buffer=2048,
+    threads=4,
+):
+    """Returns an endless dataset of the batches of one rank, from step `start_step` on.
+
+    Each element is a dictionary of
+      image: float32 [batch_size, image_size, image_size, 3] in [-1, 1], distorted as `augmentation` says;
+      label: float32 [batch_size, class_num], confidences or -1; for single-label records int64 [batch_size];
+      name: string [batch_size], the name in the record, or of an invalid one the shard and byte;
+      valid: bool [batch_size]. Where False, image and label are those of another record of the batch. If there is none,
+        the image is grey and the label -1.
+    """
+    augmentation = augmentation or Augmentation()
+
+    def mine():
+        for window in slots(len(index), shuffle_buffer, seed, start_step * batch_size * size):
+            yield window[(window[:, 0] - rank) % size == 0]
+
+    def decode(slot, encoded):
+        return training_image(encoded, image_size, tf.stack([tf.constant(seed, tf.int64), slot]), augmentation)
+
+    dataset = tf.data.Dataset.from_generator(mine, output_signature=tf.TensorSpec([None, 2], tf.int64))
+    dataset = _load(dataset.prefetch(1).unbatch(), index, class_num, decode, [image_size, image_size, 3], threads)
+    dataset = dataset.batch(batch_size, drop_remainder=True, num_parallel_calls=2).map(_replace_invalid)
+    return dataset.prefetch(4)
+
+
+def evaluation_batches(index, *, class_num, batch_size, image_size, rank=0, size=1, crop="center", threads=4):
+    """Returns a dataset of all records once, in their order; a rank takes every `size`-th.
+
+    Elements are those of `training_batches`, with the evaluation crop (see `evaluation_image`), the last one with as
+    many rows as are left; invalid ones are grey, with label -1.
+    """
+    shape = [image_size, image_size, 3] if crop == "center" else [10, image_size, image_size, 3]
+
+    def decode(slot, encoded):
+        return evaluation_image(decode_jpeg(encoded), image_size, crop)
+
+    records = tf.data.Dataset.range(rank, len(index), size).map(lambda k: tf.stack([k, k]))
+    return _load(records, index, class_num, decode, shape, threads).batch(batch_size).prefetch(2)
+
+
+def _load(slots_and_records, index, class_num, decode, shape, threads):
+    """Reads, parses and decodes records, given as int64 [2] of slot and record, in parallel and in order."""
+
+    def parsed(pair):
+        serialized = tf.ensure_shape(tf.numpy_function(lambda k: _read(index, k), [pair[1]], tf.string), [])
+        record = tfrecord.parse(serialized, index.kind, class_num)
+        image = tf.ensure_shape(decode(pair[0], record["image"]), shape)
+        return {"image": image, "label": record["label"], "name": record["name"], "valid": True}
+
+    def invalid(pair):
+        place = tf.ensure_shape(tf.numpy_function(lambda k: _place(index, k), [pair[1]], tf.string), [])
+        label = tf.constant(-1, tf.int64) if index.kind == "single" else -tf.ones([class_num])
+        return {"image": tf.zeros(shape), "label": label, "name": place, "valid": False}
+
+    def one(pair):
+        # An error ends a dataset of one element. What was to come after it, then, comes instead of it.
+        pair = tf.data.Dataset.from_tensors(pair)
+        return pair.map(parsed).ignore_errors().concatenate(pair.map(invalid)).take(1)
+
+    return slots_and_records.interleave(one, cycle_length=threads, num_parallel_calls=threads, deterministic=True)
+
+
+def _replace_invalid(batch):
+    """Puts valid rows in the place of invalid ones, if there are any valid ones."""
+    valid = batch["valid"]
+    rows = tf.range(tf.size(valid))
+    donors = tf.cond(tf.reduce_any(valid), lambda: tf.boolean_mask(rows, valid), lambda: rows)
+    rows = tf.where(valid, rows, tf.gather(donors, rows % tf.size(donors)))
+    return batch | {
+        name: tf.cond(tf.reduce_all(valid), lambda x=batch[name]: x, lambda x=batch[name]: tf.gather(x, rows))
+        for name in ("image", "label")
+    }
+
+
+@functools.lru_cache(OPEN_FILES)
+def _open(path):
+    return open(path, "rb", buffering=0)
+
+
+def _read(index, record):
+    """Returns the bytes of a record, b"" if its checksum is wrong."""
+    file = _open(index.paths[index.shard[record]])
+    return tfrecord.read_record(file.fileno(), int(index.offset[record]), int(index.end[record]))
+
+
+def _place(index, record):
+    return f"{index.paths[index.shard[record]]}, byte {index.offset[record]}".encode()

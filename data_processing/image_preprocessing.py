@@ -1,0 +1,196 @@
+"""From an encoded picture to the network's input: the training crop and its distortions, and the evaluation crop.
+
+All random numbers are stateless: a picture's seed alone decides what happens to it.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+MAX_PIXELS = 50_000_000
+ASPECT_RATIOS = (0.75, 1.33)
+# Released code. In 100 attempts the whole picture is almost never needed instead.
+CROP_ATTEMPTS = 100
+MAX_ROTATION = math.pi / 4
+MAX_BRIGHTNESS = 32 / 255
+SATURATION = CONTRAST = (0.5, 1.5)
+MAX_HUE = 0.2
+# Evaluation: a picture's short side is 256 for a crop of 224, and in proportion for others.
+SHORT_SIDE = 256 / 224
+
+
+class Augmentation(NamedTuple):
+    """How training pictures are distorted. The defaults are those of the released pre-training.
+
+    Attributes:
+      min_area: smallest crop, as a share of the picture's area (paper and fine-tuning: 0.05).
+      min_covered: share of the picture that a crop must cover (fine-tuning: 0).
+      rotated: share of the pictures that are rotated and recoloured in order A.
+      recoloured: share of those that are recoloured, in order A or B; at least `rotated`. The release's comments say
+        1/4 and 1/2, its code does 1/3 and 2/3.
+    """
+
+    min_area: float = 0.7
+    min_covered: float = 0.7
+    rotated: float = 0.25
+    recoloured: float = 0.5
+
+
+def training_image(encoded, image_size, seed, augmentation):
+    """Returns a randomly cropped, flipped and distorted picture, float32 [image_size, image_size, 3] in [-1, 1].
+
+    Args:
+      encoded: string [], a JPEG. Only the crop is decoded.
+      image_size: height and width of the result, in pixels.
+      seed: int32 or int64 [2].
+      augmentation: an `Augmentation`.
+
+    A picture that is no JPEG, is cut short or has more than MAX_PIXELS is an error of the operation.
+    """
+    crop_seed, flip_seed, choice_seed, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
+    window = _random_window(_jpeg_shape(encoded), crop_seed, augmentation)
+    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+    image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3]) / 255
+    image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    choice = tf.random.stateless_uniform([], choice_seed)
+    angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
+    order_b = choice >= augmentation.rotated
+    image = tf.cond(order_b, lambda: image, lambda: rotate(image, angle))
+    recoloured = choice < tf.maximum(augmentation.rotated, augmentation.recoloured)
+    image = tf.cond(recoloured, lambda: _random_colour(image, order_b, colour_seed), lambda: image)
+    return tf.clip_by_value(image, 0, 1) * 2 - 1
+
+
+def _jpeg_shape(encoded):
+    """Height, width and channels from a JPEG's header, int32 [3]; an error if it is too large to decode."""
+    shape = tf.io.extract_jpeg_shape(encoded)
+    tf.debugging.assert_less_equal(tf.reduce_prod(tf.cast(shape[:2], tf.int64)), tf.constant(MAX_PIXELS, tf.int64))
+    return shape
+
+
+def _random_window(shape, seed, augmentation):
+    """A crop of a picture of `shape`, int32 [3]: top, left, height, width, int32 [4]."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed,
+        min_object_covered=augmentation.min_covered,
+        aspect_ratio_range=ASPECT_RATIOS,
+        area_range=(augmentation.min_area, 1.0),
+        max_attempts=CROP_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def _random_colour(image, order_b, seed):
+    draws = tf.random.stateless_uniform([4], seed)
+    low = tf.constant([-MAX_BRIGHTNESS, SATURATION[0], -MAX_HUE, CONTRAST[0]])
+    high = tf.constant([MAX_BRIGHTNESS, SATURATION[1], MAX_HUE, CONTRAST[1]])
+    brightness, saturation, hue, contrast = tf.unstack(low + draws * (high - low))
+    return recolour(image, order_b, brightness, saturation, hue, contrast)
+
+
+# TensorFlow's kernels for saturation and hue cost more than the decoding of the picture; compiled into one loop, the
+# same arithmetic costs next to nothing. (benchmarks/input_pipeline.py)
+@tf.function(jit_compile=True)
+def recolour(image, order_b, brightness, saturation, hue, contrast):
+    """Returns `image` with other colours, the same as by the functions of `tf.image`, in the order of the release.
+
+    Args:
+      image: float32 [height, width, 3], RGB, in [0, 1].
+      order_b: bool []: brightness, contrast, saturation, hue; otherwise brightness, saturation, hue, contrast.
+      brightness: added, as in `tf.image.adjust_brightness`.
+      saturation: factor, as in `tf.image.adjust_saturation`.
+      hue: share of a turn of the colour circle, in (-1, 1), as in `tf.image.adjust_hue`.
+      contrast: factor, as in `tf.image.adjust_contrast`.
+    """
+    image = image + brightness
+    image = _adjust_contrast(image, tf.where(order_b, contrast, 1.0))
+    image = _adjust_saturation_and_hue(image, saturation, hue)
+    return _adjust_contrast(image, tf.where(order_b, 1.0, contrast))
+
+
+def _adjust_contrast(image, factor):
+    mean = tf.reduce_mean(image, axis=(0, 1))
+    return (image - mean) * factor + mean
+
+
+def _adjust_saturation_and_hue(image, saturation, hue):
+    """In HSV: saturation times a factor, at most 1, and hue turned; without the way through HSV pictures."""
+    red, green, blue = tf.unstack(image, axis=-1)
+    value = tf.maximum(red, tf.maximum(green, blue))
+    spread = value - tf.minimum(red, tf.minimum(green, blue))
+    # Hue in sixths of the circle, by which channel is the greatest.
+    inverse = tf.where(spread > 0, 1 / spread, 0.0)
+    sector = tf.where(
+        value == red,
+        (green - blue) * inverse,
+        tf.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse),
+    )
+    sector += hue * 6
+    spread = tf.where(value > 0, tf.minimum(spread * saturation, value), 0.0)
+
+    def channel(offset):
+        turned = sector + offset
+        turned -= 6 * tf.floor(turned / 6)
+        return value - spread * tf.clip_by_value(tf.minimum(turned, 4 - turned), 0, 1)
+
+    return tf.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+
+
+def rotate(image, angle):
+    """Returns `image`, float32 [height, width, channels], turned counter-clockwise about its centre.
+
+    `angle` is in radians. Nearest neighbour, and black where there was nothing, as `tf.contrib.image.rotate` did.
+    """
+    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    # Row by row the pixel (x, y) of the result is taken from (a x + b y + c, d x + e y + f): the inverse rotation.
+    offset_x = ((width - 1) - (cos * (width - 1) - sin * (height - 1))) / 2
+    offset_y = ((height - 1) - (sin * (width - 1) + cos * (height - 1))) / 2
+    transform = tf.stack([cos, -sin, offset_x, sin, cos, offset_y, 0.0, 0.0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=transform[None],
+        output_shape=tf.shape(image)[:2],
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+    )[0]
+
+
+def decode_jpeg(encoded):
+    """Returns a whole JPEG as uint8 [height, width, 3], by the accurate method; an error if too large or damaged."""
+    with tf.control_dependencies([_jpeg_shape(encoded)]):
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def evaluation_image(image, image_size, crop="center"):
+    """Returns the evaluation crop of a picture in [-1, 1], the input that published checkpoints were tested with.
+
+    Args:
+      image: uint8 [height, width, 3].
+      image_size: height and width of the crop, in pixels: 224 means that the short side becomes 256 (bilinear,
+        half-pixel centres, no antialias, rounded to 8 bits), and other sizes scale with it.
+      crop: "center", or "10crop": the four corners and the centre, then the same mirrored.
+
+    Returns:
+      float32 [image_size, image_size, 3], or [10, image_size, image_size, 3].
+    """
+    short = round(SHORT_SIDE * image_size)
+    height, width = tf.unstack(tf.shape(image)[:2])
+    # The long side is cut to a whole number, not rounded (released code).
+    height, width = short * height // tf.minimum(height, width), short * width // tf.minimum(height, width)
+    image = tf.round(tf.image.resize(image, [height, width])) / 127.5 - 1
+    bottom, right = height - image_size, width - image_size
+    if crop == "center":
+        return _crop(image, bottom // 2, right // 2, image_size)
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    crops = tf.stack([_crop(image, top, left, image_size) for top, left in corners])
+    return tf.concat([crops, crops[:, :, ::-1]], axis=0)
+
+
+def _crop(image, top, left, size):
+    return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
