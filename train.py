@@ -15,11 +15,11 @@ import time
 
 from flags import FLAGS, checked
 from absl import app
-from data_processing.image_preprocessing import Augmentation
 import numpy as np
 import tensorflow as tf
 
 from data_processing import dataset, dictionary, tfrecord
+from data_processing.image_preprocessing import Augmentation
 from models import checkpoint, metrics
 from models.learning_rate import learning_rate
 from models.losses import WeightedSigmoidLoss
@@ -28,6 +28,8 @@ from models.train_step import make_train_step
 
 LOG_INTERVAL = 100
 PICTURES_SHOWN = 8
+# What of `metrics.evaluate` is worth watching during training, of multi-label and of single-label records.
+VALIDATED = ("macro_map", "micro_ap", "macro_auc", "f1_top_k", "top_1", "top_5")
 
 
 def main(argv):
@@ -62,14 +64,14 @@ def main(argv):
 
 def _index(split):
     """Finds and indexes the records of "train" or "val" under --data_dir."""
-    index = dataset.index_records(tfrecord.shard_paths(FLAGS.data_dir, split))
+    index = dataset.index_records(tfrecord.shard_paths(FLAGS.data_dir, split), FLAGS.class_num)
     for problem in index.problems:
         print(f"warning: {problem}")
     return index
 
 
 def _describe(model, index):
-    steps = len(index.offset) / FLAGS.batch_size
+    steps = len(index) / FLAGS.batch_size
     end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     print(
@@ -77,7 +79,7 @@ def _describe(model, index):
         f"{FLAGS.precision}, on the {device}"
     )
     print(
-        f"{len(index.offset):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
+        f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
         f"{FLAGS.batch_size}, {steps:,.1f} steps an epoch; {end}"
     )
 
@@ -114,7 +116,7 @@ def train(step, loss, index, state, first_step, names, validate):
     stop = _stop_on_signals()
     log_interval = FLAGS.log_interval or LOG_INTERVAL
     writer = tf.summary.create_file_writer(FLAGS.log_dir)
-    meter = Meter(len(index.offset))
+    meter = Meter(len(index))
     batches = iter(_batches(index, first_step))
     saved = done = first_step
     for k in range(first_step, FLAGS.max_iter) if FLAGS.max_iter >= 0 else itertools.count(first_step):
@@ -125,7 +127,7 @@ def train(step, loss, index, state, first_step, names, validate):
         meter.add(k, rate, step(batch["image"], batch["label"], tf.constant(rate, tf.float32)))
         done = k + 1
         if done % log_interval == 0 or done == FLAGS.max_iter:
-            _log(writer, meter.report(loss), done, len(index.offset))
+            _log(writer, meter.report(loss), done, len(index))
         if FLAGS.snapshot and done % FLAGS.snapshot == 0:
             saved = _save(meter, done, state)
         if validate and done % FLAGS.test_interval == 0:
@@ -146,16 +148,20 @@ def _batches(index, first_step):
         batch_size=FLAGS.batch_size,
         image_size=FLAGS.image_size,
         seed=FLAGS.random_seed,
-        start_step=first_step,
-        shuffle_buffer=FLAGS.shuffle_buffer,
         augmentation=Augmentation(
             FLAGS.crop_min_area, FLAGS.crop_min_covered, rotated=FLAGS.rotated, recoloured=FLAGS.recoloured
         ),
+        start_step=first_step,
+        shuffle_buffer=FLAGS.shuffle_buffer,
         threads=FLAGS.num_preprocess_threads,
     )
-    if index.kind == "single":
-        return batches.map(lambda batch: batch | {"label": tf.one_hot(batch["label"], FLAGS.class_num)})
-    return batches
+    return batches.map(_with_label_vectors) if index.kind == "single" else batches
+
+
+def _with_label_vectors(batch):
+    """Turns single labels into vectors of 0 and 1, or of -1 where a record has none."""
+    unknown = batch["label"][:, None] < 0
+    return batch | {"label": tf.where(unknown, -1.0, tf.one_hot(batch["label"], FLAGS.class_num))}
 
 
 def _learning_rate(step):
@@ -280,9 +286,21 @@ def _make_validation(model):
 
     def validate():
         batches = dataset.evaluation_batches(
-            index, class_num=FLAGS.class_num, batch_size=FLAGS.batch_size, image_size=FLAGS.image_size
+            index,
+            class_num=FLAGS.class_num,
+            batch_size=FLAGS.batch_size,
+            image_size=FLAGS.image_size,
+            threads=FLAGS.num_preprocess_threads,
         )
-        return metrics.evaluate(predict, batches.take(FLAGS.test_iter or -1), FLAGS.class_num)
+        evaluation = metrics.evaluate(
+            predict,
+            batches.take(FLAGS.test_iter or -1),
+            FLAGS.class_num,
+            top_k=FLAGS.top_k_pred,
+            ap_mode="binned",
+            max_skipped=FLAGS.max_skipped,
+        )
+        return {name: evaluation.measures[name] for name in VALIDATED if name in evaluation.measures}
 
     return validate
 
