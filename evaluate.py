@@ -37,6 +37,8 @@ RESULT = "out/eval"
 # Exact mode, on disk: a float32 and a bit.
 BYTES_PER_SCORE = 4 + 1 / 8
 SKIPPED_SHOWN = 5
+# In the figure: standard deviation of the running mean's weights, as a factor of the frequency.
+MEAN_WIDTH = 1.5
 
 
 def main(argv):
@@ -169,7 +171,7 @@ def _write_json(path, evaluation, description, prefix, index):
 def _table(evaluation, class_num):
     """Returns what the user sees, as text."""
     m = evaluation.measures
-    skipped = f", {len(evaluation.skipped):,} corrupt ones left out" if evaluation.skipped else ""
+    skipped = f", {len(evaluation.skipped):,} corrupt left out" if evaluation.skipped else ""
     if evaluation.classes is None:
         return f"{m['images']:,} pictures{skipped}\ntop-1 accuracy  {m['top_1']:.4f}\ntop-5 accuracy  {m['top_5']:.4f}"
     rows = [
@@ -207,25 +209,23 @@ def _write_classes(path, classes, entries):
 
 def _draw(path, classes, measures):
     """Draws AP against the number of positives of each class, with a running mean and the level of chance."""
-    order = np.argsort(classes.positives, kind="stable")
-    order = order[classes.positives[order] > 0]
-    positives, ap = classes.positives[order], classes.ap[order]
+    present = classes.positives > 0
+    positives, ap = classes.positives[present], classes.ap[present]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(positives, ap, s=14, alpha=max(0.1, min(0.7, 60 / max(1, len(order)))), linewidths=0, label="a class")
-    if len(order) >= 10:
-        width = max(5, len(order) // 15)
-        window = np.ones(width) / width
-        x = np.exp(np.convolve(np.log(positives), window, "valid"))
-        axes.plot(x, np.convolve(ap, window, "valid"), color="tab:red", lw=2.5, label=f"mean of {width} neighbours")
-    chance = metrics.chance_average_precision(positives, classes.known[order])
-    axes.plot(positives, chance, color="0.4", ls="--", label="scores at random")
-    if len(order):
+    axes.scatter(positives, ap, s=14, alpha=max(0.1, min(0.7, 60 / max(1, len(ap)))), linewidths=0, label="a class")
+    if len(ap):
+        x = np.geomspace(positives.min(), positives.max(), 100)
+        # A mean over classes weighted by a bell curve over the logarithm of the frequency.
+        weights = np.exp(-((np.log(x[:, None] / positives) / np.log(MEAN_WIDTH)) ** 2) / 2)
+        axes.plot(x, weights @ ap / weights.sum(axis=1), color="tab:red", lw=2.5, label="running mean")
+        chance = metrics.chance_average_precision(x, classes.known.max())
+        axes.plot(x, chance, color="0.4", ls="--", label="scores at random")
         axes.set_xscale("log")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("pictures with the class (logarithmic)")
     axes.set_ylabel("average precision")
-    axes.set_title(f"mAP {measures['macro_map']:.3f} over {len(order):,} classes, {measures['images']:,} pictures")
+    axes.set_title(f"mAP {measures['macro_map']:.3f} over {len(ap):,} classes, {measures['images']:,} pictures")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", framealpha=0.9)
     _replace(path, lambda aside: figure.savefig(aside, dpi=120, format="png"))

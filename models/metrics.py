@@ -14,6 +14,9 @@ import numpy as np
 
 from models.ranking import BinnedRanking, ExactRanking
 
+# Pictures that are worked on at once, since some ten temporary arrays are as large as their logits.
+SLICE = 256
+
 
 class Evaluation(NamedTuple):
     """What `evaluate` returns.
@@ -137,6 +140,10 @@ class MultiLabelMeasures:
 
     def add(self, logits, labels):
         """Adds pictures: logits, finite float32 [pictures, classes]; labels, confidences or -1, of the same shape."""
+        for begin in range(0, len(logits), SLICE):
+            self._add(logits[begin : begin + SLICE], labels[begin : begin + SLICE])
+
+    def _add(self, logits, labels):
         known = labels >= 0
         positive = known & (labels > self.positive_thres)
         self.ranking.add(logits, positive, known)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,15 @@ ROOT = Path(__file__).parents[1]
 CLASSES = 6
 PICTURES = 24
 SIZE = 56
+
+
+class Run(NamedTuple):
+    """A finished process and its folder of results."""
+
+    status: int
+    stdout: str
+    stderr: str
+    result: Path
 
 
 def make_picture(rng):
@@ -47,17 +57,6 @@ def logits_of(model, pictures):
     return model(pixels / 127.5 - 1, training=False)["logits"].numpy()
 
 
-def run_evaluate(world, result, *options):
-    return subprocess.run(
-        [sys.executable, "evaluate.py", f"--model_dir={world['checkpoint']}", f"--image_size={SIZE}"]
-        + [f"--result={result}", "--batch_size=7", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A network of random weights, and pictures with labels that depend on its logits; class 5 has no positive."""
@@ -76,34 +75,56 @@ def world(tmp_path_factory):
     dictionary.write(folder / "dictionary.txt", entries)
     return {
         "folder": folder,
-        "checkpoint": folder / "checkpoint",
         "pictures": pictures,
         "logits": logits,
         "positive": positive,
-        "labels": [{k: 0.5 for k in np.flatnonzero(row)} for row in positive],
+        "single_labels": rng.integers(0, CLASSES, PICTURES).tolist(),
     }
 
 
 @pytest.fixture(scope="module")
-def multi_label(world):
-    """One run over 24 good records and one that is cut short, with an unknown label in picture 3."""
-    labels = [dict(row) for row in world["labels"]]
+def runs(world):
+    """The finished runs by name, all started at once, since most of their time is TensorFlow's start.
+
+    Multi-label: 24 good records, with an unknown label in picture 3, and one picture that is cut short.
+    """
+    folder = world["folder"]
+    labels = [{k: 0.5 for k in np.flatnonzero(row)} for row in world["positive"]]
     labels[3][4] = -1.0
-    shards = world["folder"] / "multi"
-    write_shards(shards, [*world["pictures"], world["pictures"][0][:300]], [*labels, {0: 1.0}], "sparse")
-    result = world["folder"] / "result"
-    dictionary_flag = f"--dictionary={world['folder'] / 'dictionary.txt'}"
-    run = run_evaluate(
-        world, result, f"--data_dir={shards}", dictionary_flag, "--max_skipped=0.05", "--top_k_pred=2", "--class_num=6"
-    )
-    assert run.returncode == 0, run.stderr
-    return run, result, shards
+    write_shards(folder / "records", [*world["pictures"], world["pictures"][0][:300]], [*labels, {0: 1.0}], "sparse")
+    write_shards(folder / "single", world["pictures"], [{label: 1.0} for label in world["single_labels"]], "single")
+    dictionary_flag = f"--dictionary={folder / 'dictionary.txt'}"
+    options = {
+        "multi": ["--data_dir=records", dictionary_flag, "--max_skipped=0.05", "--top_k_pred=2", "--class_num=6"],
+        "too_many": ["--data_dir=records", "--ap_mode=binned"],
+        "single": ["--data_dir=single", "--test_iter=3"],
+        "class_num": ["--data_dir=records", "--class_num=7"],
+    }
+    always = ["--model_dir=checkpoint", f"--image_size={SIZE}", "--batch_size=7", "--data_format=NHWC"]
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, ROOT / "evaluate.py", *always, *own, f"--result={folder / 'results' / name}"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, own in options.items()
+    }
+    finished = {}
+    for name, process in started.items():
+        stdout, stderr = process.communicate(timeout=300)
+        finished[name] = Run(process.returncode, stdout, stderr, folder / "results" / name)
+    return finished
 
 
-def test_measures_agree_with_scikit_learn(world, multi_label):
-    _, result, _ = multi_label
-    content = json.loads((result / "metrics.json").read_text())
-    measures = content["measures"]
+def read_json(run):
+    assert run.status == 0, run.stderr
+    return json.loads((run.result / "metrics.json").read_text())
+
+
+def test_measures_agree_with_scikit_learn(world, runs):
+    measures = read_json(runs["multi"])["measures"]
     logits, positive = world["logits"], world["positive"]
     known = np.ones_like(positive)
     known[3, 4] = False
@@ -117,7 +138,7 @@ def test_measures_agree_with_scikit_learn(world, multi_label):
     assert measures["precision_threshold"] == pytest.approx(
         precision_score(positive & known, predicted, average="samples", zero_division=0), abs=1e-9
     )
-    table = [line.split("\t") for line in (result / "per_class.tsv").read_text().splitlines()]
+    table = [line.split("\t") for line in (runs["multi"].result / "per_class.tsv").read_text().splitlines()]
     assert table[0] == ["index", "wnid", "names", "positives", "known", "ap", "auc"]
     assert [row[0] for row in table[1:]] == list("012345")
     assert table[5][:3] == ["4", "n00000004", "thing 4, Ding 4"]
@@ -128,45 +149,43 @@ def test_measures_agree_with_scikit_learn(world, multi_label):
     assert table[6][3:] == ["0", str(PICTURES), "", ""]
 
 
-def test_what_the_user_sees(multi_label):
-    run, result, shards = multi_label
+def test_what_the_user_sees(runs):
+    run = runs["multi"]
+    content = read_json(run)
     assert "ResNet-18, 6 classes, step 17" in run.stdout
-    assert "24 pictures, 1 corrupt ones left out; 5 of 6 classes have positives" in run.stdout
+    assert "24 pictures, 1 corrupt left out; 5 of 6 classes have positives" in run.stdout
     assert "top 2, per picture" in run.stdout and "p >= 0.5, overall" in run.stdout
-    content = json.loads((result / "metrics.json").read_text())
     assert content["settings"]["step"] == 17 and content["settings"]["top_k"] == 2
-    assert len(content["skipped"]) == 1 and str(shards) in content["skipped"][0]
+    assert len(content["skipped"]) == 1 and "records/val-00001-of-00002.tfrecords, byte" in content["skipped"][0]
     assert content["skipped"][0] in run.stdout
     # The temporary files have gone, and the figure is one.
-    assert sorted(path.name for path in result.iterdir()) == ["ap_vs_frequency.png", "metrics.json", "per_class.tsv"]
-    pixels = np.asarray(Image.open(result / "ap_vs_frequency.png").convert("L"))
+    assert sorted(path.name for path in run.result.iterdir()) == [
+        "ap_vs_frequency.png",
+        "metrics.json",
+        "per_class.tsv",
+    ]
+    pixels = np.asarray(Image.open(run.result / "ap_vs_frequency.png").convert("L"))
     assert pixels.shape == (600, 960) and (pixels < 250).mean() > 0.01
 
 
-def test_too_many_corrupt_records_and_no_result(world, multi_label):
-    result = world["folder"] / "too_many"
-    run = run_evaluate(world, result, f"--data_dir={multi_label[2]}", "--ap_mode=binned")
-    assert run.returncode == 1
+def test_too_many_corrupt_records_and_no_result(runs):
+    run = runs["too_many"]
+    assert run.status == 1
     assert "error: 1 of 25 records are corrupt, more than --max_skipped=0.01" in run.stderr
-    assert "Traceback" not in run.stderr and not list(result.iterdir())
+    assert "Traceback" not in run.stderr and not list(run.result.iterdir())
 
 
-def test_single_label_records(world):
-    rng = np.random.default_rng(5)
-    labels = rng.integers(0, CLASSES, PICTURES)
-    shards = world["folder"] / "single"
-    write_shards(shards, world["pictures"], [{int(label): 1.0} for label in labels], "single")
-    result = world["folder"] / "single_result"
-    run = run_evaluate(world, result, f"--data_dir={shards}")
-    assert run.returncode == 0, run.stderr
-    measures = json.loads((result / "metrics.json").read_text())["measures"]
+def test_single_label_records(world, runs):
+    measures = read_json(runs["single"])["measures"]
     assert set(measures) == {"images", "top_1", "top_5"}
-    expected = [top_k_accuracy_score(labels, world["logits"], k=k, labels=range(CLASSES)) for k in (1, 5)]
+    assert measures["images"] == 3 * 7
+    labels, logits = world["single_labels"][:21], world["logits"][:21]
+    expected = [top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in (1, 5)]
     assert [measures["top_1"], measures["top_5"]] == pytest.approx(expected)
-    assert [path.name for path in result.iterdir()] == ["metrics.json"]
+    assert [path.name for path in runs["single"].result.iterdir()] == ["metrics.json"]
 
 
-def test_another_class_num_names_both(world, multi_label):
-    run = run_evaluate(world, world["folder"] / "none", f"--data_dir={multi_label[2]}", "--class_num=7")
-    assert run.returncode == 1
+def test_another_class_num_names_both(runs):
+    run = runs["class_num"]
+    assert run.status == 1
     assert "--class_num=7" in run.stderr and "class_num 6" in run.stderr and "Traceback" not in run.stderr

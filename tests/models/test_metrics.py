@@ -78,6 +78,13 @@ def test_multi_label_agrees_with_scikit_learn(data, positive_thres):
     check_pictures(measures, "top_k", positive, predicted)
 
 
+@pytest.mark.parametrize("ap_mode", ["exact", "binned"])
+def test_slices_of_a_batch_make_no_difference(monkeypatch, data, ap_mode):
+    whole = evaluate(*data, ap_mode=ap_mode)
+    monkeypatch.setattr(metrics, "SLICE", 3)
+    assert evaluate(*data, ap_mode=ap_mode).measures == pytest.approx(whole.measures, abs=1e-12)
+
+
 def test_unknown_labels_take_no_part(data):
     logits, labels = data
     labels = labels.copy()

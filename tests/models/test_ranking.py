@@ -76,14 +76,19 @@ def test_binned_is_within_its_own_bound(monkeypatch, seed, decimals):
     monkeypatch.setattr(ranking, "BINS", 24)
     monkeypatch.setattr(ranking, "MICRO_BITS", 10)
     data = make_data(seed, 700, decimals)
-    result = run(BinnedRanking(CLASSES), *data, 97)
-    ap, _ = reference_classes(*data)
+    accumulator = BinnedRanking(CLASSES)
+    result = run(accumulator, *data, 97)
+    ap, auc = reference_classes(*data)
     micro_ap, _ = reference(*data)
     assert np.nanmax(np.abs(result.ap - ap)) > 1e-4
     defined = ~np.isnan(ap)
     assert (np.abs(result.ap - ap) <= result.ap_error + 1e-12)[defined].all()
     assert abs(result.micro_ap - micro_ap) <= result.micro_ap_error + 1e-12
     np.testing.assert_array_equal(np.isnan(result.ap), np.isnan(ap))
+    positives, negatives = accumulator.positive.astype(float), (accumulator.known - accumulator.positive).astype(float)
+    defined = ~np.isnan(auc)
+    tied = np.sum(positives * negatives, axis=1)[defined] / (positives.sum(1) * negatives.sum(1))[defined]
+    assert (np.abs(result.auc - auc)[defined] <= tied / 2 + 1e-12).all()
 
 
 @pytest.mark.parametrize("batch", [50, 4000])
@@ -93,7 +98,7 @@ def test_binned_with_all_its_bins_is_close(batch):
     ap, auc = reference_classes(*data)
     micro_ap, micro_auc = reference(*data)
     np.testing.assert_allclose(result.ap, ap, atol=2e-3)
-    np.testing.assert_allclose(result.auc, auc, atol=2e-4)
+    np.testing.assert_allclose(result.auc, auc, atol=1e-3)
     np.testing.assert_allclose([result.micro_ap, result.micro_auc], [micro_ap, micro_auc], atol=2e-4)
     assert np.nanmax(result.ap_error) < 2e-2
     np.testing.assert_array_equal(result.positives, data[1].sum(0))
@@ -138,7 +143,7 @@ def test_memory_does_not_grow_with_pictures(monkeypatch, make):
     monkeypatch.setattr(ranking, "BLOCK", 2**16)
     few, many = peak_memory(make, 2048), peak_memory(make, 16384)
     scores = 4 * 256 * 16384
-    # 10 MB of positive labels' scores would be 4 bytes for each of 2.6 million; here there are 4,000 of them.
+    # The scores of 3,700 more positive labels stay in memory (15 KB), those of 3.7 million more labels do not (15 MB).
     assert many < few + 2**18
     assert make is BinnedRanking or many < scores / 4
 
