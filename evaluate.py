@@ -30,7 +30,6 @@ flags.DEFINE_enum(
     "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes a picture and "
     "class); binned keeps histograms in memory and says by how much it may be wrong.",
 )
-flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
 flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
 
 RESULT = "out/eval"

@@ -100,6 +100,7 @@ def _define_run():
 def _define_use():
     flags.DEFINE_string("images", "", "Pictures: a folder, a list, or one file.")
     flags.DEFINE_string("result", "", "File to write.")
+    flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
     flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each picture.", lower_bound=1)
 
 
@@ -141,7 +142,11 @@ def checked(main):
         logging.set_verbosity(logging.INFO)
         try:
             main(argv)
+            return
         except (ValueError, OSError) as error:
-            sys.exit(f"error: {error}")
+            message = f"error: {error}"
+        # Outside of `except`: the traceback is gone, and with it the input pipeline, whose threads may be calling
+        # Python and would wait for ever in an interpreter that is shutting down.
+        sys.exit(message)
 
     return start

@@ -10,7 +10,6 @@ A record or picture that is damaged keeps its slot, so that nothing moves: its e
 
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
-import functools
 
 import numpy as np
 import tensorflow as tf
@@ -20,19 +19,18 @@ from data_processing.image_preprocessing import Augmentation, decode_jpeg, evalu
 
 # Neighbours that stay together in the first shuffle, so that disks read megabytes, not single pictures.
 CHUNK = 16
-# Files kept open. A descriptor closes when the last reader of an evicted one is done with it.
-OPEN_FILES = 256
+# The kind of labels is that of the first record whose checksum is right, among so many.
+PEEKED = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordIndex:
-    """Where each record is: 20 bytes a record.
+    """Where each record is: 12 bytes a record.
 
     Attributes:
       paths: of the shards.
       shard: int32 [records], index into `paths`.
       offset: int64 [records], where the record begins in its shard, in bytes.
-      end: int64 [records], where it ends.
       kind: of the labels: "sparse", "dense" or "single".
       problems: what is wrong with shards of which a part had to be left out.
     """
@@ -40,7 +38,6 @@ class RecordIndex:
     paths: tuple[str, ...]
     shard: np.ndarray
     offset: np.ndarray
-    end: np.ndarray
     kind: str
     problems: tuple[str, ...]
 
@@ -59,16 +56,11 @@ def index_records(paths, class_num, threads=16):
     problems = tuple(problem for _, problem in found if problem)
     if not sum(counts):
         raise tfrecord.RecordError("; ".join(problems) or f"{paths[0]}: the shards are empty; build them again")
-    index = RecordIndex(
-        tuple(paths),
-        np.repeat(np.arange(len(paths), dtype=np.int32), counts),
-        np.concatenate([offsets[:-1] for offsets, _ in found]),
-        np.concatenate([offsets[1:] for offsets, _ in found]),
-        "",
-        problems,
-    )
-    first = next((data for data in (_read(index, k) for k in range(min(len(index), 100))) if data), b"")
-    return dataclasses.replace(index, kind=tfrecord.label_kind(first, class_num, paths[0]))
+    shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
+    offset = np.concatenate([offsets[:-1] for offsets, _ in found])
+    peeked = zip(shard[:PEEKED], offset[:PEEKED], strict=True)
+    first = next((data for data in (tfrecord.read_record(paths[k], begin) for k, begin in peeked) if data), b"")
+    return RecordIndex(tuple(paths), shard, offset, tfrecord.label_kind(first, class_num, paths[0]), problems)
 
 
 def epoch_order(records, shuffle_buffer, seed, epoch, first=0):
@@ -86,11 +78,11 @@ def epoch_order(records, shuffle_buffer, seed, epoch, first=0):
 
 
 def slots(records, shuffle_buffer, seed, first=0):
-    """Yields without end, from slot `first` on, arrays int64 [n, 2] of slot and record."""
+    """Yields without end, from slot `first` on, two arrays int64 [n]: slots, and the record of each."""
     epoch, start = divmod(first, records)
     while True:
         for window in epoch_order(records, shuffle_buffer, seed, epoch, start):
-            yield np.stack([np.arange(first, first + len(window)), window], axis=1)
+            yield np.arange(first, first + len(window)), window
             first += len(window)
         epoch, start = epoch + 1, 0
 
@@ -121,13 +113,14 @@ def training_batches(
     augmentation = augmentation or Augmentation()
 
     def mine():
-        for window in slots(len(index), shuffle_buffer, seed, start_step * batch_size * size):
-            yield window[(window[:, 0] - rank) % size == 0]
+        for slot, record in slots(len(index), shuffle_buffer, seed, start_step * batch_size * size):
+            own = slot % size == rank
+            yield slot[own], *_places(index, record[own])
 
     def decode(slot, encoded):
         return training_image(encoded, image_size, tf.stack([tf.constant(seed, tf.int64), slot]), augmentation)
 
-    dataset = tf.data.Dataset.from_generator(mine, output_signature=tf.TensorSpec([None, 2], tf.int64))
+    dataset = tf.data.Dataset.from_generator(mine, output_signature=(tf.TensorSpec([None], tf.int64),) * 3)
     dataset = _load(dataset.prefetch(1).unbatch(), index, class_num, decode, [image_size, image_size, 3], threads)
     dataset = dataset.batch(batch_size, drop_remainder=True, num_parallel_calls=2).map(_replace_invalid)
     return dataset.prefetch(4)
@@ -144,30 +137,45 @@ def evaluation_batches(index, *, class_num, batch_size, image_size, rank=0, size
     def decode(slot, encoded):
         return evaluation_image(decode_jpeg(encoded), image_size, crop)
 
-    records = tf.data.Dataset.range(rank, len(index), size).map(lambda k: tf.stack([k, k]))
+    own = np.arange(rank, len(index), size)
+    records = tf.data.Dataset.from_tensor_slices((own, *_places(index, own)))
     return _load(records, index, class_num, decode, shape, threads).batch(batch_size).prefetch(2)
 
 
-def _load(slots_and_records, index, class_num, decode, shape, threads):
-    """Reads, parses and decodes records, given as int64 [2] of slot and record, in parallel and in order."""
+def _places(index, records):
+    """Where records are: shard and byte, int64 [records] each."""
+    return index.shard[records].astype(np.int64), index.offset[records]
 
-    def parsed(pair):
-        serialized = tf.ensure_shape(tf.numpy_function(lambda k: _read(index, k), [pair[1]], tf.string), [])
+
+def _load(places, index, class_num, decode, shape, threads):
+    """Reads, parses and decodes records in parallel and in order.
+
+    Args:
+      places: dataset of slot, shard and byte, int64 [] each.
+      index: `RecordIndex`.
+      class_num: number of classes.
+      decode: function of slot and encoded picture to a float32 tensor of `shape`.
+      threads: records worked on at the same time.
+    """
+    paths = tf.constant(index.paths)
+
+    def parsed(slot, serialized):
         record = tfrecord.parse(serialized, index.kind, class_num)
-        image = tf.ensure_shape(decode(pair[0], record["image"]), shape)
+        image = tf.ensure_shape(decode(slot, record["image"]), shape)
         return {"image": image, "label": record["label"], "name": record["name"], "valid": True}
 
-    def invalid(pair):
-        place = tf.ensure_shape(tf.numpy_function(lambda k: _place(index, k), [pair[1]], tf.string), [])
+    def invalid(slot, shard, offset):
         label = tf.constant(-1, tf.int64) if index.kind == "single" else -tf.ones([class_num])
+        place = tf.strings.join([paths[shard], ", byte ", tf.strings.as_string(offset)])
         return {"image": tf.zeros(shape), "label": label, "name": place, "valid": False}
 
-    def one(pair):
+    def load(slot, shard, offset):
         # An error ends a dataset of one element. What was to come after it, then, comes instead of it.
-        pair = tf.data.Dataset.from_tensors(pair)
-        return pair.map(parsed).ignore_errors().concatenate(pair.map(invalid)).take(1)
+        good = tfrecord.read_from(paths[shard], offset).take(1).map(lambda serialized: parsed(slot, serialized))
+        bad = tf.data.Dataset.from_tensors((slot, shard, offset)).map(invalid)
+        return good.ignore_errors().concatenate(bad).take(1)
 
-    return slots_and_records.interleave(one, cycle_length=threads, num_parallel_calls=threads, deterministic=True)
+    return places.interleave(load, cycle_length=threads, num_parallel_calls=threads, deterministic=True)
 
 
 def _replace_invalid(batch):
@@ -180,18 +188,3 @@ def _replace_invalid(batch):
         name: tf.cond(tf.reduce_all(valid), lambda x=batch[name]: x, lambda x=batch[name]: tf.gather(x, rows))
         for name in ("image", "label")
     }
-
-
-@functools.lru_cache(OPEN_FILES)
-def _open(path):
-    return open(path, "rb", buffering=0)
-
-
-def _read(index, record):
-    """Returns the bytes of a record, b"" if its checksum is wrong."""
-    file = _open(index.paths[index.shard[record]])
-    return tfrecord.read_record(file.fileno(), int(index.offset[record]), int(index.end[record]))
-
-
-def _place(index, record):
-    return f"{index.paths[index.shard[record]]}, byte {index.offset[record]}".encode()

@@ -168,13 +168,21 @@ def index_shard(path):
     return np.array(offsets), None
 
 
-def read_record(descriptor, offset, end):
-    """Returns the record between two offsets of `index_shard` from an open file, or b"" if its checksum is wrong."""
-    framed = os.pread(descriptor, end - offset, offset)
-    data = framed[HEADER.size : -FOOTER.size]
-    if len(framed) != end - offset or masked_crc(data) != FOOTER.unpack(framed[-FOOTER.size :])[0]:
-        return b""
-    return data
+def read_record(path, offset):
+    """Returns the record that begins at a byte of a shard; b"" if a checksum is wrong or the shard ends before it."""
+    records = tf.data.Dataset.from_tensors((str(path), np.int64(offset))).flat_map(read_from).ignore_errors()
+    return next(records.as_numpy_iterator(), b"")
+
+
+def read_from(path, offset):
+    """Returns a dataset of the records of a shard from a byte on; string [] `path`, int64 [] `offset`.
+
+    A checksum that is wrong is an error of the operation. For use inside `flat_map` or `interleave` only: TensorFlow
+    cannot copy this dataset as one of its own, as it does to optimise.
+    """
+    # The public `tf.data.TFRecordDataset` cannot begin within a file. Unbuffered: most readers want one record.
+    variant = tf.raw_ops.TFRecordDatasetV2(filenames=path, compression_type="", buffer_size=0, byte_offsets=offset)
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
 def frame(record):

@@ -1,0 +1,245 @@
+"""train.py as a user runs it, in processes of its own, on small records."""
+
+import io
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+import tensorflow as tf
+
+from data_processing import dictionary, tfrecord
+from models import checkpoint
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED_SHARD = ROOT.parent / "shared/data/0.tfrecords"
+CLASSES = 5
+RECORDS = 30
+STEPS = 12
+
+
+def jpeg(label, rng):
+    """A picture whose colour tells its label, 48 x 40 pixels."""
+    pixels = rng.integers(0, 100, (40, 48, 3)) + 155 * np.array([label & 1, label >> 1 & 1, label >> 2])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_shard(path, label_format="sparse", damaged=()):
+    """One shard of RECORDS pictures, those in `damaged` cut short."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.name))
+    with open(path, "wb") as file:
+        for k in range(RECORDS):
+            image = jpeg(k % CLASSES, rng)
+            image = image[:200] if k in damaged else image
+            record = tfrecord.encode(image, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
+            file.write(tfrecord.frame(record))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    write_shard(folder / "train-00000-of-00001.tfrecords")
+    write_shard(folder / "val-00000-of-00001.tfrecords")
+    entries = [dictionary.Entry(k, f"n{k:08d}", -1, f"class {k}") for k in range(CLASSES)]
+    dictionary.write(folder / "dictionary.txt", entries)
+    return folder
+
+
+def command(records, out, *options):
+    flags = dict(
+        data_dir=records,
+        model_dir=out / "checkpoint",
+        log_dir=out / "log",
+        class_num=CLASSES,
+        resnet_size=18,
+        image_size=32,
+        batch_size=8,
+        data_format="NHWC",
+        lr=0.01,
+        max_iter=STEPS,
+        log_interval=4,
+        neg_select=0.5,
+    )
+    return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in flags.items()), *options]
+
+
+def run(*args, status=0):
+    done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stdout if status == 0 else done.stderr
+
+
+def tensors(folder, step=STEPS):
+    reader = tf.train.load_checkpoint(str(folder / f"checkpoint/model.ckpt-{step}"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def whole(records, tmp_path_factory):
+    """An uninterrupted run, with validation and a dictionary."""
+    out = tmp_path_factory.mktemp("whole")
+    output = run(records, out, "--snapshot=5", "--test_interval=6", f"--dictionary={records}/dictionary.txt")
+    return out, output
+
+
+def test_says_what_it_does(whole):
+    out, output = whole
+    assert "ResNet-18, 5 classes, 11.2 million values, float32, on the" in output
+    assert "30 records (sparse labels) in 1 shards; batch 8, 3.8 steps an epoch; 12 steps = 3.2 epochs" in output
+    assert "starting from random weights, seed 1234" in output
+    assert re.findall(r"^step (\d+)  epoch", output, re.M) == ["4", "8", "12"]
+    assert re.findall(r"^step (\d+)  validation  macro_map 0\.\d+", output, re.M) == ["6", "12"]
+    assert re.findall(r"^step (\d+): saved", output, re.M) == ["5", "10", "12"]
+    assert sorted(path.stem for path in (out / "checkpoint").glob("*.index")) == [
+        "model.ckpt-10",
+        "model.ckpt-12",
+        "model.ckpt-5",
+    ]
+
+
+def test_learns(whole):
+    losses = [float(x) for x in re.findall(r"loss (\S+)  decay", whole[1])]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_tensorboard_has_all_measures_and_labelled_pictures(whole):
+    events = EventAccumulator(str(whole[0] / "log"), size_guidance={"tensors": 0})
+    events.Reload()
+    names = set(events.Tags()["tensors"])
+    measures = ["loss", "learning_rate", "positive_classes", "selected_classes", "images_per_second", "input_wait"]
+    assert {f"train/{name}" for name in measures} | {"val/macro_map", "input"} <= names
+    rates = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("train/learning_rate")]
+    np.testing.assert_allclose(rates, 0.01, rtol=1e-6)
+    assert [event.step for event in events.Tensors("train/loss")] == [4, 8, 12]
+    text = next(event for name in names if "input" in name for event in events.Tensors(name))
+    assert text is not None
+    everything = b"".join(
+        string
+        for name in names
+        for event in events.Tensors(name)
+        if event.tensor_proto.dtype == tf.string.as_datatype_enum
+        for string in event.tensor_proto.string_val
+    )
+    assert b"class 3" in everything and b"\x89PNG" in everything
+
+
+def test_checkpoint_holds_everything_a_restart_needs(whole):
+    held = tensors(whole[0])
+    assert held["global_step"] == held["loss/step"] == STEPS
+    assert held["loss/pos_count"].shape == (CLASSES,)
+    trainable = [name for name in held if name.endswith(("gamma", "beta", "kernel", "bias"))]
+    assert all(f"{name}/Momentum" in held for name in trainable)
+    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (18, CLASSES, STEPS)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole, tmp_path, signum):
+    process = subprocess.Popen(
+        command(records, tmp_path, "--snapshot=3", "--log_interval=1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("step 5 "):
+            process.send_signal(signum)
+            break
+    output = process.stdout.read()
+    process.stdout.close()
+    if signum == signal.SIGTERM:
+        assert process.wait() == 0
+        stopped = re.search(r"asked to stop after step (\d+)", output)
+        assert checkpoint.newest(tmp_path / "checkpoint").endswith(f"-{stopped[1]}")
+    else:
+        assert process.wait() == -signal.SIGKILL
+    assert "going on after step" in run(records, tmp_path, "--snapshot=3")
+    expected, actual = tensors(whole[0]), tensors(tmp_path)
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(actual[name], tensor, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_finished_run_started_again_changes_nothing(records, whole):
+    files = {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
+    assert "going on after step 12" in run(records, whole[0])
+    assert files == {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(records, tmp_path):
+    error = run(records, tmp_path, "--lr=1e30", status=1)
+    assert re.search(r"error: the loss is not finite in step \d+ \(learning rate 1e\+30\)\. Try a lower --lr", error)
+    assert "Traceback" not in error
+    assert checkpoint.newest(tmp_path / "checkpoint") is None
+
+
+def test_starts_from_other_weights_and_names_a_wrong_class_num(records, whole, tmp_path):
+    output = run(records, tmp_path, f"--pretrain_ckpt={whole[0]}/checkpoint", "--max_iter=1", "--lr=0")
+    assert "starting from the weights of" in output
+    weights = tensors(whole[0])
+    for name, tensor in tensors(tmp_path, 1).items():
+        if name.endswith(("kernel", "gamma")):
+            np.testing.assert_array_equal(tensor, weights[name])
+    # The records do not say how many classes there are; the checkpoint does.
+    error = run(records, tmp_path, "--class_num=7", f"--model_dir={whole[0]}/checkpoint", status=1)
+    assert "has 5 classes and this run 7: set --class_num=5" in error
+
+
+def test_single_labels_and_corrupt_pictures(tmp_path):
+    write_shard(tmp_path / "train/0.tfrecords", "single", damaged=[4, 17])
+    output = run(tmp_path, tmp_path / "out", "--max_skipped=0.2", "--max_iter=8")
+    assert "30 records (single labels)" in output
+    skipped = re.findall(r"skipped a corrupt record: (.*)", output)
+    assert len(skipped) in (3, 4) and all("0.tfrecords, byte" in place for place in skipped)
+    error = run(tmp_path, tmp_path / "other", "--max_skipped=0.01", status=1)
+    assert re.search(r"error: 1 of \d+ records were corrupt, more than --max_skipped=0.01", error)
+
+
+@pytest.mark.parametrize("options", [("--precision=bfloat16", "--xla"), ("--precision=float16",)])
+def test_other_precisions(records, tmp_path, options):
+    output = run(records, tmp_path, "--max_iter=8", *options)
+    losses = [float(x) for x in re.findall(r"loss (\S+)  decay", output)]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    assert ("loss_scale/value" in tensors(tmp_path, 8)) == ("float16" in options[0].split("="))
+
+
+def test_published_command_line(tmp_path):
+    """The release's own flags, all of them, on a shard in its own format (its own shard where it is at hand)."""
+    folder = tmp_path / "tencent-ml-images/train"
+    classes = 11166
+    if PUBLISHED_SHARD.exists():
+        folder.mkdir(parents=True)
+        (folder / "0.tfrecords").symlink_to(PUBLISHED_SHARD)
+    else:
+        write_shard(folder / "0.tfrecords", "dense")
+        classes = CLASSES
+    published = f"""--data_dir={tmp_path}/tencent-ml-images --model_dir={tmp_path}/checkpoint
+        --tmp_model_dir={tmp_path}/tmp --image_size=224 --class_num={classes} --resnet_size=101 --mask_thres=0.7
+        --neg_select=0.1 --batch_size=1 --with_bbox=FALSE --batch_norm_decay=0.997 --batch_norm_epsilon=1e-5 --lr=0.08
+        --lr_decay_step=110000 --lr_decay_factor=0.1 --weight_decay=0.0001 --max_iter=440000 --snapshot=4400
+        --warmup=35200 --lr_warmup=0.01 --lr_warmup_decay_step=4400 --lr_warmup_decay_factor=1.297 --log_interval=100
+        --data_format=NCHW"""
+    done = subprocess.run(
+        [sys.executable, "train.py", *published.split(), "--max_iter=2", "--log_interval=1", f"--log_dir={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "(dense labels)" in done.stdout
+    assert "--with_bbox has no effect" in done.stderr and "--tmp_model_dir has no effect" in done.stderr
+    assert "step 2  epoch" in done.stdout and "lr 0.01" in done.stdout
+    if not tf.config.list_physical_devices("GPU"):
+        assert "--data_format=NCHW needs a GPU" in done.stdout
+    assert checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2")) == (101, classes, 2)
+
+
+def test_no_shards_and_no_flags(tmp_path):
+    assert "no shards train-*.tfrecords here" in run(tmp_path, tmp_path, status=1)
+    done = subprocess.run([sys.executable, "train.py", "--data_format=NCWH"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and "NCWH" in done.stderr
