@@ -173,9 +173,9 @@ def _load(places, index, class_num, decode, shape, threads):
         # An error ends a dataset of one element. What was to come after it, then, comes instead of it.
         good = tfrecord.read_from(paths[shard], offset).take(1).map(lambda serialized: parsed(slot, serialized))
         bad = tf.data.Dataset.from_tensors((slot, shard, offset)).map(invalid)
-        return good.ignore_errors().concatenate(bad).take(1)
+        return good.ignore_errors().concatenate(bad).take(1).get_single_element()
 
-    return places.interleave(load, cycle_length=threads, num_parallel_calls=threads, deterministic=True)
+    return places.map(load, num_parallel_calls=threads, deterministic=True)
 
 
 def _replace_invalid(batch):

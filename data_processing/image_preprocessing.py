@@ -51,15 +51,14 @@ def training_image(encoded, image_size, seed, augmentation):
     crop_seed, flip_seed, choice_seed, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
     window = _random_window(_jpeg_shape(encoded), crop_seed, augmentation)
     image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
-    image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3]) / 255
+    image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3])
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     choice = tf.random.stateless_uniform([], choice_seed)
     angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
     order_b = choice >= augmentation.rotated
     image = tf.cond(order_b, lambda: image, lambda: rotate(image, angle))
-    recoloured = choice < tf.maximum(augmentation.rotated, augmentation.recoloured)
-    image = tf.cond(recoloured, lambda: _random_colour(image, order_b, colour_seed), lambda: image)
-    return tf.clip_by_value(image, 0, 1) * 2 - 1
+    recoloured = choice < max(augmentation.rotated, augmentation.recoloured)
+    return tf.cond(recoloured, lambda: _random_colour(image, order_b, colour_seed), lambda: image / 127.5 - 1)
 
 
 def _jpeg_shape(encoded):
@@ -89,12 +88,16 @@ def _random_colour(image, order_b, seed):
     low = tf.constant([-MAX_BRIGHTNESS, SATURATION[0], -MAX_HUE, CONTRAST[0]])
     high = tf.constant([MAX_BRIGHTNESS, SATURATION[1], MAX_HUE, CONTRAST[1]])
     brightness, saturation, hue, contrast = tf.unstack(low + draws * (high - low))
-    return recolour(image, order_b, brightness, saturation, hue, contrast)
+    return _recolour_bytes(image, order_b, brightness, saturation, hue, contrast)
 
 
 # TensorFlow's kernels for saturation and hue cost more than the decoding of the picture; compiled into one loop, the
 # same arithmetic costs next to nothing. (benchmarks/input_pipeline.py)
 @tf.function(jit_compile=True)
+def _recolour_bytes(image, *colours):
+    return tf.clip_by_value(recolour(image / 255, *colours), 0, 1) * 2 - 1
+
+
 def recolour(image, order_b, brightness, saturation, hue, contrast):
     """Returns `image` with other colours, the same as by the functions of `tf.image`, in the order of the release.
 
