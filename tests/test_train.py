@@ -67,6 +67,8 @@ def command(records, out, *options):
         max_iter=STEPS,
         log_interval=4,
         neg_select=0.5,
+        rotated=0,
+        recoloured=0,  # so that colour tells the class, and 12 steps show learning
     )
     return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in flags.items()), *options]
 
