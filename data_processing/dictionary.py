@@ -98,9 +98,11 @@ def is_multi_label(path) -> bool:
 
 def _lines(path):
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DictionaryError(f"{path}: not UTF-8; convert the file, with iconv say") from error
+    # Not `splitlines`, which also ends a line at characters that a name may hold.
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _is_header(line):

@@ -95,14 +95,20 @@ def decode_line(line, where) -> str:
 
 
 def write(path, rows):
-    """Writes `rows` as a list, under a temporary name first. A confidence of 1 is left out."""
+    """Writes `rows` as a list, under a temporary name first. A confidence of 1 is left out.
+
+    Raises ImageListError for a path that could not be read again.
+    """
     aside = Path(f"{path}.part")
     with open(aside, "w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            fields = [row.path]
+        for number, row in enumerate(rows, start=1):
+            if not row.path.strip() or any(end in row.path for end in "\t\r\n"):
+                raise ImageListError(f"{path}:{number}: a path is empty or holds a tab or line end: {row.path!r}")
+            fields = []
             for label, confidence in zip(row.labels, row.confidences, strict=True):
-                fields.append(str(label) if confidence == 1 else f"{label}:{confidence!r}")
-            file.write("\t".join(fields) + "\n")
+                fields.append(str(label) if confidence == 1 else f"{label}:{float(confidence)!r}")
+            # The tab stands even where no label follows: without one, spaces in a path would separate.
+            file.write(row.path + "\t" + "\t".join(fields) + "\n")
     os.replace(aside, path)
 
 
@@ -114,7 +120,8 @@ def line_offsets(path) -> np.ndarray:
     offsets, offset = [], 0
     with open(path, "rb") as file:
         for line in file:
-            if line.strip():
+            # As text: some white space is more than one byte.
+            if line.decode("utf-8-sig", "replace").strip():
                 offsets.append(offset)
             offset += len(line)
     return np.array(offsets, np.int64)
