@@ -58,9 +58,15 @@ def index_records(paths, class_num, threads=16):
         raise tfrecord.RecordError("; ".join(problems) or f"{paths[0]}: the shards are empty; build them again")
     shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
     offset = np.concatenate([offsets[:-1] for offsets, _ in found])
-    peeked = zip(shard[:PEEKED], offset[:PEEKED], strict=True)
-    first = next((data for data in (tfrecord.read_record(paths[k], begin) for k, begin in peeked) if data), b"")
-    return RecordIndex(tuple(paths), shard, offset, tfrecord.label_kind(first, class_num, paths[0]), problems)
+    return RecordIndex(tuple(paths), shard, offset, _first_kind(paths, shard, offset, class_num), problems)
+
+
+def _first_kind(paths, shard, offset, class_num):
+    for k, begin in zip(shard[:PEEKED], offset[:PEEKED], strict=True):
+        data = tfrecord.read_record(paths[k], begin)
+        if data:
+            return tfrecord.label_kind(data, class_num, paths[k])
+    raise tfrecord.RecordError(f"{paths[0]}: the first {min(len(shard), PEEKED)} records are damaged; build it again")
 
 
 def epoch_order(records, shuffle_buffer, seed, epoch, first=0):

@@ -78,17 +78,22 @@ def label_kind(serialized, class_num, where):
         example.ParseFromString(serialized)
     except Exception as error:  # protobuf's own DecodeError, whose module depends on its implementation
         raise RecordError(f"{where}: the first record is no tf.train.Example; is this a shard of ours?") from error
-    feature = example.features.feature
-    if "label_index" in feature:
+    features = dict(example.features.feature)
+    label = features.get("label", tf.train.Feature())
+    if "label_index" in features:
         return "sparse"
-    if feature["label"].bytes_list.value:
-        count = len(feature["label"].bytes_list.value[0]) // 4
-        if count != class_num:
-            raise RecordError(f"{where}: the labels are of {count} classes, not {class_num}: set --class_num={count}")
+    if label.bytes_list.value:
+        size = len(label.bytes_list.value[0])
+        if size % 4:
+            raise RecordError(f"{where}: the labels are {size} bytes, no float32 vector; is this a shard of ours?")
+        if size // 4 != class_num:
+            raise RecordError(
+                f"{where}: the labels are of {size // 4} classes, not {class_num}: set --class_num={size // 4}"
+            )
         return "dense"
-    if feature["label"].int64_list.value:
+    if label.int64_list.value:
         return "single"
-    raise RecordError(f"{where}: the first record has no labels; its features are {', '.join(sorted(feature))}")
+    raise RecordError(f"{where}: the first record has no labels; its features are {', '.join(sorted(features))}")
 
 
 def parse(serialized, kind, class_num):
@@ -169,7 +174,10 @@ def index_shard(path):
 
 
 def read_record(path, offset):
-    """Returns the record that begins at a byte of a shard; b"" if a checksum is wrong or the shard ends before it."""
+    """Returns the record that begins at a byte of a shard; b"" if a checksum is wrong or the shard ends before it.
+
+    `offset` is one that `index_shard` found.
+    """
     records = tf.data.Dataset.from_tensors((str(path), np.int64(offset))).flat_map(read_from).ignore_errors()
     return next(records.as_numpy_iterator(), b"")
 
@@ -177,7 +185,8 @@ def read_record(path, offset):
 def read_from(path, offset):
     """Returns a dataset of the records of a shard from a byte on; string [] `path`, int64 [] `offset`.
 
-    A checksum that is wrong is an error of the operation. For use inside `flat_map` or `interleave` only: TensorFlow
+    A checksum that is wrong is an error of the operation. The byte is one that `index_shard` found: TensorFlow believes
+    a length whose checksum is right, and crashes if it is close to 2**64. For use inside `flat_map` or `interleave` only: TensorFlow
     cannot copy this dataset as one of its own, as it does to optimise.
     """
     # The public `tf.data.TFRecordDataset` cannot begin within a file. Unbuffered: most readers want one record.
