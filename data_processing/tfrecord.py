@@ -186,8 +186,8 @@ def read_from(path, offset):
     """Returns a dataset of the records of a shard from a byte on; string [] `path`, int64 [] `offset`.
 
     A checksum that is wrong is an error of the operation. The byte is one that `index_shard` found: TensorFlow believes
-    a length whose checksum is right, and crashes if it is close to 2**64. For use inside `flat_map` or `interleave` only: TensorFlow
-    cannot copy this dataset as one of its own, as it does to optimise.
+    a length whose checksum is right, and crashes if it is close to 2**64. For use inside `flat_map` or `interleave`
+    only: TensorFlow cannot copy this dataset as one of its own, as it does to optimise.
     """
     # The public `tf.data.TFRecordDataset` cannot begin within a file. Unbuffered: most readers want one record.
     variant = tf.raw_ops.TFRecordDatasetV2(filenames=path, compression_type="", buffer_size=0, byte_offsets=offset)
