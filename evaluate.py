@@ -68,18 +68,12 @@ def main(argv):
 def _load_model():
     """Returns the network of the checkpoint, its description and its prefix; flags that contradict it are an error."""
     prefix = checkpoint.resolve(FLAGS.model_dir)
-    description = checkpoint.describe(prefix)
-    for name in ("class_num", "resnet_size"):
-        if FLAGS[name].present and int(FLAGS[name].value) != getattr(description, name):
-            raise ValueError(
-                f"--{name}={FLAGS[name].value}, but {prefix} has {name} {getattr(description, name)}; "
-                f"leave --{name} out, or give another checkpoint"
-            )
     model, description = checkpoint.load_model(
         prefix,
         data_format=resolve_data_format(FLAGS.data_format),
         precision=FLAGS.precision,
         batch_norm_epsilon=FLAGS.batch_norm_epsilon,
+        expected={name: int(FLAGS[name].value) for name in ("class_num", "resnet_size") if FLAGS[name].present},
     )
     return model, description, prefix
 

@@ -97,13 +97,22 @@ def describe(prefix):
     return Description(size, shapes["logits/dense/kernel"][1], step)
 
 
-def load_model(path, *, data_format="channels_last", precision="float32", batch_norm_epsilon=1e-5):
+def load_model(path, *, data_format="channels_last", precision="float32", batch_norm_epsilon=1e-5, expected=None):
     """Builds the network that the checkpoint at `path` holds, whatever its depth and number of classes.
 
-    Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError.
+    `expected`, a dictionary from flag to value ("resnet_size", "class_num"), is what the user believes it to be.
+
+    Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError, also if the
+    checkpoint is not as expected.
     """
     prefix = resolve(path)
     description = describe(prefix)
+    for name, value in (expected or {}).items():
+        held = getattr(description, name)
+        if value != held:
+            raise CheckpointError(
+                f"--{name}={value}, but {prefix} has {name} {held}; leave --{name} out, or give another checkpoint"
+            )
     if not description.resnet_size:
         raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
     model = build_resnet(
