@@ -12,15 +12,19 @@ Started N times, by mpirun or as a Slurm array, each process makes its share of 
 the shards by --random_seed; the same command makes the same bytes, however many processes there are.
 """
 
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import Counter, deque
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 from pathlib import Path
+import secrets
+import stat
 import sys
 import threading
+import warnings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, checked
@@ -28,7 +32,7 @@ from absl import app, flags
 import numpy as np
 from tqdm import tqdm
 
-from data_processing import image_list, pictures, tfrecord
+from data_processing import dictionary, image_list, pictures, tfrecord
 
 flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
 flags.DEFINE_string("output_dir", None, "Folder of the shards; one for each split.")
@@ -52,20 +56,27 @@ RANK_VARIABLES = (
 )
 # Images that a worker counts before it tells.
 TELL = 16
+# What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
+# run: images that are there must not be left out of a shard that then counts as complete.
+UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
 
 
 def main(argv):
     del argv
-    output = Path(FLAGS.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    settings = _settings()
-    if not _settings_are_there(output / "settings.json", settings):
-        _check_list(FLAGS.image_list, FLAGS.class_num, FLAGS.label_format)
-        write_json(output / "settings.json", settings)
+    rank, size = rank_and_size(os.environ)
+    if not Path(FLAGS.images).is_dir():
+        raise ValueError(f"--images={FLAGS.images} is no folder; give the one that the list's paths are relative to")
+    if FLAGS.dictionary and (count := len(dictionary.read_names(FLAGS.dictionary))) != FLAGS.class_num:
+        raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: set --class_num={count}")
     offsets = image_list.line_offsets(FLAGS.image_list)
     if len(offsets) < FLAGS.num_shards:
         raise ValueError(f"{FLAGS.image_list} has {len(offsets):,} images, fewer than --num_shards={FLAGS.num_shards}")
-    rank, size = rank_and_size(os.environ)
+    output = Path(FLAGS.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    settings = _settings()
+    if not _settings_are_there(output, settings):
+        _check_list(FLAGS.image_list, FLAGS.class_num, FLAGS.label_format)
+        write_json(output / "settings.json", settings)
     parts = np.array_split(np.random.default_rng(FLAGS.random_seed).permutation(offsets), FLAGS.num_shards)
     shards = [shard_path(output, FLAGS.split, k, FLAGS.num_shards) for k in range(FLAGS.num_shards)]
     mine = range(rank, FLAGS.num_shards, size)
@@ -89,18 +100,18 @@ def _settings():
     return {"image_list_sha256": digest.hexdigest()} | {name: FLAGS[name].value for name in names}
 
 
-def _settings_are_there(path, settings):
-    """Whether an earlier run with these settings left them; ValueError if they were others."""
-    if not path.exists():
+def _settings_are_there(output, settings):
+    """Whether an earlier run left shards, or began to, with these settings; ValueError if it left shards of others."""
+    if not (output / "settings.json").exists():
         return False
-    there = json.loads(path.read_text())
+    there = json.loads((output / "settings.json").read_text())
     other = [f"{name} {there.get(name)}, now {value}" for name, value in settings.items() if there.get(name) != value]
-    if other:
+    if other and any(output.glob("*.tfrecords")):
         raise ValueError(
-            f"{path.parent} holds shards made with other settings ({'; '.join(other)}); "
+            f"{output} holds shards made with other settings ({'; '.join(other)}); "
             "give another --output_dir, or delete that folder"
         )
-    return True
+    return not other
 
 
 def _check_list(path, class_num, label_format):
@@ -113,11 +124,20 @@ def _check_list(path, class_num, label_format):
 
 
 def rank_and_size(environment):
-    """Returns which process this is, from 0, and how many there are, by the variables of mpirun or Slurm."""
-    for rank, size in RANK_VARIABLES:
-        if rank in environment and size in environment:
-            first = environment.get("SLURM_ARRAY_TASK_MIN", 0) if rank == "SLURM_ARRAY_TASK_ID" else 0
-            return int(environment[rank]) - int(first), int(environment[size])
+    """Returns which process this is, from 0, and how many there are, by the variables of mpirun or Slurm.
+
+    Raises ValueError if the numbers do not fit, as those of an array like 1,3,7 do not.
+    """
+    for names in RANK_VARIABLES:
+        if all(name in environment for name in names):
+            rank, size = (int(environment[name]) for name in names)
+            if names[0] == "SLURM_ARRAY_TASK_ID":
+                rank -= int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+                rank /= int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
+            if rank != int(rank) or not 0 <= rank < size:
+                told = ", ".join(f"{name}={environment[name]}" for name in names)
+                raise ValueError(f"{told}: no process of a whole set; start an array as --array=0-{size - 1}")
+            return int(rank), size
     return 0, 1
 
 
@@ -134,7 +154,7 @@ def build_shards(shards, settings, list_path, images, workers=None):
       settings: dictionary of at least `label_format`, `class_num` and `max_pixels`.
       list_path: the image list.
       images: folder that the paths in the list are relative to.
-      workers: number of processes, by default one a core.
+      workers: number of cores to use, by default all.
     """
     if not shards:
         return
@@ -142,15 +162,20 @@ def build_shards(shards, settings, list_path, images, workers=None):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_processing.tfrecord", "data_processing.pictures"])
     told = context.Queue()
-    workers = min(workers or len(os.sched_getaffinity(0)), len(shards))
+    workers = workers or len(os.sched_getaffinity(0))
+    processes = min(workers, len(shards))
+    threads = -(-workers // processes)
     with (
         tqdm(total=sum(len(offsets) for _, offsets in shards), unit=" images", smoothing=0.1) as bar,
-        ProcessPoolExecutor(workers, context, _start_worker, (told,)) as pool,
+        ProcessPoolExecutor(processes, context, _start_worker, (told,)) as pool,
     ):
         counter = threading.Thread(target=lambda: [bar.update(count) for count in iter(told.get, None)])
         counter.start()
         try:
-            jobs = [pool.submit(_build_shard, path, offsets, settings, list_path, images) for path, offsets in shards]
+            jobs = [
+                pool.submit(_build_shard, path, offsets, settings, list_path, images, threads)
+                for path, offsets in shards
+            ]
             for job in as_completed(jobs):
                 job.result()
         finally:
@@ -162,23 +187,27 @@ def build_shards(shards, settings, list_path, images, workers=None):
 def _start_worker(told):
     global _told
     _told = told
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what matters is an error
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
 
 
-def _build_shard(path, offsets, settings, list_path, images):
+def _end_with_main_process():
+    # A worker whose main process was killed would finish its shard beside the next run, then wait for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _build_shard(path, offsets, settings, list_path, images, threads):
     """Writes a shard and, last, its .json, which makes it complete; both under temporary names first."""
     digest, classes, rejected, written = hashlib.sha256(), Counter(), [], 0
-    for left in path.parent.glob(f".{path.name}.*.part"):
+    for left in path.parent.glob(f".{path.stem}.*.part"):
         left.unlink(missing_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(list_path, "rb") as lines, open(aside, "wb") as file:
-        for count, offset in enumerate(offsets, start=1):
-            lines.seek(offset)
-            where = f"{list_path}, byte {offset}"
-            row = image_list.parse_line(image_list.decode_line(lines.readline(), where), settings["class_num"], where)
-            try:
-                record = tfrecord.frame(_record(row, images, settings))
-            except (pictures.PictureError, OSError) as error:
-                rejected.append([row.path, getattr(error, "strerror", None) or str(error)])
+    aside = _aside(path)
+    rows = _rows(list_path, offsets, settings["class_num"])
+    with open(aside, "wb") as file:
+        for count, (row, record, reason) in enumerate(_records(rows, images, settings, threads), start=1):
+            if record is None:
+                rejected.append([row.path, reason])
             else:
                 file.write(record)
                 digest.update(record)
@@ -186,20 +215,62 @@ def _build_shard(path, offsets, settings, list_path, images):
                 written += 1
             if count % TELL == 0 or count == len(offsets):
                 _told.put((count - 1) % TELL + 1)
-                if not multiprocessing.parent_process().is_alive():
-                    sys.exit("the main process is gone")
+        _sync(file)
     os.replace(aside, path)
     summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
     write_json(path.with_suffix(".json"), summary | {"classes": {str(k): classes[k] for k in sorted(classes)}})
 
 
+def _rows(list_path, offsets, class_num):
+    """Yields the rows of an image list that begin at `offsets`, in bytes."""
+    with open(list_path, "rb") as lines:
+        for offset in offsets:
+            lines.seek(offset)
+            where = f"{list_path}, byte {offset}"
+            yield image_list.parse_line(image_list.decode_line(lines.readline(), where), class_num, where)
+
+
+def _records(rows, images, settings, threads):
+    """Yields in order, for each row: the row, its framed record or None, and why there is none or None.
+
+    Pillow lets go of Python's lock while it decodes, so threads keep the cores busy that have no shard of their own.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque()
+        for row in rows:
+            ahead.append(pool.submit(_record, row, images, settings))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
 def _record(row, images, settings):
-    """Returns the record of an image of the list; PictureError or OSError if there is no such image."""
-    data = pictures.safe_join(images, row.path).read_bytes()
-    image, width, height = pictures.as_jpeg(data, settings["max_pixels"])
-    return tfrecord.encode(
+    """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
+    try:
+        data = _read(pictures.safe_join(images, row.path), settings["max_pixels"])
+        image, width, height = pictures.as_jpeg(data, settings["max_pixels"])
+    except OSError as error:
+        if errno.errorcode.get(error.errno) not in UNUSABLE:
+            raise
+        return row, None, error.strerror
+    except (ValueError, RuntimeError) as error:  # a PictureError, or a path with a zero byte or a loop of links
+        return row, None, " ".join(str(error).split())
+    record = tfrecord.encode(
         image, width, height, row.path, row.labels, row.confidences, settings["label_format"], settings["class_num"]
     )
+    return row, tfrecord.frame(record), None
+
+
+def _read(path, max_pixels):
+    """Returns a file's bytes; PictureError if it is a pipe, say, or too long for a picture of `max_pixels`."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise pictures.PictureError("not a file")
+    # The longest, BMP, takes 4 bytes a pixel; and there is metadata.
+    if status.st_size > 4 * max_pixels + 2**24:
+        raise pictures.PictureError(f"{status.st_size} bytes, too many for {max_pixels} pixels")
+    return path.read_bytes()
 
 
 def _is_complete(shard):
@@ -233,10 +304,22 @@ def write_json(path, content):
 
 
 def _write_text(path, text):
-    # Several processes may write the same file, with the same content.
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_text(text, encoding="utf-8")
+    aside = _aside(path)
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        _sync(file)
     os.replace(aside, path)
+
+
+def _sync(file):
+    # Or after a power cut a name may stand there without its content.
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _aside(path):
+    # Several processes may write the same file, with the same content, and have the same id on different machines.
+    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part")
 
 
 if __name__ == "__main__":

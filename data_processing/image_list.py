@@ -7,6 +7,7 @@ confidence is 1 if not given, lies in (0, 1], or is -1: "unknown, leave this cla
 (17.6 million lines in ML-Images), so everything here streams.
 """
 
+from array import array
 from collections.abc import Iterator
 import os
 from pathlib import Path
@@ -117,7 +118,7 @@ def line_offsets(path) -> np.ndarray:
 
     Eight bytes a line, so that 17.6 million lines can be read in any order without being held.
     """
-    offsets, offset = [], 0
+    offsets, offset = array("q"), 0
     with open(path, "rb") as file:
         for line in file:
             # As text: some white space is more than one byte.
