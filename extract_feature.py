@@ -139,7 +139,7 @@ def write_npz(path, batches, width):
                     np.lib.format.write_array(file, np.array(texts, np.str_), allow_pickle=False)
             with archive.open("features.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header | {"shape": (len(names), width)})
-                shutil.copyfileobj(aside, file, 1 << 20)
+                shutil.copyfileobj(aside, file)
     return len(names)
 
 
@@ -150,9 +150,9 @@ def write_hdf5(path, batches, width):
     """
     text = h5py.string_dtype()
     with h5py.File(path, "w") as file:
-        names = file.create_dataset("names", [0], text, maxshape=[None], chunks=[1024])
-        labels = file.create_dataset("labels", [0], text, maxshape=[None], chunks=[1024])
-        table = file.create_dataset("features", [0, width], np.float32, maxshape=[None, width], chunks=[64, width])
+        names = file.create_dataset("names", (0,), text, maxshape=(None,), chunks=(1024,))
+        labels = file.create_dataset("labels", (0,), text, maxshape=(None,), chunks=(1024,))
+        table = file.create_dataset("features", (0, width), np.float32, maxshape=(None, width), chunks=(64, width))
         count = 0
         for read, features in batches:
             for dataset in (names, labels, table):

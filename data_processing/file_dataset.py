@@ -66,7 +66,7 @@ def _read_list(path):
     found = []
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            text = decode_line(line, f"{path}:{number}").strip()
+            text = decode_line(line, f"{path}:{number}")
             if not text:
                 continue
             separator = "\t" if "\t" in text else "," if path.lower().endswith(".csv") else None

@@ -1,0 +1,267 @@
+"""Pictures of every kind, made with Pillow, and files that only claim to be pictures."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_processing import pictures
+
+WIDTH, HEIGHT = 40, 24
+# A JPEG's error on a smooth picture, in grey levels.
+TOLERANCE = 6
+
+
+def smooth(height=HEIGHT, width=WIDTH):
+    """Colours that change slowly, differently along each side: RGB uint8 [height, width, 3]."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([40 + 4 * x, 30 + 7 * y, 200 - 2 * x - y], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def jpeg(**options):
+    return encoded(Image.fromarray(smooth()), "JPEG", quality=95, subsampling=0, **options)
+
+
+def with_orientation(orientation):
+    exif = Image.Exif()
+    exif[pictures.EXIF_ORIENTATION] = orientation
+    return jpeg(exif=exif.tobytes())
+
+
+def png_header(width, height):
+    """A PNG of a few bytes that says it is as large as this."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+COLOUR = {
+    "baseline": jpeg(),
+    "progressive": jpeg(progressive=True),
+    "png": encoded(Image.fromarray(smooth()), "PNG"),
+    "png with alpha": encoded(Image.fromarray(smooth()).convert("RGBA"), "PNG"),
+    "bmp": encoded(Image.fromarray(smooth()), "BMP"),
+    "webp lossless": encoded(Image.fromarray(smooth()), "WEBP", lossless=True),
+    "webp": encoded(Image.fromarray(smooth()), "WEBP", quality=95),
+}
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_colour_formats(name):
+    image = pictures.decode(COLOUR[name])
+    assert image.dtype == np.uint8 and image.shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_allclose(image.astype(int), smooth(), atol=2 * TOLERANCE if name == "webp" else TOLERANCE)
+
+
+def test_grey_and_bilevel():
+    grey = Image.fromarray(smooth()).convert("L")
+    for form in ("PNG", "JPEG", "BMP"):
+        image = pictures.decode(encoded(grey, form))
+        np.testing.assert_allclose(image.astype(int), np.asarray(grey)[..., None].repeat(3, 2), atol=TOLERANCE)
+    bilevel = grey.point(lambda value: 255 * (value > 100), "1")
+    expected = (np.asarray(grey)[..., None].repeat(3, 2) > 100) * 255
+    np.testing.assert_array_equal(pictures.decode(encoded(bilevel, "PNG")), expected)
+
+
+def test_cmyk_is_not_inverted():
+    """Adobe stores CMYK inverted; to a decoder that forgets it, this picture is nearly black."""
+    ink = Image.merge("CMYK", [Image.new("L", (WIDTH, HEIGHT), value) for value in (0, 200, 100, 20)])
+    image = pictures.decode(encoded(ink, "JPEG", quality=95))
+    expected = [(255 - value) * (255 - 20) / 255 for value in (0, 200, 100)]
+    np.testing.assert_allclose(image.reshape(-1, 3).mean(0), expected, atol=TOLERANCE)
+
+
+# From a stored picture to the upright one, by the definition of EXIF: where row 0 and column 0 are seen.
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: x.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation(orientation):
+    expected = UPRIGHT[orientation](smooth()).astype(int)
+    data = with_orientation(orientation)
+    np.testing.assert_allclose(pictures.decode(data).astype(int), expected, atol=TOLERANCE)
+    again, width, height = pictures.as_jpeg(data)
+    assert (height, width) == expected.shape[:2] and (again == data) == (orientation == 1)
+    stored = Image.open(io.BytesIO(again))
+    assert stored.getexif().get(pictures.EXIF_ORIENTATION, 1) == 1
+    np.testing.assert_allclose(np.asarray(stored).astype(int), expected, atol=2 * TOLERANCE)
+
+
+def test_alpha_is_laid_on_white():
+    alpha = np.linspace(0, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)
+    image = pictures.decode(encoded(Image.fromarray(np.dstack([smooth(), alpha])), "PNG"))
+    share = alpha[..., None] / 255
+    np.testing.assert_allclose(image, smooth() * share + 255 * (1 - share), atol=1.01)
+
+
+def test_transparent_palette_and_grey_with_alpha():
+    indices = np.indices((HEIGHT, WIDTH)).sum(0).astype(np.uint8) % 2
+    image = Image.fromarray(indices, "P")
+    image.putpalette([10, 200, 30, 90, 60, 220])
+    decoded = pictures.decode(encoded(image, "PNG", transparency=0))
+    np.testing.assert_array_equal(decoded, np.array([[255, 255, 255], [90, 60, 220]])[indices])
+    grey = Image.fromarray(np.dstack([np.full((2, 2), 7, np.uint8), np.array([[0, 255], [255, 0]], np.uint8)]), "LA")
+    np.testing.assert_array_equal(pictures.decode(encoded(grey, "PNG"))[..., 1], [[255, 7], [7, 255]])
+
+
+def test_16_bit_grey_keeps_its_range():
+    values = np.linspace(0, 65535, WIDTH).astype(np.uint16)[None].repeat(HEIGHT, 0)
+    image = pictures.decode(encoded(Image.fromarray(values), "PNG"))
+    np.testing.assert_allclose(image, (values / 257)[..., None].repeat(3, 2), atol=1.01)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP"])
+def test_first_frame_of_an_animation(form):
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:], duration=100)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    np.testing.assert_allclose(pictures.decode(data).reshape(-1, 3).mean(0), [255, 0, 0], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_every_cut_is_noticed(name):
+    """At the end of a PNG, a BMP or a WebP nothing may be missing; of a JPEG, no more than its end mark."""
+    data = COLOUR[name]
+    for length in {1, 3, 12, 30, len(data) // 4, len(data) // 2, len(data) * 3 // 4}:
+        for function in (pictures.decode, pictures.as_jpeg):
+            with pytest.raises(pictures.PictureError):
+                function(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<!DOCTYPE html><html><body>404", "HTML"),
+        (b"\n  <HTML>", "HTML"),
+        (bytes(1000), "not a picture in one of the formats JPEG"),
+        (b"%PDF-1.7", "not a picture"),
+        (encoded(Image.new("RGB", (9, 9)), "TIFF"), "not a picture"),
+        (encoded(Image.new("RGB", (9, 9)), "PPM"), "not a picture"),
+        (jpeg()[:-200], "damaged or cut short"),
+    ],
+)
+def test_reasons(data, reason):
+    with pytest.raises(pictures.PictureError, match=reason) as error:
+        pictures.decode(data)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_too_many_pixels_are_refused_before_decoding():
+    """100 megapixels in a hundred bytes. Decoding would say that rows are missing, the size comes first."""
+    with pytest.raises(pictures.PictureError, match="10000 x 10000 pixels, more than 50000000"):
+        pictures.decode(png_header(10_000, 10_000))
+    with pytest.raises(pictures.PictureError, match="pixels, more than"):
+        pictures.as_jpeg(png_header(2**31 - 1, 2**31 - 1))
+    assert pictures.decode(jpeg(), max_pixels=WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(pictures.PictureError, match="40 x 24 pixels, more than 959"):
+        pictures.decode(jpeg(), max_pixels=WIDTH * HEIGHT - 1)
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_as_jpeg(name):
+    data, width, height = pictures.as_jpeg(COLOUR[name])
+    assert (width, height) == (WIDTH, HEIGHT)
+    assert (data == COLOUR[name]) == (name in ("baseline", "progressive"))
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "JPEG" and image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image).astype(int), smooth(), atol=3 * TOLERANCE)
+
+
+def test_as_jpeg_keeps_grey_and_converts_cmyk():
+    grey = encoded(Image.fromarray(smooth()).convert("L"), "JPEG")
+    assert pictures.as_jpeg(grey) == (grey, WIDTH, HEIGHT)
+    ink = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", quality=95)
+    image = Image.open(io.BytesIO(pictures.as_jpeg(ink)[0]))
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image).astype(int), smooth(), atol=3 * TOLERANCE)
+
+
+def check_total(data):
+    """Pixels or a PictureError, nothing else, for bytes that may be anything; and no warning on the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            image = pictures.decode(data, max_pixels=100_000)
+        except pictures.PictureError:
+            image = None
+        try:
+            again, width, height = pictures.as_jpeg(data, max_pixels=100_000)
+        except pictures.PictureError:
+            assert image is None
+        else:
+            assert image.dtype == np.uint8 and image.shape == (height, width, 3)
+            assert pictures.decode(again).shape == image.shape
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=st.sampled_from(
+        [b"", b"\xff\xd8\xff", b"GIF89a", b"BM", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\x00\x00\x00WEBPVP8 "]
+    ),
+    data=st.binary(max_size=400),
+)
+def test_random_bytes(start, data):
+    check_total(start + data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.sampled_from([*COLOUR.values(), with_orientation(6), encoded(Image.new("P", (9, 9)), "GIF")]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+    header=st.booleans(),
+)
+def test_changed_pictures(data, changes, header):
+    changed = bytearray(data)
+    for place, value in changes:
+        changed[int(place * min(len(data), 300 if header else len(data)))] = value
+    check_total(bytes(changed))
+
+
+def test_picture_paths(tmp_path):
+    for name in ("b.jpg", "a/z.PNG", "a/notes.txt", "c/d/e.webp", "noending"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = pictures.picture_paths(tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in found] == ["a/z.PNG", "b.jpg", "c/d/e.webp"]
+
+
+def test_safe_join(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "secret.jpg").write_bytes(b"")
+    (root / "link.jpg").symlink_to(outside / "secret.jpg")
+    (root / "folder").symlink_to(outside)
+    (root / "inner").symlink_to(root / "sub")
+    for path in ("a.jpg", "sub/../a.jpg", "sub/b.jpg", "inner/c.jpg", root / "d.jpg"):
+        assert pictures.safe_join(root, path).resolve().is_relative_to(root)
+    for path in ("../outside/secret.jpg", "sub/../../x", "/etc/passwd", "link.jpg", "folder/secret.jpg", "../root2/x"):
+        with pytest.raises(pictures.PictureError, match="leaves the folder"):
+            pictures.safe_join(root, path)

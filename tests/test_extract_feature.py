@@ -1,0 +1,207 @@
+"""extract_feature.py as a user runs it, against the network called directly on pixels that the test knows."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+import tracemalloc
+from typing import NamedTuple
+import zipfile
+
+from absl.testing import flagsaver
+import h5py
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_processing.file_dataset import Picture
+import extract_feature
+from models import checkpoint
+from models.resnet import build_resnet
+
+ROOT = Path(__file__).parents[1]
+SIZE = 56  # short side 64: pictures of 64 pixels' height are not resized
+WIDTH = 80
+PICTURES = 7
+
+
+class Run(NamedTuple):
+    """A finished process and the folder that it ran in."""
+
+    status: int
+    stdout: str
+    stderr: str
+    folder: Path
+
+
+def mosaic(seed):
+    """Tiles of 8 x 8 pixels, RGB uint8 [64, WIDTH, 3]."""
+    tiles = np.random.default_rng(seed).integers(0, 256, [8, WIDTH // 8, 3], dtype=np.uint8)
+    return tiles.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def features_of(model, crops):
+    """The network called directly on uint8 crops [n, SIZE, SIZE, 3]."""
+    return model(np.asarray(crops, np.float32) / 127.5 - 1, training=False)["feature"].numpy()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Pictures, lists and two checkpoints: a ResNet-18 of 7 classes, and a ResNet-101 of 1000 as was published."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "pictures").mkdir()
+    for k in range(PICTURES):
+        Image.fromarray(mosaic(k)).save(folder / "pictures" / f"{PICTURES - k}.png")
+    (folder / "page.jpg").write_text("<html>")
+    paths = [f"pictures/{PICTURES - k}.png" for k in range(PICTURES)]
+    labelled = [f"{path}\tlabel {k}" if k % 2 else path for k, path in enumerate(paths)]
+    (folder / "list.tsv").write_text("\n".join([*labelled[:2], "page.jpg\t9", *labelled[2:], "none.jpg"]) + "\n")
+    (folder / "imglist.txt").write_text(f"{paths[0]} 3\n{paths[1]}\n")
+    small, published = build_resnet(18, 7, seed=5), build_resnet(101, 1000, seed=6)
+    checkpoint.save(folder / "small", 3, checkpoint.model_variables(small), 1)
+    checkpoint.save(folder / "ckpts", 0, checkpoint.model_variables(published), 1)
+    return {"folder": folder, "paths": paths, "model": small, "published": published}
+
+
+@pytest.fixture(scope="module")
+def runs(world):
+    """The finished runs by name, started together, since most of their time is TensorFlow's start."""
+    small = ["--pretrain_ckpt=small", f"--image_size={SIZE}", "--batch_size=3", "--data_format=NHWC"]
+    published = "--resnet_size=101 --data_format=NCHW --visiable_gpu=0 --pretrain_ckpt=./ckpts --result=test.txt"
+    options = {
+        "published": [*published.split(), "--images=imglist.txt"],
+        "list": [*small, "--images=list.tsv", "--result=new/list.npz"],
+        "10crop": [*small, "--images=pictures", "--crop=10crop", "--result=ten.h5", "--resnet_size=18"],
+        "resnet_size": [*small, "--images=pictures", "--result=no.txt", "--resnet_size=50"],
+    }
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, ROOT / "extract_feature.py", *own],
+            cwd=world["folder"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, own in options.items()
+    }
+    finished = {}
+    for name, process in started.items():
+        stdout, stderr = process.communicate(timeout=300)
+        finished[name] = Run(process.returncode, stdout, stderr, world["folder"])
+    return finished
+
+
+def test_published_command_line(world, runs):
+    """Pictures of 64 x 80 pixels are enlarged to 256 x 320 here, bilinear, as Pillow does it too."""
+    run = runs["published"]
+    assert run.status == 0, run.stderr
+    assert "ResNet-101, step 0: 2048 numbers for each of 2" in run.stdout
+    rows = [line.split("\t") for line in (run.folder / "test.txt").read_text().splitlines()]
+    assert [row[:2] for row in rows] == [[world["paths"][0], "3"], [world["paths"][1], ""]]
+    written = np.array([row[2].split(" ") for row in rows], np.float32)
+    large = [Image.fromarray(mosaic(k)).resize((320, 256), Image.Resampling.BILINEAR) for k in (0, 1)]
+    expected = features_of(world["published"], [np.asarray(image)[16:240, 48:272] for image in large])
+    # The two programs may round a pixel differently, by one of 255.
+    assert written.shape == (2, 2048)
+    assert np.linalg.norm(written - expected) < 0.01 * np.linalg.norm(expected)
+
+
+def test_order_names_labels_and_what_is_left_out(world, runs):
+    run = runs["list"]
+    assert run.status == 1
+    with np.load(run.folder / "new" / "list.npz") as arrays:
+        names, labels, features = (arrays[name] for name in ("names", "labels", "features"))
+    assert names.tolist() == world["paths"]
+    assert labels.tolist() == [f"label {k}" if k % 2 else "" for k in range(PICTURES)]
+    expected = features_of(world["model"], [mosaic(k)[4:60, 12:68] for k in range(PICTURES)])
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+    assert "left out: page.jpg: HTML or XML, not a picture" in run.stderr
+    assert "left out: none.jpg: No such file or directory" in run.stderr
+    assert run.stderr.splitlines()[-1] == "error: 2 of 9 pictures could not be read and were left out"
+    assert "Traceback" not in run.stderr
+    assert "written: new/list.npz, 7 features" in run.stdout
+    assert os.listdir(run.folder / "new") == ["list.npz"]
+
+
+def test_ten_crops_are_averaged(world, runs):
+    run = runs["10crop"]
+    assert run.status == 0, run.stderr
+    with h5py.File(run.folder / "ten.h5") as file:
+        names, features = file["names"].asstr()[:].tolist(), file["features"][:]
+        assert file["labels"].asstr()[:].tolist() == [""] * PICTURES
+    assert names == sorted(world["paths"])
+    for name, feature in zip(names, features, strict=True):
+        pixels = mosaic(world["paths"].index(name))
+        corners = ((0, 0), (0, WIDTH - SIZE), (64 - SIZE, 0), (64 - SIZE, WIDTH - SIZE), (4, 12))
+        cuts = [pixels[y : y + SIZE, x : x + SIZE] for y, x in corners]
+        expected = features_of(world["model"], cuts + [np.fliplr(cut) for cut in cuts]).mean(0)
+        np.testing.assert_allclose(feature, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_errors_are_one_line(runs):
+    run = runs["resnet_size"]
+    assert run.status == 1 and "Traceback" not in run.stderr
+    message = run.stderr.splitlines()[-1]
+    assert message.startswith("error: --resnet_size=50, but small/model.ckpt-3 has resnet_size 18")
+    assert not (run.folder / "no.txt").exists()
+
+
+def test_an_unknown_ending_is_an_error_before_any_work():
+    extract_feature.FLAGS.mark_as_parsed()
+    with flagsaver.as_parsed(images="no such folder", result="features.csv"):
+        with pytest.raises(ValueError, match="--result=features.csv: .*ends in .tsv, .txt, .npz, .h5"):
+            extract_feature.main([])
+
+
+def random_batches(width, sizes):
+    rng = np.random.default_rng(0)
+    for size in sizes:
+        yield [Picture(f"grün {rng.integers(99)}.jpg", "7", "")] * size, rng.normal(size=[size, width]).astype("f4")
+
+
+def read_text(path):
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2].split(" ") for row in rows]
+
+
+def read_npz(path):
+    assert zipfile.ZipFile(path).testzip() is None
+    with np.load(path) as arrays:
+        return [arrays[name].tolist() for name in ("names", "labels")] + [arrays["features"]]
+
+
+def read_hdf5(path):
+    with h5py.File(path) as file:
+        return [file[name].asstr()[:].tolist() for name in ("names", "labels")] + [file["features"][:]]
+
+
+FORMS = {
+    "a.txt": (extract_feature.write_text, read_text),
+    "a.npz": (extract_feature.write_npz, read_npz),
+    "a.h5": (extract_feature.write_hdf5, read_hdf5),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("sizes", [(3, 0, 2), ()])
+def test_forms_read_back_exactly(tmp_path, name, sizes):
+    write, read = FORMS[name]
+    assert write(tmp_path / name, random_batches(5, sizes), 5) == sum(sizes)
+    batches = list(random_batches(5, sizes))
+    names, labels, features = read(tmp_path / name)
+    assert names == [picture.name for pictures, _ in batches for picture in pictures]
+    assert labels == ["7"] * sum(sizes)
+    if sizes:
+        np.testing.assert_array_equal(np.array(features, np.float32), np.concatenate([part for _, part in batches]))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_memory_does_not_grow_with_the_features(tmp_path, name):
+    """2.6 MB of features in batches of 64 kB."""
+    tracemalloc.start()
+    try:
+        FORMS[name][0](tmp_path / name, random_batches(2048, [8] * 40), 2048)
+        assert tracemalloc.get_traced_memory()[1] < 1.5e6
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,226 @@
+"""image_classification.py as a user runs it, and its scores against NumPy."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import NamedTuple
+
+from absl.testing import flagsaver
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_processing import dictionary
+from data_processing.dictionary import Entry
+import image_classification
+from models import checkpoint
+from models.resnet import build_resnet
+
+ROOT = Path(__file__).parents[1]
+SIZE = 56  # short side 64: pictures of 64 x 64 pixels are not resized
+PICTURES = 5
+# Class 1's parent stands after it; 4 is alone.
+PARENTS = [-1, 5, 0, 2, -1, 0]
+THRESHOLD = 0.55
+
+
+class Run(NamedTuple):
+    """A finished process and the folder that it ran in."""
+
+    status: int
+    stdout: str
+    stderr: str
+    folder: Path
+
+
+def mosaic(seed):
+    """Tiles of 8 x 8 pixels, RGB uint8 [64, 64, 3]."""
+    tiles = np.random.default_rng(seed).integers(0, 256, [8, 8, 3], dtype=np.uint8)
+    return tiles.repeat(8, axis=0).repeat(8, axis=1)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Pictures, lists, and a checkpoint and dictionary of each kind, with logits around 0."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "data").mkdir()
+    for k in range(PICTURES):
+        Image.fromarray(mosaic(k)).save(folder / "data" / f"{k}.png")
+    (folder / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (folder / "data" / "im_list_for_classification.txt").write_text("0.png\t7\ndata/1.png\n")
+    (folder / "bad.txt").write_text("data/0.png 1 2\ncut.jpg 3\ndata/1.png\n")
+    entries = [Entry(k, f"n{k:08d}", parent, f"thing {k}, Ding {k}") for k, parent in enumerate(PARENTS)]
+    dictionary.write(folder / "multi.txt", entries)
+    single = "".join(f"{k}\tword {k}\tother {k}\n" for k in range(1000))
+    (folder / "data" / "imagenet2012_dictionary.txt").write_text(single)
+    crops = np.stack([mosaic(k)[4:60, 4:60] for k in range(PICTURES)]).astype(np.float32) / 127.5 - 1
+    model = build_resnet(18, len(PARENTS), seed=3)
+    layer = model.get_layer("logits")
+    layer.kernel.assign(20 * layer.kernel)
+    logits = model(crops, training=False)["logits"].numpy()
+    layer.bias.assign(-logits.mean(0))
+    checkpoint.save(folder / "multi", 1, checkpoint.model_variables(model), 1)
+    prefix = checkpoint.save(folder / "single", 1, checkpoint.model_variables(build_resnet(18, 1000)), 1)
+    (folder / "checkpoints").mkdir()
+    for part in Path(prefix).parent.glob(f"{Path(prefix).name}.*"):
+        part.rename(folder / "checkpoints" / part.name.replace(Path(prefix).name, "resnet.ckpt"))
+    return {"folder": folder, "logits": logits - logits.mean(0)}
+
+
+@pytest.fixture(scope="module")
+def runs(world):
+    """The finished runs by name, started together, since most of their time is TensorFlow's start."""
+    multi = ["--model_dir=multi", f"--image_size={SIZE}", "--data_format=NHWC", "--batch_size=2"]
+    published = (
+        "--images=data/im_list_for_classification.txt --top_k_pred=5 --model_dir=checkpoints/resnet.ckpt "
+        "--dictionary=data/imagenet2012_dictionary.txt"
+    )
+    hierarchy = ["--hierarchy", f"--threshold={THRESHOLD}", "--top_k_pred=9", "--result=all.json"]
+    options = {
+        "published": published.split(),
+        "bad": [*multi, "--dictionary=multi.txt", "--images=bad.txt", "--top_k_pred=2", "--result=bad_pred.txt"],
+        "hierarchy": [*multi, "--dictionary=multi.txt", "--images=data", *hierarchy],
+    }
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, ROOT / "image_classification.py", *own],
+            cwd=world["folder"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, own in options.items()
+    }
+    finished = {}
+    for name, process in started.items():
+        stdout, stderr = process.communicate(timeout=300)
+        finished[name] = Run(process.returncode, stdout, stderr, world["folder"])
+    return finished
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def test_published_command_line(runs):
+    run = runs["published"]
+    assert run.status == 0, run.stderr
+    text = (run.folder / "label_pred.txt").read_text()
+    assert "softmax head (the dictionary is single-label" in run.stdout and text in run.stdout
+    lines = text.splitlines()
+    assert len(lines) == 12 and lines[0] == "0.png\t7" and lines[6] == "data/1.png"
+    for first in (1, 7):
+        rows = [line.rsplit(": ", 1) for line in lines[first : first + 5]]
+        assert all(name == f"{name.split()[0]} word {name.split()[0]}, other {name.split()[0]}" for name, _ in rows)
+        scores = [float(score) for _, score in rows]
+        assert scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1.003
+
+
+def test_sigmoid_and_what_is_left_out(world, runs):
+    run = runs["bad"]
+    assert run.status == 1 and "Traceback" not in run.stderr
+    assert "sigmoid head (the dictionary is multi-label" in run.stdout
+    assert "left out: cut.jpg: " in run.stderr
+    assert run.stderr.splitlines()[-1] == "error: 1 of 3 pictures could not be read and were left out"
+    lines = (run.folder / "bad_pred.txt").read_text().splitlines()
+    assert lines[0] == "data/0.png\t1 2" and lines[3] == "data/1.png" and len(lines) == 6
+    for picture, shown in ((0, lines[1:3]), (1, lines[4:6])):
+        scores = sigmoid(world["logits"][picture])
+        for line, k in zip(shown, np.argsort(-scores)[:2], strict=True):
+            name, score = line.rsplit(": ", 1)
+            assert name == f"{k} thing {k}, Ding {k}" and float(score) == pytest.approx(scores[k], abs=0.0006)
+
+
+def test_hierarchy_threshold_and_json(world, runs):
+    run = runs["hierarchy"]
+    assert run.status == 0, run.stderr
+    rows = json.loads((run.folder / "all.json").read_text())
+    assert [row["image"] for row in rows] == [f"data/{k}.png" for k in range(PICTURES)]
+    dropped = 0
+    for row, logits in zip(rows, world["logits"], strict=True):
+        expected = fold_by_hand(sigmoid(logits)[None], PARENTS)[0]
+        kept = np.flatnonzero(expected >= THRESHOLD)
+        dropped += len(PARENTS) - len(kept)
+        assert row["label"] == ""
+        assert {entry["index"]: entry["score"] for entry in row["classes"]} == {
+            k: pytest.approx(expected[k], abs=1e-4) for k in kept
+        }
+        assert all(entry["name"] == f"thing {entry['index']}, Ding {entry['index']}" for entry in row["classes"])
+        assert np.all(np.diff([entry["score"] for entry in row["classes"]]) <= 0)
+    assert 0 < dropped < PICTURES * len(PARENTS)
+    assert "data/4.png\n" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("given_flags", "message"),
+    [
+        ({"dictionary": "single"}, "imagenet2012_dictionary.txt has 1,000 classes and .*multi/model.ckpt-1 6; give"),
+        ({"dictionary": "single", "hierarchy": "true"}, "--hierarchy needs a multi-label dictionary"),
+        ({"dictionary": "multi", "class_num": "7"}, "--class_num=7, but .* has class_num 6"),
+        ({"dictionary": "multi", "resnet_size": "50"}, "--resnet_size=50, but .* has resnet_size 18"),
+        ({}, "--dictionary is missing"),
+    ],
+)
+def test_flags_that_contradict_the_files(world, given_flags, message):
+    folder = world["folder"]
+    dictionaries = {"single": folder / "data" / "imagenet2012_dictionary.txt", "multi": folder / "multi.txt"}
+    if "dictionary" in given_flags:
+        given_flags = given_flags | {"dictionary": str(dictionaries[given_flags["dictionary"]])}
+    files = {"images": str(folder / "data"), "model_dir": str(folder / "multi"), "result": str(folder / "no.txt")}
+    image_classification.FLAGS.mark_as_parsed()
+    with flagsaver.as_parsed(**files, **given_flags), pytest.raises(ValueError, match=message):
+        image_classification.main([])
+    assert not (folder / "no.txt").exists()
+
+
+def fold_by_hand(scores, parents):
+    """Each class lifts its parent, its parent's parent and so on."""
+    folded = scores.copy()
+    for k in range(len(parents)):
+        above = parents[k]
+        while above != -1:
+            folded[:, above] = np.maximum(folded[:, above], scores[:, k])
+            above = parents[above]
+    return folded
+
+
+def first_pixels(images, training):
+    """A network whose logits are the first pixels of the picture."""
+    assert not training
+    return {"logits": images[:, 0, :, 0]}
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_heads(head):
+    logits = np.random.default_rng(0).normal(size=[4, 9]).astype(np.float32) * 10
+    exponentials = np.exp(logits.astype(np.float64))
+    expected = sigmoid(logits) if head == "sigmoid" else exponentials / exponentials.sum(1, keepdims=True)
+    scores = image_classification.score_function(first_pixels, head)(logits[:, None, :, None])
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), classes=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_any_hierarchy(data, classes, seed):
+    """Random forests in random order, so that parents stand before and after their children."""
+    above = [data.draw(st.integers(-1, k - 1)) for k in range(classes)]
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(classes)
+    parents = [-1] * classes
+    for k, parent in enumerate(above):
+        parents[place[k]] = -1 if parent == -1 else int(place[parent])
+    chains = dictionary.ancestors([Entry(k, "", parent, "") for k, parent in enumerate(parents)])
+    logits = rng.normal(size=[3, classes]).astype(np.float32)
+    scores = image_classification.score_function(first_pixels, "sigmoid", chains)(logits[:, None, :, None])
+    np.testing.assert_allclose(scores, fold_by_hand(sigmoid(logits), parents), rtol=1e-5)
+
+
+def test_top_classes():
+    scores = np.array([0.2, 0.9, 0.5, 0.9, 0.1], np.float32)
+    assert image_classification.top_classes(scores, 3).tolist() == [1, 3, 2]
+    assert image_classification.top_classes(scores, 99).tolist() == [1, 3, 2, 0, 4]
+    assert image_classification.top_classes(scores, 4, 0.5).tolist() == [1, 3, 2]
+    assert image_classification.top_classes(scores, 4, 0.95).tolist() == []
