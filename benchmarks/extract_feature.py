@@ -1,0 +1,110 @@
+"""What feature extraction reaches of the bare network's rate, and of one picture at a time.
+
+    python benchmarks/extract_feature.py --pictures=150 --resnet_size=50 --rounds=5
+
+In each round three ways take turns: (a) extract_feature.py's own path from JPEG files to a result on disk; (b) the same
+network on batches that lie in memory; (c) the release's way, each picture decoded and then predicted alone. Prints
+images per second, and the median of the rounds' ratios.
+"""
+
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from flags import FLAGS, checked  # noqa: E402
+from absl import app, flags  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image, ImageFilter  # noqa: E402
+
+from data_processing import file_dataset, pictures  # noqa: E402
+from data_processing.image_preprocessing import evaluation_image  # noqa: E402
+from extract_feature import BATCH_SIZE, feature_function, write_text  # noqa: E402
+from models.resnet import build_resnet, resolve_data_format  # noqa: E402
+
+flags.DEFINE_integer("pictures", 150, "JPEG files to make, around 400 x 300 pixels.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "How often the three ways take turns.", lower_bound=1)
+
+
+def main(argv):
+    del argv
+    batch_size = FLAGS.batch_size if FLAGS["batch_size"].present else BATCH_SIZE
+    model = build_resnet(int(FLAGS.resnet_size), 1000, data_format=resolve_data_format(FLAGS.data_format))
+    predict = feature_function(model, xla=FLAGS.xla)
+    with tempfile.TemporaryDirectory() as folder:
+        make_pictures(Path(folder), FLAGS.pictures, FLAGS.random_seed)
+        found = file_dataset.read_pictures(folder)
+        batches = load_batches(found, batch_size)
+        ways = {
+            "a": lambda: from_files(predict, found, batch_size, Path(folder) / "features.txt"),
+            "b": lambda: from_memory(predict, batches),
+            "c": lambda: one_at_a_time(predict, found),
+        }
+        for way in ways.values():
+            way()  # traces the network for each shape of batch
+        rates = {name: [] for name in ways}
+        for k in range(FLAGS.rounds):
+            # Another one begins each time, so that a machine that becomes slower treats all alike.
+            for name in sorted(ways, key=lambda name: ("abc".index(name) + k) % 3):  # noqa: B023
+                began = time.perf_counter()
+                ways[name]()
+                rates[name].append(len(found) / (time.perf_counter() - began))
+    report(rates, batch_size)
+
+
+def make_pictures(folder, count, seed):
+    """Writes JPEGs of blurred noise, which compress about as photographs do."""
+    rng = np.random.default_rng(seed)
+    for k in range(count):
+        height, width = rng.integers(270, 331), rng.integers(360, 441)
+        coarse = Image.fromarray(rng.integers(0, 256, [height // 16, width // 16, 3], dtype=np.uint8))
+        image = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+        noise = np.asarray(
+            Image.fromarray(rng.integers(0, 256, [height, width, 3], dtype=np.uint8)).filter(ImageFilter.BoxBlur(1))
+        )
+        image = (image + 0.7 * (noise.astype(np.float32) - 127)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"{k:05d}.jpg", quality=85)
+
+
+def from_files(predict, found, batch_size, result):
+    """The path of extract_feature.py, with its threads and its writing."""
+    options = {"batch_size": batch_size, "image_size": FLAGS.image_size, "threads": FLAGS.num_preprocess_threads}
+    batches = file_dataset.predict_files(predict, found, **options)
+    written = write_text(result, ((read, features) for read, features, _ in batches), 2048)
+    assert written == len(found)
+
+
+def load_batches(found, batch_size):
+    """All pictures as batches in the memory that the network reads."""
+    paths = [picture.file for picture in found]
+    return [
+        batch["image"] for batch in file_dataset.file_batches(paths, batch_size=batch_size, image_size=FLAGS.image_size)
+    ]
+
+
+def from_memory(predict, batches):
+    for images in batches:
+        predict(images).numpy()
+
+
+def one_at_a_time(predict, found):
+    """As the release did, with the same functions: read, decode, crop, predict, then the next."""
+    for picture in found:
+        image = pictures.decode(Path(picture.file).read_bytes())
+        predict(evaluation_image(image, FLAGS.image_size)[None]).numpy()
+
+
+def report(rates, batch_size):
+    names = {"a": "files to features", "b": "network alone, batches in memory", "c": "one picture at a time"}
+    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.pictures} pictures, {FLAGS.rounds} rounds")
+    for name, values in rates.items():
+        print(f"({name}) {names[name]:34}{np.median(values):8.2f} images/s   {min(values):.2f} to {max(values):.2f}")
+    for other in ("b", "c"):
+        ratios = np.array(rates["a"]) / np.array(rates[other])
+        print(f"a/{other}  {np.median(ratios):.3f}   {ratios.min():.3f} to {ratios.max():.3f}")
+
+
+if __name__ == "__main__":
+    app.run(checked(main))
