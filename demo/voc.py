@@ -1,90 +1,95 @@
-"""The demo's scenes as VOC lays out its data: boxes in XML, masks as palette PNG, and lists of images."""
+"""The layout of PASCAL VOC: boxes in XML, masks of classes as palette PNG, and the lists of ImageSets.
 
+Boxes in the files count pixels from 1 and include both ends, as in the VOC development kit.
+"""
+
+from operator import itemgetter
+from pathlib import Path
 import xml.etree.ElementTree as ET
 
 import numpy as np
 from PIL import Image
 
-from demo import scenes
+from demo import world
 
-FOLDERS = (
-    "voc/JPEGImages",
-    "voc/Annotations",
-    "voc/SegmentationClass",
-    "voc/ImageSets/Main",
-    "voc/ImageSets/Segmentation",
-)
-# As many as VOC has: the most frequent ones.
-CLASSES = 20
+# Index of border pixels in masks: neither ground nor thing, left out of loss and score.
+BORDER = 255
+# A thing of which less than this share is visible is marked difficult, which leaves it out of the score.
+DIFFICULT = 0.45
 
 
-def class_names():
-    """Names of the classes with boxes and masks, in the order of their indices in the masks, from 1."""
-    return [one.name.replace(" ", "") for one in scenes.load_classes()[1][:CLASSES]]
-
-
-def write_scene(folder, name, jpeg, scene):
-    """Writes the picture, the boxes and the mask of a scene."""
-    (folder / f"voc/JPEGImages/{name}.jpg").write_bytes(jpeg)
-    ET.indent(annotation := _annotation(name, scene))
-    ET.ElementTree(annotation).write(folder / f"voc/Annotations/{name}.xml", encoding="utf-8")
-    mask = np.zeros(scene.owner.shape, np.uint8)
-    for k, thing in enumerate(scene.things):
-        mask[scene.owner == k] = _class_index(thing) + 1
-    image = Image.fromarray(mask).convert("P")
-    image.putpalette(palette())
-    image.save(folder / f"voc/SegmentationClass/{name}.png")
-
-
-def write_image_sets(folder, split, things):
-    """Writes which scenes belong to "train" or "val" and, for each class, which show it (1) and which do not (-1)."""
-    names = [f"{split}_{k + 1:06d}" for k in range(len(things))]
-    for kind in ("Main", "Segmentation"):
-        (folder / f"voc/ImageSets/{kind}/{split}.txt").write_text("".join(f"{name}\n" for name in names))
-    for index, class_name in enumerate(class_names()):
-        shown = [1 if any(_class_index(thing) == index for thing in one) else -1 for one in things]
-        lines = [f"{name} {present:2d}\n" for name, present in zip(names, shown, strict=True)]
-        (folder / f"voc/ImageSets/Main/{class_name}_{split}.txt").write_text("".join(lines))
-
-
-def palette():
-    """The colours of VOC's masks, 768 values: the bits of an index, from its low ones, become high bits of R, G, B."""
+def colour_map() -> np.ndarray:
+    """Returns the palette of VOC, uint8 [256, 3]: red, green and blue take the index's bits in turn."""
     index = np.arange(256)
-    colours = np.zeros((256, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-    return colours.astype(np.uint8).ravel().tolist()
+    channels = []
+    for channel in range(3):
+        bits = sum(((index >> (3 * k + channel)) & 1) << (7 - k) for k in range(3))
+        channels.append(bits)
+    return np.stack(channels, axis=1).astype(np.uint8)
 
 
-def _class_index(thing):
-    """The thing's class among `class_names`, or -1 if it is none of them."""
-    frequent = [one.index for one in scenes.load_classes()[1][:CLASSES]]
-    return frequent.index(thing.emoji.index) if thing.emoji.index in frequent else -1
-
-
-def _annotation(name, scene):
+def annotation(name, scene) -> bytes:
+    """Returns the XML of a `Scene` whose things all have a VOC class. `name`: the picture's, without ending."""
+    height, width = scene.owner.shape
     root = ET.Element("annotation")
-    ET.SubElement(root, "folder").text = "voc"
-    ET.SubElement(root, "filename").text = f"{name}.jpg"
-    _numbers(root, "size", width=scene.image.width, height=scene.image.height, depth=3)
-    ET.SubElement(root, "segmented").text = "1"
-    for thing in scene.things:
-        index = _class_index(thing)
-        if index < 0:
-            continue
-        item = ET.SubElement(root, "object")
-        ET.SubElement(item, "name").text = class_names()[index]
-        ET.SubElement(item, "pose").text = "Unspecified"
-        ET.SubElement(item, "truncated").text = str(int(thing.truncated))
-        ET.SubElement(item, "difficult").text = str(int(thing.visible < 0.5))
-        left, top, right, bottom = thing.box
-        # VOC counts pixels from 1 and includes the last one.
-        _numbers(item, "bndbox", xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
-    return root
+    _add(root, folder="voc", filename=f"{name}.jpg")
+    _add(ET.SubElement(root, "source"), database="demo world", annotation="demo world", image="OpenMoji")
+    _add(ET.SubElement(root, "size"), width=width, height=height, depth=3)
+    _add(root, segmented=1)
+    things = world.read().things
+    for item in scene.objects:
+        element = ET.SubElement(root, "object")
+        _add(element, name=things[item.thing].voc, pose="Unspecified", truncated=int(item.truncated))
+        _add(element, occluded=int(item.occluded), difficult=int(item.visible < DIFFICULT))
+        left, top, right, bottom = item.box
+        _add(ET.SubElement(element, "bndbox"), xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8") + b"\n"
 
 
-def _numbers(parent, name, **values):
-    element = ET.SubElement(parent, name)
-    for key, value in values.items():
-        ET.SubElement(element, key).text = str(value)
+def mask(scene) -> Image.Image:
+    """Returns the classes of a `Scene` as a picture of mode "P": 0 ground, 1 to 20 VOC class, BORDER between things."""
+    things = world.read().things
+    index = [world.VOC_CLASSES.index(things[item.thing].voc) + 1 for item in scene.objects]
+    owner = scene.owner
+    pixels = np.array([*index, 0], np.uint8)[owner]  # owner -1, the ground, takes the last entry
+    across, down = owner[:, 1:] != owner[:, :-1], owner[1:] != owner[:-1]
+    pixels[:, 1:][across] = pixels[:, :-1][across] = BORDER
+    pixels[1:][down] = pixels[:-1][down] = BORDER
+    picture = Image.fromarray(pixels).convert("P")
+    picture.putpalette(colour_map().tobytes())
+    return picture
+
+
+def write_image_sets(folder, train, val):
+    """Writes ImageSets/Main and ImageSets/Segmentation.
+
+    Args:
+      folder: of the VOC layout.
+      train, val: a row (name, found classes) for each picture; see `found_classes`.
+    """
+    main, segmentation = Path(folder) / "ImageSets" / "Main", Path(folder) / "ImageSets" / "Segmentation"
+    main.mkdir(parents=True)
+    segmentation.mkdir(parents=True)
+    for split, rows in {"train": train, "val": val, "trainval": sorted(train + val, key=itemgetter(0))}.items():
+        text = "".join(f"{name}\n" for name, _ in rows)
+        (main / f"{split}.txt").write_text(text)
+        (segmentation / f"{split}.txt").write_text(text)
+        for voc_class in world.VOC_CLASSES:
+            # 1: there; 0: only difficult ones; -1: not there.
+            marks = ((name, 1 - found[voc_class] if voc_class in found else -1) for name, found in rows)
+            (main / f"{voc_class}_{split}.txt").write_text("".join(f"{name} {mark:2d}\n" for name, mark in marks))
+
+
+def found_classes(scene) -> dict[str, bool]:
+    """Returns {VOC class: whether all things of it are difficult} of a `Scene`."""
+    found = {}
+    for item in scene.objects:
+        voc_class = world.read().things[item.thing].voc
+        found[voc_class] = found.get(voc_class, True) and item.visible < DIFFICULT
+    return found
+
+
+def _add(parent, **children):
+    for tag, value in children.items():
+        ET.SubElement(parent, tag).text = str(value)
