@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-MAX_PIXELS = 50_000_000
+from data_processing.pictures import MAX_PIXELS
+
+# Evaluation scales the short side to a fixed length: a picture of few pixels but one wide would become gigabytes.
+MAX_ASPECT_RATIO = 100
 ASPECT_RATIOS = (0.75, 1.33)
 # Released code. In 100 attempts the whole picture is almost never needed instead.
 CROP_ATTEMPTS = 100
@@ -54,18 +57,26 @@ def training_image(encoded, image_size, seed, augmentation):
     image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3])
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     choice = tf.random.stateless_uniform([], choice_seed)
-    angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
-    order_b = choice >= augmentation.rotated
-    image = tf.cond(order_b, lambda: image, lambda: rotate(image, angle))
-    recoloured = choice < max(augmentation.rotated, augmentation.recoloured)
-    return tf.cond(recoloured, lambda: _random_colour(image, order_b, colour_seed), lambda: image / 127.5 - 1)
+    colours = _random_colours(colour_seed)
+
+    def order_a():
+        angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
+        return _recoloured(rotate(image, angle), False, *colours)
+
+    def others():
+        recoloured = choice < augmentation.recoloured
+        return tf.cond(recoloured, lambda: _recoloured(image, True, *colours), lambda: image / 127.5 - 1)
+
+    return tf.cond(choice < augmentation.rotated, order_a, others)
 
 
 def _jpeg_shape(encoded):
     """Height, width and channels from a JPEG's header, int32 [3]; an error if it is too large to decode."""
     shape = tf.io.extract_jpeg_shape(encoded)
-    tf.debugging.assert_less_equal(tf.reduce_prod(tf.cast(shape[:2], tf.int64)), tf.constant(MAX_PIXELS, tf.int64))
-    return shape
+    pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+    # In a graph an assertion holds back only what depends on it; decoding must not begin beside it.
+    with tf.control_dependencies([tf.debugging.assert_less_equal(pixels, tf.constant(MAX_PIXELS, tf.int64))]):
+        return tf.identity(shape)
 
 
 def _random_window(shape, seed, augmentation):
@@ -83,19 +94,19 @@ def _random_window(shape, seed, augmentation):
     return tf.concat([begin[:2], size[:2]], axis=0)
 
 
-def _random_colour(image, order_b, seed):
+def _random_colours(seed):
+    """Brightness, saturation, hue and contrast for `recolour`."""
     draws = tf.random.stateless_uniform([4], seed)
     low = tf.constant([-MAX_BRIGHTNESS, SATURATION[0], -MAX_HUE, CONTRAST[0]])
     high = tf.constant([MAX_BRIGHTNESS, SATURATION[1], MAX_HUE, CONTRAST[1]])
-    brightness, saturation, hue, contrast = tf.unstack(low + draws * (high - low))
-    return _recolour_bytes(image, order_b, brightness, saturation, hue, contrast)
+    return tf.unstack(low + draws * (high - low))
 
 
-# TensorFlow's kernels for saturation and hue cost more than the decoding of the picture; compiled into one loop, the
-# same arithmetic costs next to nothing. (benchmarks/input_pipeline.py)
+# TensorFlow's kernels for saturation, hue and rotation cost more than the decoding of the picture; compiled into loops,
+# the same arithmetic costs a fraction of it. (benchmarks/input_pipeline.py)
 @tf.function(jit_compile=True)
-def _recolour_bytes(image, *colours):
-    return tf.clip_by_value(recolour(image / 255, *colours), 0, 1) * 2 - 1
+def _recoloured(image, order_b, *colours):
+    return tf.clip_by_value(recolour(image / 255, order_b, *colours), 0, 1) * 2 - 1
 
 
 def recolour(image, order_b, brightness, saturation, hue, contrast):
@@ -103,26 +114,31 @@ def recolour(image, order_b, brightness, saturation, hue, contrast):
 
     Args:
       image: float32 [height, width, 3], RGB, in [0, 1].
-      order_b: bool []: brightness, contrast, saturation, hue; otherwise brightness, saturation, hue, contrast.
+      order_b: whether in the order brightness, contrast, saturation, hue; otherwise brightness, saturation, hue,
+        contrast.
       brightness: added, as in `tf.image.adjust_brightness`.
       saturation: factor, as in `tf.image.adjust_saturation`.
       hue: share of a turn of the colour circle, in (-1, 1), as in `tf.image.adjust_hue`.
       contrast: factor, as in `tf.image.adjust_contrast`.
     """
-    image = image + brightness
-    image = _adjust_contrast(image, tf.where(order_b, contrast, 1.0))
-    image = _adjust_saturation_and_hue(image, saturation, hue)
-    return _adjust_contrast(image, tf.where(order_b, 1.0, contrast))
+    # Planes of one channel each, which the compiler turns into vector instructions.
+    planes = tf.transpose(image, [2, 0, 1]) + brightness
+    if order_b:
+        planes = _adjust_saturation_and_hue(_adjust_contrast(planes, contrast), saturation, hue)
+    else:
+        planes = _adjust_contrast(_adjust_saturation_and_hue(planes, saturation, hue), contrast)
+    return tf.transpose(planes, [1, 2, 0])
 
 
-def _adjust_contrast(image, factor):
-    mean = tf.reduce_mean(image, axis=(0, 1))
-    return (image - mean) * factor + mean
+def _adjust_contrast(planes, factor):
+    # First over rows, then over columns: a sum over both at once is one long chain of scalar additions.
+    mean = tf.reduce_mean(tf.reduce_mean(planes, axis=1), axis=1)[:, None, None]
+    return (planes - mean) * factor + mean
 
 
-def _adjust_saturation_and_hue(image, saturation, hue):
+def _adjust_saturation_and_hue(planes, saturation, hue):
     """In HSV: saturation times a factor, at most 1, and hue turned; without the way through HSV pictures."""
-    red, green, blue = tf.unstack(image, axis=-1)
+    red, green, blue = tf.unstack(planes)
     value = tf.maximum(red, tf.maximum(green, blue))
     spread = value - tf.minimum(red, tf.minimum(green, blue))
     # Hue in sixths of the circle, by which channel is the greatest.
@@ -132,41 +148,38 @@ def _adjust_saturation_and_hue(image, saturation, hue):
         (green - blue) * inverse,
         tf.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse),
     )
-    sector += hue * 6
     spread = tf.where(value > 0, tf.minimum(spread * saturation, value), 0.0)
-
-    def channel(offset):
-        turned = sector + offset
-        turned -= 6 * tf.floor(turned / 6)
-        return value - spread * tf.clip_by_value(tf.minimum(turned, 4 - turned), 0, 1)
-
-    return tf.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+    turned = (sector + hue * 6)[None] + tf.constant([5.0, 3.0, 1.0])[:, None, None]
+    turned -= 6 * tf.floor(turned / 6)
+    return value - spread * tf.clip_by_value(tf.minimum(turned, 4 - turned), 0, 1)
 
 
+@tf.function(jit_compile=True)
 def rotate(image, angle):
     """Returns `image`, float32 [height, width, channels], turned counter-clockwise about its centre.
 
     `angle` is in radians. Nearest neighbour, and black where there was nothing, as `tf.contrib.image.rotate` did.
     """
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    height, width, channels = image.shape
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # Row by row the pixel (x, y) of the result is taken from (a x + b y + c, d x + e y + f): the inverse rotation.
-    offset_x = ((width - 1) - (cos * (width - 1) - sin * (height - 1))) / 2
-    offset_y = ((height - 1) - (sin * (width - 1) + cos * (height - 1))) / 2
-    transform = tf.stack([cos, -sin, offset_x, sin, cos, offset_y, 0.0, 0.0])
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=transform[None],
-        output_shape=tf.shape(image)[:2],
-        fill_value=0.0,
-        interpolation="NEAREST",
-        fill_mode="CONSTANT",
-    )[0]
+    x = tf.range(width, dtype=tf.float32)[None, :] - (width - 1) / 2
+    y = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2
+    # Pixel (x, y) of the result is taken from where the inverse rotation puts it.
+    column = tf.cast(tf.round(cos * x - sin * y + (width - 1) / 2), tf.int32)
+    row = tf.cast(tf.round(sin * x + cos * y + (height - 1) / 2), tf.int32)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    place = tf.where(inside, row * width + column, 0)
+    return tf.where(inside[..., None], tf.gather(tf.reshape(image, [-1, channels]), place), 0.0)
 
 
 def decode_jpeg(encoded):
-    """Returns a whole JPEG as uint8 [height, width, 3], by the accurate method; an error if too large or damaged."""
-    with tf.control_dependencies([_jpeg_shape(encoded)]):
+    """Returns a whole JPEG as uint8 [height, width, 3], by the accurate method; an error if too large or damaged.
+
+    One more than MAX_ASPECT_RATIO times as long as wide is an error too: see `evaluation_image`.
+    """
+    height, width, _ = tf.unstack(_jpeg_shape(encoded))
+    longest = MAX_ASPECT_RATIO * tf.minimum(height, width)
+    with tf.control_dependencies([tf.debugging.assert_less_equal(tf.maximum(height, width), longest)]):
         return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
