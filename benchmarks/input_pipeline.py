@@ -1,0 +1,215 @@
+"""Pictures a second of the training input, against decoding alone and against the pipeline of the release.
+
+Measured in turns, in one process and with the same threads:
+  decode      tf.io.decode_jpeg of the same pictures from memory and nothing else: the limit;
+  ours        `dataset.training_batches`: records read, checked, cropped, distorted, batched;
+  ours, same  the same, with as many rotated and recoloured pictures as the release's code has (1/3, 2/3);
+  release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
+              rotate and recolour with the operations of `tf.image`.
+The processor time of a picture is printed too: on a machine that does other work it varies less.
+"""
+
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from flags import FLAGS, checked  # noqa: E402
+from absl import app, flags  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from data_processing import dataset, tfrecord  # noqa: E402
+from data_processing.image_preprocessing import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation  # noqa: E402
+
+CLASSES = 1000
+BATCH = 32
+MADE = 300
+flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
+flags.DEFINE_integer("pictures", 384, "Pictures in one turn.", lower_bound=BATCH)
+flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
+
+
+def main(argv):
+    del argv
+    with tempfile.TemporaryDirectory() as folder:
+        if FLAGS["data_dir"].present:
+            paths = tfrecord.shard_paths(FLAGS.data_dir, "train")
+        else:
+            paths = [make_shard(Path(folder) / "train.tfrecords")]
+        measure(paths, 0.7, 0.7)
+        if not FLAGS.quick:
+            measure(paths, 0.05, 0.0)
+
+
+def measure(paths, min_area, min_covered):
+    """Prints pictures a second and ratios for crops of one kind."""
+    index = dataset.index_records(paths, CLASSES)
+    records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
+    encoded = [picture(tfrecord.read_record(paths[shard], offset)) for shard, offset in records]
+    pipelines = {
+        "decode": decode_only(encoded),
+        "ours": ours(index, Augmentation(min_area, min_covered)),
+        "ours, same": ours(index, Augmentation(min_area, min_covered, 1 / 3, 2 / 3)),
+        "release": release(paths, min_area, min_covered),
+    }
+    iterators = {name: iter(pipeline) for name, pipeline in pipelines.items()}
+    times = {name: [] for name in pipelines}
+    for turn in range(FLAGS.repetitions + 1):
+        for name, iterator in iterators.items():
+            measured = time_batches(iterator, FLAGS.pictures // BATCH)
+            if turn:  # the first warms up
+                times[name].append(measured)
+    print(
+        f"crops of area [{min_area}, 1], covering {min_covered}: {len(encoded)} JPEGs of "
+        f"{np.mean([len(data) for data in encoded]) / 1000:.0f} kB, {FLAGS.image_size} px, "
+        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.repetitions} turns of {FLAGS.pictures} pictures"
+    )
+    rates, processor = {}, {}
+    for name, measured in times.items():
+        rates[name], processor[name] = 1 / np.array(measured).T[0], np.array(measured).T[1]
+        print(
+            f"  {name:<12} {np.median(rates[name]):7.0f} images/s ({rates[name].min():.0f} to {rates[name].max():.0f})"
+            f"  {np.median(processor[name]) * 1000:6.2f} core-ms an image"
+        )
+    for top, bottom in (("ours", "decode"), ("ours", "release"), ("ours, same", "release")):
+        # Turn by turn, so that whatever else the machine did meanwhile bears on both.
+        speed, work = np.median(rates[top] / rates[bottom]), np.median(processor[bottom] / processor[top])
+        print(f"  {top} / {bottom}: {speed:.2f} by the clock, {work:.2f} by processor time")
+
+
+def time_batches(iterator, batches):
+    """Returns the seconds, and the seconds of all processors together, that a picture takes.
+
+    A pipeline that nobody asks for batches fills its buffers and rests, so that it does not disturb the others. What it
+    had ready is left out.
+    """
+    for _ in range(8):
+        next(iterator)
+    begin = time.perf_counter(), time.process_time()
+    for _ in range(batches):
+        next(iterator)
+    elapsed = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    time.sleep(0.5)
+    return [seconds / (batches * BATCH) for seconds in elapsed]
+
+
+def decode_only(encoded):
+    """Whole pictures decoded from memory. They differ in size, so a number stands for each in the batch."""
+
+    def decode(data):
+        return tf.shape(tf.io.decode_jpeg(data, channels=3))[0]
+
+    pictures = tf.data.Dataset.from_tensor_slices(encoded).repeat()
+    return pictures.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
+
+
+def ours(index, augmentation):
+    return dataset.training_batches(
+        index,
+        class_num=CLASSES,
+        batch_size=BATCH,
+        image_size=FLAGS.image_size,
+        seed=FLAGS.random_seed,
+        augmentation=augmentation,
+        threads=FLAGS.num_preprocess_threads,
+    )
+
+
+def release(paths, min_area, min_covered):
+    """The published pipeline, for our records."""
+
+    def load(serialized):
+        record = tfrecord.parse(serialized, "sparse", CLASSES)
+        image = tf.image.convert_image_dtype(tf.io.decode_jpeg(record["image"], channels=3), tf.float32)
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.shape(image),
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            min_object_covered=min_covered,
+            aspect_ratio_range=ASPECT_RATIOS,
+            area_range=(min_area, 1.0),
+            max_attempts=CROP_ATTEMPTS,
+            use_image_if_no_bounding_boxes=True,
+        )
+        image = tf.image.resize(tf.slice(image, begin, size), [FLAGS.image_size, FLAGS.image_size])
+        image = tf.image.random_flip_left_right(tf.ensure_shape(image, [FLAGS.image_size, FLAGS.image_size, 3]))
+        return (distort(image) - 0.5) * 2, record["label"], record["name"]
+
+    records = tf.data.TFRecordDataset(paths).shuffle(2 * MADE).repeat()
+    return records.map(load, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
+
+
+def distort(image):
+    """A third rotated and in colours A, a third in colours B."""
+
+    def brightness(image):
+        return tf.image.random_brightness(image, 32 / 255)
+
+    def saturation(image):
+        return tf.image.random_saturation(image, 0.5, 1.5)
+
+    def hue(image):
+        return tf.image.random_hue(image, 0.2)
+
+    def contrast(image):
+        return tf.image.random_contrast(image, 0.5, 1.5)
+
+    def order_a():
+        return contrast(hue(saturation(brightness(rotate(image)))))
+
+    def order_b():
+        return hue(saturation(contrast(brightness(image))))
+
+    choice = tf.random.uniform([], 0, 3, tf.int32)
+    return tf.clip_by_value(tf.switch_case(choice, [order_a, order_b, lambda: image]), 0.0, 1.0)
+
+
+def rotate(image):
+    """As `tf.contrib.image.rotate` did: one operation, nearest neighbour, black outside."""
+    angle = tf.random.uniform([], -np.pi / 4, np.pi / 4)
+    cos, sin, center = tf.cos(angle), tf.sin(angle), (FLAGS.image_size - 1) / 2
+    transform = [cos, -sin, center * (1 - cos + sin), sin, cos, center * (1 - sin - cos), 0.0, 0.0]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.stack(transform)[None],
+        output_shape=image.shape[:2],
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+    )[0]
+
+
+def make_shard(path):
+    """Writes a shard of MADE pictures like photographs: 500 x 375 pixels, about 40 to 110 kB."""
+    rng = np.random.default_rng(0)
+    with open(path, "wb") as file:
+        for k in range(MADE):
+            encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
+            labels = rng.choice(CLASSES, 9, replace=False).tolist()
+            record = tfrecord.encode(encoded, 500, 375, f"{k}.jpg", labels, [1.0] * 9, "sparse", CLASSES)
+            file.write(tfrecord.frame(record))
+    return str(path)
+
+
+def photograph(rng):
+    """Soft light, a few shapes with edges and some grain, uint8 [375, 500, 3]."""
+    image = np.zeros((375, 500, 3), np.float32)
+    for cells in (2, 6, 20, 60):
+        noise = rng.normal(size=(cells, cells, 3)) * 60 / cells**0.5
+        image += tf.image.resize(noise.astype(np.float32), [375, 500], "bicubic").numpy()
+    y, x = np.mgrid[:375, :500]
+    for _ in range(12):
+        center_y, center_x, radius = rng.integers(0, 375), rng.integers(0, 500), rng.integers(10, 90)
+        image[(y - center_y) ** 2 + (x - center_x) ** 2 < radius**2] += rng.normal(size=3) * 40
+    grain = rng.normal(size=(375, 500, 1)) * rng.uniform(2, 7)
+    return np.clip(image + 120 + grain, 0, 255).astype(np.uint8)
+
+
+def picture(serialized):
+    return tf.train.Example.FromString(serialized).features.feature["image"].bytes_list.value[0]
+
+
+if __name__ == "__main__":
+    app.run(checked(main))

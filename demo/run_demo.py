@@ -1,0 +1,126 @@
+"""The whole system once, in small: makes a world, builds records, trains, evaluates, and uses the network.
+
+    python demo/run_demo.py            (or: make demo)
+
+Runs the scripts as a user would, prints each command line, and writes report.html into --output_dir. What is there
+already is not made again, so a second run takes up where the first one ended.
+"""
+
+import json
+from pathlib import Path
+import resource
+import shlex
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flags import FLAGS, checked
+from absl import app, flags
+import numpy as np
+
+from data_processing import dictionary, image_list
+from demo import baseline, report
+
+flags.DEFINE_string("output_dir", "out/demo", "Folder of all that the demo makes.")
+flags.DEFINE_integer("num_images", 5000, "Scenes to draw; a fifth of them are for validation.", lower_bound=20)
+flags.DEFINE_integer("steps", 1200, "Steps to train.", lower_bound=2)
+
+ROOT = Path(__file__).parents[1]
+PICTURE_SIZE = 80
+INPUT_SIZE = 64
+BATCH_SIZE = 64
+CLASSIFIED = 12
+DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
+
+
+def main(argv):
+    del argv
+    began = time.perf_counter()
+    out = Path(FLAGS.output_dir)
+    world, records, model, evaluation = out / "world", out / "records", out / "model", out / "evaluation"
+    _run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1)
+    class_num = len(dictionary.read(world / DICTIONARY))
+    for split in ("train", "val"):
+        _run(
+            "data_processing/build_tfrecords.py",
+            image_list=world / f"{split}.txt",
+            images=world,
+            output_dir=records / split,
+            split=split,
+            num_shards=4,
+            class_num=class_num,
+        )
+    _run("train.py", data_dir=records, dictionary=world / DICTIONARY, model_dir=model, log_dir=out / "log",
+         class_num=class_num, **_recipe(FLAGS.steps))  # fmt: skip
+    use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
+    _run("evaluate.py", data_dir=records, model_dir=model, dictionary=world / DICTIONARY, result=evaluation, **use)
+    rows = list(image_list.read(world / "val.txt"))
+    _write_list(out / "pictures.txt", world, rows)
+    _write_list(out / "few_pictures.txt", world, rows[:CLASSIFIED])
+    _run("image_classification.py", images=out / "few_pictures.txt", model_dir=model, dictionary=world / DICTIONARY,
+         top_k_pred=12, result=out / "predictions.json", **use)  # fmt: skip
+    _run("extract_feature.py", images=out / "pictures.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
+    colours = baseline.evaluate(world, class_num)
+    measures = json.loads((evaluation / "metrics.json").read_text())["measures"]
+    summary = {
+        "this network": measures["macro_map"],
+        "bag of colours": colours["macro_map"],
+        "chance": measures["chance_map"],
+    }
+    neighbours = _nearest(np.load(out / "features.npz"))
+    seconds = time.perf_counter() - began
+    report.write(out, world / DICTIONARY, rows, summary, neighbours, seconds)
+    print(f"\nmAP on {len(rows):,} validation pictures: " + ", ".join(f"{k} {v:.3f}" for k, v in summary.items()))
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    print(f"{seconds / 60:.1f} minutes, largest process {memory:.1f} GB. Now open {out / 'report.html'}")
+
+
+def _recipe(steps):
+    """A small network from scratch: what the flags of a real run are, scaled down to minutes on two cores."""
+    return dict(
+        resnet_size=18,
+        data_format="NHWC",
+        image_size=INPUT_SIZE,
+        batch_size=BATCH_SIZE,
+        max_iter=steps,
+        warmup=steps // 10,
+        lr_warmup=0.001,
+        lr_warmup_decay_step=max(1, steps // 40),
+        lr_warmup_decay_factor=1.5,
+        lr=0.005,
+        lr_decay_step=steps * 7 // 10,
+        lr_decay_factor=0.1,
+        neg_select=0.3,
+        # Statistics of a thousand steps, not of a hundred thousand.
+        batch_norm_decay=0.95,
+        snapshot=max(1, steps // 4),
+        max_to_keep=2,
+        test_interval=max(1, steps // 8),
+        log_interval=max(1, steps // 24),
+    )
+
+
+def _run(script, **arguments):
+    """Runs a script of the repository, shows its command line and its output; an error of it ends the demo."""
+    command = [script, *(f"--{name}={value}" for name, value in arguments.items())]
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    status = subprocess.run([sys.executable, ROOT / script, *command[1:]]).returncode
+    if status:
+        raise ValueError(f"{script} ended with status {status}; its message stands above")
+
+
+def _write_list(path, world, rows):
+    path.write_text("".join(f"{(world / row.path).absolute()}\n" for row in rows))
+
+
+def _nearest(found, count=5):
+    """Returns for each picture the `count` others whose features point most nearly in its direction, int [n, count]."""
+    features = found["features"] / np.linalg.norm(found["features"], axis=1, keepdims=True)
+    likeness = features @ features.T
+    np.fill_diagonal(likeness, -np.inf)
+    return np.argsort(-likeness, axis=1)[:, :count]
+
+
+if __name__ == "__main__":
+    app.run(checked(main))

@@ -1,0 +1,397 @@
+"""The script that builds shards, as a user starts it: on good and bad pictures, on ranks, killed and started again."""
+
+from collections import Counter
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from data_processing import image_list, pictures
+from data_processing.image_list import Row
+from data_processing.shard_writer import build_shards, rank_and_size
+
+ROOT = Path(__file__).parents[2]
+CLASSES = 9
+SHARDS = 3
+WIDTH, HEIGHT = 48, 32
+
+
+def smooth():
+    """An RGB picture whose colours change slowly, so that a JPEG of it is nearly the same."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    return Image.fromarray(np.stack([40 + 4 * x, 30 + 6 * y, 200 - 2 * x - y], axis=-1).astype(np.uint8))
+
+
+def make_good(folder):
+    """Writes a picture of each kind; returns for each name its upright pixels, uint8 [height, width, 3]."""
+    picture, pixels = smooth(), np.asarray(smooth())
+    exif = Image.Exif()
+    exif[pictures.EXIF_ORIENTATION] = 6  # to be turned clockwise by a quarter
+    alpha = picture.copy()
+    alpha.putalpha(Image.new("L", picture.size, 0))
+    (folder / "sub folder").mkdir()
+    picture.save(folder / "baseline.jpg", quality=95, subsampling=0)
+    picture.save(folder / "sub folder" / "progressive é.jpg", quality=95, subsampling=0, progressive=True)
+    picture.convert("L").save(folder / "grey.jpg", quality=95)
+    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95, subsampling=0)
+    picture.save(folder / "rotated.jpg", quality=95, subsampling=0, exif=exif)
+    alpha.save(folder / "alpha.png")
+    picture.save(folder / "a.gif")
+    picture.save(folder / "a.bmp")
+    picture.save(folder / "a.webp", quality=100, lossless=True)
+    expected = {f"{name}": pixels for name in ("baseline.jpg", "sub folder/progressive é.jpg", "cmyk.jpg", "a.bmp")}
+    grey = np.asarray(picture.convert("L").convert("RGB"))
+    expected |= {"grey.jpg": grey, "rotated.jpg": np.rot90(pixels, -1), "alpha.png": np.full_like(pixels, 255)}
+    return expected | {"a.gif": np.asarray(Image.open(folder / "a.gif").convert("RGB")), "a.webp": pixels}
+
+
+KEPT = ("baseline.jpg", "sub folder/progressive é.jpg", "grey.jpg")
+
+
+def make_bad(folder):
+    """Writes what cannot be used; returns for each name a part of the reason."""
+    content = (folder / "baseline.jpg").read_bytes()
+    (folder / "html.jpg").write_text("<!DOCTYPE html><html><body>Not found</body></html>")
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "empty.jpg").touch()
+    (folder.parent / "outside.jpg").write_bytes(content)
+    (folder / "link.jpg").symlink_to(folder.parent / "outside.jpg")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    Image.new("1", (10_000, 10_000)).save(folder / "huge.png")
+    with open(folder / "long.jpg", "wb") as file:
+        file.truncate(2**33)  # of no blocks on the disk
+    return {
+        "html.jpg": "HTML",
+        "truncated.jpg": "cut short",
+        "empty.jpg": "empty",
+        "missing.jpg": "No such file",
+        "../outside.jpg": "leaves",
+        "link.jpg": "leaves",
+        "loop.jpg": "",
+        "pipe.jpg": "not a file",
+        "huge.png": "10000 x 10000 pixels",
+        "long.jpg": "8589934592 bytes",
+        "zero\0byte.jpg": "null",
+        "sub folder": "not a file",
+        "n" * 300 + ".jpg": "too long",
+    }
+
+
+class Mixed:
+    """Pictures of every kind, good and bad, and their list."""
+
+    def __init__(self, folder):
+        self.images, self.list = folder / "images", folder / "list.txt"
+        self.images.mkdir()
+        self.good, self.bad = make_good(self.images), make_bad(self.images)
+        names = [name for pair in zip(self.good, self.bad, strict=False) for name in pair]
+        names += [name for name in (*self.good, *self.bad) if name not in names]
+        self.rows = {
+            name: Row(name, (k % CLASSES, (k + 1) % CLASSES), (1.0, -1.0 if k % 3 else 0.25))
+            for k, name in enumerate(names)
+        }
+        image_list.write(self.list, self.rows.values())
+
+
+def start(image_paths, list_path, output, *args, environment=None):
+    """Starts the script in a session of its own, so that its workers can be found."""
+    command = [sys.executable, "data_processing/build_tfrecords.py", f"--images={image_paths}"]
+    command += [f"--image_list={list_path}", f"--output_dir={output}", f"--class_num={CLASSES}", *args]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process, status=0):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, out + err
+    assert "Traceback" not in err
+    return out, err
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def examples(path):
+    """The features of a shard's records, as TensorFlow's own reader and protocol buffers have them."""
+    return [
+        tf.train.Example.FromString(record.numpy()).features.feature for record in tf.data.TFRecordDataset(str(path))
+    ]
+
+
+def name_of(feature):
+    return feature["name"].bytes_list.value[0].decode()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return Mixed(tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.fixture(scope="module")
+def built(mixed):
+    """The folder of a run that allowed for the bad pictures, its output and its files as they were."""
+    output = mixed.list.parent / "records"
+    out, err = finish(start(mixed.images, mixed.list, output, f"--num_shards={SHARDS}", "--max_rejected=0.7"))
+    return output, out, err, files(output)
+
+
+def test_shards_hold_the_good_pictures(mixed, built):
+    output, out, err, _ = built
+    records = [feature for path in sorted(output.glob("*.tfrecords")) for feature in examples(path)]
+    assert sorted(name_of(feature) for feature in records) == sorted(mixed.good)
+    for feature in records:
+        name, image = name_of(feature), feature["image"].bytes_list.value[0]
+        pixels = tf.io.decode_jpeg(image, channels=3).numpy().astype(int)
+        assert pixels.shape == mixed.good[name].shape, name
+        assert np.abs(pixels - mixed.good[name]).mean() < 3, name
+        assert feature["height"].int64_list.value[0] == len(pixels)
+        assert feature["width"].int64_list.value[0] == len(pixels[0])
+        assert (image == (mixed.images / name).read_bytes()) == (name in KEPT), name
+        assert tuple(feature["label_index"].int64_list.value) == mixed.rows[name].labels
+        assert tuple(feature["label_confidence"].float_list.value) == mixed.rows[name].confidences
+    assert f"{len(mixed.good)} records of {CLASSES} classes in {SHARDS} shards" in out
+    assert "images/s" in err
+
+
+def test_rejected_pictures_are_listed_with_the_reason(mixed, built):
+    lines = (built[0] / "rejected.tsv").read_text().split("\n")[:-1]
+    rejected = dict(line.split("\t") for line in lines)
+    assert list(rejected) == sorted(mixed.bad)
+    for name, reason in mixed.bad.items():
+        assert reason.lower() in rejected[name].lower() and rejected[name], name
+
+
+def test_manifest_counts_and_hashes(mixed, built):
+    output = built[0]
+    manifest = json.loads((output / "manifest.json").read_text())
+    names = [f"train-{k:05d}-of-{SHARDS:05d}.tfrecords" for k in range(SHARDS)]
+    assert list(manifest["shards"]) == names
+    for name, shard in manifest["shards"].items():
+        assert shard["sha256"] == hashlib.sha256((output / name).read_bytes()).hexdigest()
+        assert shard["records"] == len(examples(output / name))
+    classes = Counter(label for name in mixed.good for label in mixed.rows[name].labels)
+    assert {int(label): count for label, count in manifest["classes"].items()} == classes
+    assert (manifest["records"], manifest["rejected"]) == (len(mixed.good), len(mixed.bad))
+    settings = manifest["settings"]
+    assert settings["image_list_sha256"] == hashlib.sha256(mixed.list.read_bytes()).hexdigest()
+    assert (settings["num_shards"], settings["label_format"], settings["class_num"]) == (SHARDS, "sparse", CLASSES)
+
+
+def test_second_runs(mixed, built, tmp_path):
+    """In the folder of a complete run: again with too many rejected, and with other settings; and lists that are wrong."""
+    output, *_, before = built
+    times = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
+    (tmp_path / "wrong.txt").write_text("baseline.jpg\t1\nbaseline.jpg\t1:2\n")
+    (tmp_path / "two.txt").write_text("baseline.jpg\t1\nbaseline.jpg\t1\t2\n")
+    fresh, shards = tmp_path / "out", f"--num_shards={SHARDS}"
+    runs = {
+        "too many": start(mixed.images, mixed.list, output, shards),
+        "other": start(mixed.images, mixed.list, output, "--num_shards=4", "--random_seed=5", "--max_rejected=1"),
+        "wrong": start(mixed.images, tmp_path / "wrong.txt", fresh, "--num_shards=1"),
+        "two": start(mixed.images, tmp_path / "two.txt", fresh, "--num_shards=1", "--label_format=single"),
+        "few": start(mixed.images, tmp_path / "two.txt", fresh),
+        "nowhere": start(mixed.images / "nowhere", mixed.list, fresh),
+    }
+    said = {name: finish(process, status=1) for name, process in runs.items()}
+    out, err = said["too many"]
+    total = len(mixed.rows)
+    assert "of 3 shards 3 are there already" in out
+    assert f"error: {len(mixed.bad)} of {total} images were rejected, more than --max_rejected=0.01" in err
+    assert f"see {output / 'rejected.tsv'}" in err
+    assert (
+        f"{output} holds shards made with other settings (num_shards 3, now 4; random_seed 1234, now 5)"
+        in said["other"][1]
+    )
+    assert f"error: {tmp_path}/wrong.txt:2: field 2 ('1:2'): the confidence" in said["wrong"][1]
+    assert f"error: {tmp_path}/two.txt: 'baseline.jpg' has 2 labels; --label_format=single needs one" in said["two"][1]
+    assert "two.txt has 2 images, fewer than --num_shards=64" in said["few"][1]
+    assert "nowhere is no folder" in said["nowhere"][1]
+    assert files(output) == before
+    assert {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")} == times
+    assert not any(fresh.iterdir())
+
+
+def build_here(mixed, folder, workers=None, **changes):
+    """Builds two shards of the good pictures from this process; returns their examples in the order of the list."""
+    folder.mkdir()
+    rows = [mixed.rows[name] for name in mixed.good]
+    if changes.get("label_format") == "single":
+        rows = [row._replace(labels=row.labels[:1], confidences=(1.0,)) for row in rows]
+    image_list.write(folder / "list.txt", rows)
+    offsets = np.array_split(image_list.line_offsets(folder / "list.txt"), 2)
+    shards = [(folder / f"{k}.tfrecords", offsets[k]) for k in range(2)]
+    settings = {"label_format": "sparse", "class_num": CLASSES, "max_pixels": 10_000} | changes
+    build_shards(shards, settings, folder / "list.txt", mixed.images, workers)
+    return [feature for path, _ in shards for feature in examples(path)]
+
+
+def test_dense_labels_as_published(mixed, tmp_path):
+    for feature in build_here(mixed, tmp_path / "dense", label_format="dense"):
+        vector = np.frombuffer(feature["label"].bytes_list.value[0], np.float32)
+        row = mixed.rows[name_of(feature)]
+        assert vector.shape == (CLASSES,) and np.count_nonzero(vector) == 2
+        assert tuple(vector[list(row.labels)]) == row.confidences
+
+
+def test_single_labels(mixed, tmp_path):
+    for feature in build_here(mixed, tmp_path / "single", label_format="single"):
+        assert list(feature["label"].int64_list.value) == [mixed.rows[name_of(feature)].labels[0]]
+
+
+def test_same_bytes_whatever_the_number_of_workers(mixed, tmp_path):
+    folders = {workers: tmp_path / f"{workers}" for workers in (1, 2, 6)}
+    for workers, folder in folders.items():
+        assert [name_of(feature) for feature in build_here(mixed, folder, workers)] == list(mixed.good)
+    assert files(folders[1]) == files(folders[2]) == files(folders[6])
+
+
+def test_a_failing_disk_does_not_make_a_picture_missing(tmp_path):
+    """Reading the start of /proc/self/mem fails with EIO, as reading from a lost file server does."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs Linux")
+    image_list.write(tmp_path / "list.txt", [Row("mem", (1,), (1.0,))])
+    settings = {"label_format": "sparse", "class_num": CLASSES, "max_pixels": 10_000}
+    with pytest.raises(OSError, match="Input/output error"):
+        build_shards([(tmp_path / "0.tfrecords", np.array([0]))], settings, tmp_path / "list.txt", "/proc/self")
+    assert not (tmp_path / "0.tfrecords").exists()
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({}, (0, 1)),
+        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8"}, (3, 8)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, (1, 2)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "6"}, (5, 6)),
+        ({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, (3, 4)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "6",
+                "SLURM_ARRAY_TASK_MIN": "2",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_STEP": "2",
+            },
+            (2, 3),
+        ),
+        # A task of an array is itself one task of Slurm; and mpirun inside of it divides the work.
+        ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (1, 2)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (1, 2)),
+    ],
+)
+def test_rank_and_size(environment, expected):
+    assert rank_and_size(environment) == expected
+
+
+def test_array_with_gaps_is_refused():
+    environment = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "3"}
+    with pytest.raises(ValueError, match="SLURM_ARRAY_TASK_ID=7.*--array=0-2"):
+        rank_and_size(environment)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A world of pictures that take long enough to be interrupted, and the files that two ranks make of it."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        noise = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "images" / f"{k}.png", compress_level=1)
+    rows = [Row(f"{k % 4}.png" if k % 30 else f"lost{k}.png", (k % CLASSES,), (1.0,)) for k in range(72)]
+    image_list.write(folder / "list.txt", rows)
+    ranks = [{"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": "2"} for rank in range(2)]
+    processes = [start(*slow_arguments(folder, "ranks"), environment=rank) for rank in ranks]
+    outputs = [finish(process)[0] for process in processes]
+    return folder, outputs, files(folder / "ranks")
+
+
+def slow_arguments(folder, output):
+    return folder / "images", folder / "list.txt", folder / output, "--num_shards=6", "--max_rejected=0.1"
+
+
+def test_ranks_divide_the_shards(slow):
+    _, outputs, made = slow
+    for rank, out in enumerate(outputs):
+        assert f"process {rank} of 2: 72 images; of 3 shards 0 are there already" in out
+    manifest = json.loads(made["manifest.json"])
+    assert (manifest["records"], manifest["rejected"]) == (69, 3)
+    assert made["rejected.tsv"].decode().split("\n")[0].startswith("lost0.png\tNo such file")
+    assert len(made["rejected.tsv"].split(b"\n")) == 4
+    shards = [f"train-0000{k}-of-00006" for k in range(6)]
+    expected = {"manifest.json", "rejected.tsv", "settings.json"}
+    assert set(made) == expected | {f"{shard}.{end}" for shard in shards for end in ("tfrecords", "json")}
+    images = {hashlib.sha256(data).hexdigest() for name, data in made.items() if name.endswith(".tfrecords")}
+    assert len(images) == 6
+
+
+def session_members(session):
+    """The processes of a session that still run, by Linux's /proc."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        try:
+            state, _, _, its = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if its == str(session) and state not in "ZX":
+            members.append(entry.name)
+    return members
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_killed_and_started_again_makes_the_same_bytes(slow):
+    folder, _, expected = slow
+    output = folder / "killed"
+    process = start(*slow_arguments(folder, "killed"))
+    wait_until(lambda: any(output.glob("train-*.json")), 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not session_members(process.pid), 20)
+    complete = [path for path in output.glob("*.tfrecords") if path.with_suffix(".json").exists()]
+    assert 0 < len(complete) < 6
+    assert all(path.read_bytes() == expected[path.name] for path in output.glob("*.tfrecords"))
+    assert not (output / "manifest.json").exists()
+    times = {path: path.stat().st_mtime_ns for path in complete}
+    out, _ = finish(start(*slow_arguments(folder, "killed")))
+    assert f"of 6 shards {len(complete)} are there already" in out
+    assert files(output) == expected
+    assert {path: path.stat().st_mtime_ns for path in complete} == times
+
+
+def test_a_picture_that_only_begins_well(mixed, tmp_path):
+    """Cut at any length, a JPEG is refused or, its last marker aside, decodes for TensorFlow too."""
+    content = (mixed.images / "baseline.jpg").read_bytes()
+    accepted = []
+    for end in range(2, len(content) + 1):
+        try:
+            image, _, _ = pictures.as_jpeg(content[:end])
+        except pictures.PictureError:
+            continue
+        accepted.append(end)
+        assert np.asarray(Image.open(io.BytesIO(image))).shape == (HEIGHT, WIDTH, 3)
+        assert tf.io.decode_jpeg(image).shape == (HEIGHT, WIDTH, 3)
+    assert accepted and accepted[-1] == len(content) and len(accepted) <= 3
