@@ -1,0 +1,105 @@
+"""The loss's share of a training step at 11,166 classes, on the device that TensorFlow finds.
+
+A whole step of ResNet-101 and the loss with its gradient for the logits alone, compiled by itself, are measured in
+turns on batches of the same size. The loss's work grows with the batch as the network's does, but the classes' weights
+are counted once a batch: a small batch is the worse case.
+"""
+
+from pathlib import Path
+import sys
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flags import FLAGS, checked  # noqa: E402
+from absl import app, flags  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from models import checkpoint  # noqa: E402
+from models.losses import WeightedSigmoidLoss  # noqa: E402
+from models.resnet import build_resnet, resolve_data_format  # noqa: E402
+from models.train_step import make_train_step  # noqa: E402
+
+flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
+FLAGS.set_default("class_num", 11166)
+FLAGS.set_default("batch_size", 4)
+LABELS = 9  # of a picture
+LOSSES = 50  # in one turn
+
+
+def main(argv):
+    del argv
+    rng = np.random.default_rng(0)
+    labels = np.zeros([FLAGS.batch_size, FLAGS.class_num], np.float32)
+    for row in labels:
+        row[rng.choice(FLAGS.class_num, LABELS, replace=False)] = 1
+    labels = tf.constant(labels)
+    logits = tf.constant(rng.normal(size=labels.shape).astype(np.float32))
+    images = rng.uniform(-1, 1, [FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3])
+    images = tf.constant(images.astype(np.float32))
+    step = training_step()
+    loss = loss_and_gradient()
+    seconds = {"step": [], "loss": []}
+    for turn in range(FLAGS.repetitions + 1):
+        taken = {"step": timed(lambda: step(images, labels, 0.01)["loss"], 1)}
+        taken["loss"] = timed(lambda: loss(labels, logits), LOSSES)
+        if turn:  # the first compiles
+            for name, value in taken.items():
+                seconds[name].append(value)
+    steps, losses = np.array(seconds["step"]), np.array(seconds["loss"])
+    print(
+        f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {FLAGS.image_size} px, batch {FLAGS.batch_size}, "
+        f"{FLAGS.precision}; median of {FLAGS.repetitions} steps, in turns with {LOSSES} times the loss"
+    )
+    print(
+        f"  whole step         {np.median(steps) * 1000:9.2f} ms ({steps.min() * 1000:.2f} to {steps.max() * 1000:.2f})"
+    )
+    print(
+        f"  loss and gradient  {np.median(losses) * 1000:9.2f} ms ({losses.min() * 1000:.2f} to {losses.max() * 1000:.2f})"
+    )
+    print(f"  loss / step: {np.median(losses / steps):.2%}")
+
+
+def training_step():
+    model = build_resnet(
+        int(FLAGS.resnet_size),
+        FLAGS.class_num,
+        data_format=resolve_data_format(FLAGS.data_format),
+        precision=FLAGS.precision,
+    )
+    step, _ = make_train_step(
+        model,
+        checkpoint.model_variables(model),
+        WeightedSigmoidLoss(FLAGS.class_num),
+        weight_decay=FLAGS.weight_decay,
+        momentum=FLAGS.opt_momentum,
+        precision=FLAGS.precision,
+        xla=FLAGS.xla,
+    )
+    return step
+
+
+def loss_and_gradient():
+    loss = WeightedSigmoidLoss(FLAGS.class_num)
+
+    @tf.function(jit_compile=FLAGS.xla)
+    def function(labels, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(labels, logits)
+        return value, tape.gradient(value, logits)
+
+    return lambda labels, logits: function(labels, logits)[1]
+
+
+def timed(function, times):
+    """Returns the seconds of one call, until its result is here."""
+    begin = time.perf_counter()
+    for _ in range(times):
+        result = function()
+    result.numpy()
+    return (time.perf_counter() - begin) / times
+
+
+if __name__ == "__main__":
+    app.run(checked(main))
