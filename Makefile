@@ -1,4 +1,4 @@
-# make demo: everything once, in small, with a report.   make test: lint and tests.
+# make demo: everything once, in small, with a report.   make test: lint and tests.   make test-slow: the longer tests.
 # PYTHON chooses the interpreter (3.10 to 3.13), TENSORFLOW the build, e.g. TENSORFLOW='tensorflow[and-cuda]'.
 PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
@@ -6,14 +6,17 @@ VENV := .venv
 # The stamp's name holds the choice of TensorFlow, so that another choice installs anew.
 STAMP := $(VENV)/installed-$(subst [,-,$(subst ],,$(TENSORFLOW)))
 
-.PHONY: demo test install clean
+.PHONY: demo test test-slow install clean
 
 demo: $(STAMP)
 	$(VENV)/bin/python demo/run_demo.py
 
 test: $(STAMP)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(VENV)/bin/python -m pytest -m slow
 
 install: $(STAMP)
 

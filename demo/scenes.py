@@ -156,8 +156,8 @@ def _sprite(rng, thing, size, image_size, shape):
 
 
 def _colour_matrix(rng):
-    """Returns a 3x4 colour matrix, row by row: a small turn in hue, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
-    angle, saturation, brightness = rng.normal(0, 0.25), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
+    """Returns a 3x4 colour matrix, row by row: a turn in hue, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
+    angle, saturation, brightness = rng.normal(0, 0.8), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
     # Around the grey axis: grey = 1/3 everywhere; cross is the rotation's generator.
     grey = np.full((3, 3), 1 / 3)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)

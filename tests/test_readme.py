@@ -1,0 +1,80 @@
+"""Every command of the README runs, in its order, in the folder that a small demo has left."""
+
+from pathlib import Path
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = re.findall(r"^    (?:\$ )?(python .*)$", (ROOT / "README.md").read_text(), re.M)
+# What takes minutes or needs ML-Images is tried in small: these come last and win.
+IN_SMALL = {"train.py": ["--max_iter=2"], "make_scenes.py": ["--class_images=1", "--voc_images=4"]}
+
+
+def run(command, folder):
+    script, *arguments = shlex.split(command)[1:]
+    arguments += IN_SMALL.get(Path(script).name, [])
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo in small, and where `make demo` would have left it."""
+    folder = tmp_path_factory.mktemp("readme")
+    output = run("python demo/run_demo.py --num_images=60 --steps=8", folder)
+    return folder, output
+
+
+def test_demo_reports(demo):
+    folder, output = demo
+    assert re.search(
+        r"mAP on 12 validation pictures: this network 0\.\d+, bag of colours 0\.\d+, chance 0\.\d+", output
+    )
+    page = (folder / "out/demo/report.html").read_text()
+    assert page.count("<img") > 30 and 'src="data:image/jpeg;base64,' in page
+    assert not re.search(r"(src|href)=.?(http|/|out)", page)  # it needs no other file
+    assert not list(folder.rglob("*.part"))
+
+
+def test_demo_again_makes_nothing_anew(demo):
+    folder, _ = demo
+    kept = {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jpg", ".tfrecords", ".index")
+    }
+    run("python demo/run_demo.py --num_images=60 --steps=8", folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if "benchmarks/" not in c and "ml-images" not in c], ids=lambda c: c.split()[1]
+)
+def test_command(demo, command):
+    folder, _ = demo
+    # The small world has other pictures than the README's, but the same classes.
+    run(command.replace("val_000003", "val_000001"), folder)
+
+
+def test_the_recipe_of_the_paper(demo, tmp_path):
+    """Without ML-Images: on the demo's records, on which only the number of classes and the batch must be smaller."""
+    recipe = next(c for c in COMMANDS if "ml-images" in c).replace("./dataset/tencent-ml-images", "out/demo/records")
+    options = f" --batch_size=2 --image_size=64 --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log"
+    assert "saved" in run(recipe + options, demo[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "benchmarks/" in c], ids=lambda c: c.split()[1])
+def test_benchmark(command, tmp_path):
+    assert re.search(r"\d", run(command, tmp_path))
+
+
+def test_make_targets_of_the_first_lines():
+    for target in ("demo", "test"):
+        planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert ("demo/run_demo.py" if target == "demo" else "pytest") in planned
