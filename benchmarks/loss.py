@@ -51,12 +51,8 @@ def main(argv):
         f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {FLAGS.image_size} px, batch {FLAGS.batch_size}, "
         f"{FLAGS.precision}; median of {FLAGS.repetitions} steps, in turns with {LOSSES} times the loss"
     )
-    print(
-        f"  whole step         {np.median(steps) * 1000:9.2f} ms ({steps.min() * 1000:.2f} to {steps.max() * 1000:.2f})"
-    )
-    print(
-        f"  loss and gradient  {np.median(losses) * 1000:9.2f} ms ({losses.min() * 1000:.2f} to {losses.max() * 1000:.2f})"
-    )
+    for name, values in (("whole step", steps * 1000), ("loss and gradient", losses * 1000)):
+        print(f"  {name:<18} {np.median(values):9.2f} ms ({values.min():.2f} to {values.max():.2f})")
     print(f"  loss / step: {np.median(losses / steps):.2%}")
 
 
