@@ -8,7 +8,6 @@ and Ctrl-C stop it after the current step, with a checkpoint.
 """
 
 import itertools
-import math
 import signal
 import threading
 import time
@@ -23,6 +22,7 @@ from data_processing.image_preprocessing import Augmentation
 from models import checkpoint, metrics
 from models.learning_rate import learning_rate
 from models.losses import WeightedSigmoidLoss
+from models.meter import Meter
 from models.resnet import build_resnet, resolve_data_format
 from models.train_step import make_train_step
 
@@ -116,7 +116,7 @@ def train(step, loss, index, state, first_step, names, validate):
     stop = _stop_on_signals()
     log_interval = FLAGS.log_interval or LOG_INTERVAL
     writer = tf.summary.create_file_writer(FLAGS.log_dir)
-    meter = Meter(len(index))
+    meter = Meter(len(index), FLAGS.max_skipped)
     batches = iter(_batches(index, first_step))
     saved = done = first_step
     for k in range(first_step, FLAGS.max_iter) if FLAGS.max_iter >= 0 else itertools.count(first_step):
@@ -195,68 +195,6 @@ def _stop_on_signals():
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     return stop
-
-
-class Meter:
-    """What happened since the last line of progress. Losses stay on the device until a line is due."""
-
-    def __init__(self, records):
-        """`records`: number of records in an epoch."""
-        self.records = records
-        self.seen = self.skipped = 0
-        self.restart()
-
-    def restart(self):
-        self.results = []
-        self.waited = 0.0
-        self.images = 0
-        self.began = time.perf_counter()
-
-    def wait(self, batches):
-        """Takes the next batch, counts the time until it is there and the records that had to be replaced in it."""
-        began = time.perf_counter()
-        batch = next(batches)
-        self.waited += time.perf_counter() - began
-        valid = batch["valid"].numpy()
-        self.images += len(valid)
-        self.seen += len(valid)
-        self.skipped += int(np.sum(~valid))
-        for name in batch["name"].numpy()[~valid]:
-            print(f"skipped a corrupt record: {name.decode(errors='replace') or 'unreadable'}")
-        if self.skipped > FLAGS.max_skipped * max(self.seen, self.records):
-            raise ValueError(
-                f"{self.skipped:,} of {self.seen:,} records were corrupt, more than --max_skipped={FLAGS.max_skipped}; "
-                f"build the shards in {FLAGS.data_dir} again, or allow more"
-            )
-        return batch
-
-    def add(self, step, rate, result):
-        self.results.append((step, rate, result))
-
-    def check(self):
-        """Raises ValueError, naming the step, if a loss since the last line was not finite."""
-        for step, rate, result in self.results:
-            if not all(math.isfinite(float(value)) for value in result.values()):
-                raise ValueError(
-                    f"the loss is not finite in step {step:,} (learning rate {rate:.3g}). Try a lower --lr, a longer "
-                    f"--warmup, or --precision=float32. Checkpoints in {FLAGS.model_dir} are from before."
-                )
-
-    def report(self, loss):
-        """Returns the measures since the last call, by their names in TensorBoard."""
-        self.check()
-        seconds = time.perf_counter() - self.began
-        measures = {
-            "loss": np.mean([float(result["loss"]) for _, _, result in self.results]),
-            "weight_decay_loss": float(self.results[-1][2]["decay"]),
-            "learning_rate": self.results[-1][1],
-            "positive_classes": float(loss.positive_share),
-            "selected_classes": float(loss.selected_share),
-            "images_per_second": self.images / seconds,
-            "input_wait": self.waited / seconds,
-        }
-        self.restart()
-        return measures
 
 
 def _log(writer, measures, done, records):
