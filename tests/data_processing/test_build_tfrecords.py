@@ -82,7 +82,7 @@ def make_bad(folder):
         "pipe.jpg": "not a file",
         "huge.png": "10000 x 10000 pixels",
         "long.jpg": "8589934592 bytes",
-        "zero\0byte.jpg": "null",
+        "zero\0byte.jpg": "byte",
         "sub folder": "not a file",
         "n" * 300 + ".jpg": "too long",
     }
@@ -119,9 +119,9 @@ def start(image_paths, list_path, output, *args, environment=None):
     )
 
 
-def finish(process, status=0):
+def finish(process):
     out, err = process.communicate(timeout=120)
-    assert process.returncode == status, out + err
+    assert process.returncode == 0, out + err
     assert "Traceback" not in err
     return out, err
 
@@ -196,35 +196,61 @@ def test_manifest_counts_and_hashes(mixed, built):
     assert (settings["num_shards"], settings["label_format"], settings["class_num"]) == (SHARDS, "sparse", CLASSES)
 
 
-def test_second_runs(mixed, built, tmp_path):
-    """In the folder of a complete run: again with too many rejected, and with other settings; and lists that are wrong."""
+# Runs the script once for each list of flags, in children of one process: TensorFlow takes seconds to import.
+IN_CHILDREN = """
+import json, os, sys
+sys.path.insert(0, os.getcwd())
+from data_processing import build_tfrecords
+for number, flags in enumerate(json.loads(sys.argv[1])):
+    if not os.fork():
+        for stream in (1, 2):
+            os.dup2(os.open(f"{sys.argv[2]}/{number}.{stream}", os.O_WRONLY | os.O_CREAT), stream)
+        build_tfrecords.app.run(build_tfrecords.checked(build_tfrecords.main), ["build_tfrecords.py", *flags])
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def runs_that_fail(folder, runs):
+    """Returns standard output and error for each command line; all must end with status 1 and without a traceback."""
+    command = [sys.executable, "-c", IN_CHILDREN, json.dumps([[str(flag) for flag in flags] for flags in runs]), folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["1"] * len(runs), done.stdout + done.stderr
+    said = [[(folder / f"{number}.{stream}").read_text() for stream in (1, 2)] for number in range(len(runs))]
+    assert not any("Traceback" in err for _, err in said)
+    return said
+
+
+def test_runs_that_cannot_go_on(mixed, built, tmp_path):
+    """After a complete run with too many rejected or other settings; or with wrong lists: nothing changes."""
     output, *_, before = built
     times = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
-    (tmp_path / "wrong.txt").write_text("baseline.jpg\t1\nbaseline.jpg\t1:2\n")
-    (tmp_path / "two.txt").write_text("baseline.jpg\t1\nbaseline.jpg\t1\t2\n")
-    fresh, shards = tmp_path / "out", f"--num_shards={SHARDS}"
-    runs = {
-        "too many": start(mixed.images, mixed.list, output, shards),
-        "other": start(mixed.images, mixed.list, output, "--num_shards=4", "--random_seed=5", "--max_rejected=1"),
-        "wrong": start(mixed.images, tmp_path / "wrong.txt", fresh, "--num_shards=1"),
-        "two": start(mixed.images, tmp_path / "two.txt", fresh, "--num_shards=1", "--label_format=single"),
-        "few": start(mixed.images, tmp_path / "two.txt", fresh),
-        "nowhere": start(mixed.images / "nowhere", mixed.list, fresh),
-    }
-    said = {name: finish(process, status=1) for name, process in runs.items()}
-    out, err = said["too many"]
-    total = len(mixed.rows)
-    assert "of 3 shards 3 are there already" in out
-    assert f"error: {len(mixed.bad)} of {total} images were rejected, more than --max_rejected=0.01" in err
-    assert f"see {output / 'rejected.tsv'}" in err
-    assert (
-        f"{output} holds shards made with other settings (num_shards 3, now 4; random_seed 1234, now 5)"
-        in said["other"][1]
+    wrong, two, fresh, said = (tmp_path / name for name in ("wrong.txt", "two.txt", "fresh", "said"))
+    said.mkdir()
+    wrong.write_text("baseline.jpg\t1\nbaseline.jpg\t1:2\n")
+    two.write_text("baseline.jpg\t1\nbaseline.jpg\t1\t2\n")
+    common = [f"--images={mixed.images}", f"--class_num={CLASSES}"]
+    again = [*common, f"--image_list={mixed.list}", f"--output_dir={output}"]
+    first = [*common, f"--output_dir={fresh}"]
+    too_many, other, bad_line, not_single, few, nowhere = runs_that_fail(
+        said,
+        [
+            [*again, f"--num_shards={SHARDS}"],
+            [*again, "--num_shards=4", "--random_seed=5", "--max_rejected=1"],
+            [*first, "--num_shards=1", f"--image_list={wrong}"],
+            [*first, "--num_shards=1", f"--image_list={two}", "--label_format=single"],
+            [*first, f"--image_list={two}"],
+            [*first, f"--image_list={two}", "--images=nowhere"],
+        ],
     )
-    assert f"error: {tmp_path}/wrong.txt:2: field 2 ('1:2'): the confidence" in said["wrong"][1]
-    assert f"error: {tmp_path}/two.txt: 'baseline.jpg' has 2 labels; --label_format=single needs one" in said["two"][1]
-    assert "two.txt has 2 images, fewer than --num_shards=64" in said["few"][1]
-    assert "nowhere is no folder" in said["nowhere"][1]
+    assert "of 3 shards 3 are there already" in too_many[0]
+    count = f"{len(mixed.bad)} of {len(mixed.rows)} images were rejected, more than --max_rejected=0.01"
+    assert f"error: {count}" in too_many[1] and f"see {output / 'rejected.tsv'}" in too_many[1]
+    settings = "(num_shards 3, now 4; random_seed 1234, now 5)"
+    assert f"error: {output} holds shards made with other settings {settings}" in other[1]
+    assert f"error: {wrong}:2: field 2 ('1:2'): the confidence" in bad_line[1]
+    assert f"error: {two}: 'baseline.jpg' has 2 labels; --label_format=single needs one" in not_single[1]
+    assert "two.txt has 2 images, fewer than --num_shards=64" in few[1]
+    assert "nowhere is no folder" in nowhere[1]
     assert files(output) == before
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")} == times
     assert not any(fresh.iterdir())
