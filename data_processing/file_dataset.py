@@ -14,11 +14,9 @@ import tensorflow as tf
 
 from data_processing import pictures
 from data_processing.image_list import decode_line
-from data_processing.image_preprocessing import evaluation_image
+from data_processing.image_preprocessing import MAX_ASPECT_RATIO, evaluation_image
 
 LIST_ENDINGS = (".txt", ".tsv", ".lst", ".csv")
-# The short side is scaled to a fixed length, so a picture of few pixels but one wide would become gigabytes.
-MAX_ASPECT_RATIO = 100
 
 
 class Picture(NamedTuple):
@@ -42,8 +40,8 @@ def read_pictures(images) -> list[Picture]:
     space, a label, which may be missing. A path with white space needs a tab after it. Relative paths are looked for
     below the working directory and then below the list's folder.
 
-    Raises ValueError if there are no pictures, OSError if `images` cannot be read, ImageListError for a list that is
-    not UTF-8. About 200 bytes of memory a picture.
+    Raises ValueError if there are no pictures, OSError if `images` or a folder in it cannot be read, ImageListError for
+    a list that is not UTF-8. About 200 bytes of memory a picture.
     """
     if not images:
         raise ValueError("--images is missing; give a folder, a list or a picture")
@@ -118,7 +116,7 @@ def file_batches(paths, *, batch_size, image_size, crop="center", max_pixels=pic
 def _decode_file(path, max_pixels):
     """RGB uint8 [height, width, 3]; PictureError for everything that may be wrong with a file."""
     try:
-        data = Path(path).read_bytes()
+        data = pictures.read_file(path, max_pixels)
     except OSError as error:
         raise pictures.PictureError(error.strerror or str(error)) from error
     except ValueError as error:  # a null byte in the path

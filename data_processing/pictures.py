@@ -7,21 +7,37 @@ name `.jpg`. Nothing is decoded before its size in pixels is known to be within 
 import io
 import os
 from pathlib import Path
+import stat
 import struct
 import warnings
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
-EXIF_ORIENTATION = 0x0112
 JPEG_QUALITY = 95
+JPEG_MAX_SIDE = 65_500  # of libjpeg
+
+EXIF_ORIENTATION = 0x0112
+# What makes a picture upright, by its orientation in EXIF. Any other orientation, the usual 1 too, is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Our limit is checked on the header of each file, before Pillow would warn.
 Image.MAX_IMAGE_PIXELS = None
+# Odd metadata is no reason to refuse the pixels, nor to fill the terminal. Here and not around each call, since
+# `warnings.catch_warnings` must not be used by several threads at a time.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # What Pillow's decoders raise on damaged bytes.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, IndexError, KeyError)
 
@@ -43,33 +59,62 @@ def as_jpeg(data, max_pixels=MAX_PIXELS):
     """Returns a JPEG of an encoded picture, as every decoder of JPEGs reads it alike, and its width and height.
 
     An upright grey or RGB JPEG comes back as the very same bytes, after a check that it decodes. Anything else (other
-    formats, CMYK, an orientation in EXIF) is decoded and encoded anew. Raises PictureError as `decode` does.
+    formats, CMYK, a turn in EXIF) is decoded and encoded anew. Raises PictureError as `decode` does, and for a picture
+    too long for a JPEG.
     """
     image = _load(data, max_pixels)
-    if image.format == "JPEG" and image.mode in ("L", "RGB") and image.getexif().get(EXIF_ORIENTATION, 1) == 1:
+    if image.format == "JPEG" and image.mode in ("L", "RGB") and _turn(image) is None:
         return data, image.width, image.height
+    if max(image.size) > JPEG_MAX_SIDE:
+        raise PictureError(f"{image.width} x {image.height} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
     image = _upright_rgb(image)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return encoded.getvalue(), image.width, image.height
 
 
+def read_file(path, max_pixels=MAX_PIXELS):
+    """Returns a file's bytes; PictureError if it is a pipe, say, or too long for a picture of `max_pixels`."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError("not a file")
+    # The longest, BMP, takes 4 bytes a pixel; and there is metadata.
+    if status.st_size > 4 * max_pixels + 2**24:
+        raise PictureError(f"{status.st_size} bytes, too many for {max_pixels} pixels")
+    return Path(path).read_bytes()
+
+
 def picture_paths(folder):
-    """Returns the paths, sorted, of the files below `folder` whose names end as pictures' do."""
+    """Returns the paths, sorted, of the files below `folder` whose names end as pictures' do.
+
+    Links that lead out of `folder` are left out. Raises OSError if it or a folder in it cannot be listed.
+    """
+    root = os.path.realpath(folder)
     return sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
+        path
+        for parent, _, names in os.walk(folder, onerror=_fail)
+        for path in (os.path.join(parent, name) for name in names if name.lower().endswith(EXTENSIONS))
+        if not os.path.islink(path) or _is_inside(path, root)
     )
+
+
+def _fail(error):
+    raise error
 
 
 def safe_join(root, path):
     """Returns `path`, relative to the folder `root`, as a path; PictureError if it would lie outside of `root`."""
     joined = Path(root, path)
-    if not joined.resolve().is_relative_to(Path(root).resolve()):
+    if "\0" in str(path):
+        raise PictureError("null byte in the path")
+    if not _is_inside(joined, os.path.realpath(root)):
         raise PictureError("path leaves the folder of images")
     return joined
+
+
+def _is_inside(path, root):
+    """Whether `path`, with its links followed, lies below the real path `root`."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def _load(data, max_pixels):
@@ -77,12 +122,10 @@ def _load(data, max_pixels):
     if not data:
         raise PictureError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # EXIF that Pillow finds odd is no reason to refuse the pixels
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > max_pixels:
-                raise PictureError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
-            image.load()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > max_pixels:
+            raise PictureError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+        image.load()
     except PictureError:
         raise
     except DAMAGE as error:
@@ -99,9 +142,19 @@ def _reason(data, error):
     return f"damaged or cut short: {' '.join(str(error).split())[:100] or type(error).__name__}"
 
 
-def _upright_rgb(image):
+def _turn(image):
+    """What makes the picture upright, a value of TURNS, or None."""
     try:
-        image = ImageOps.exif_transpose(image)
+        return TURNS.get(image.getexif().get(EXIF_ORIENTATION))
+    except (*DAMAGE, TypeError):  # damaged EXIF; an orientation may be of any type then
+        return None
+
+
+def _upright_rgb(image):
+    turn = _turn(image)
+    try:
+        if turn is not None:
+            image = image.transpose(turn)
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         if image.has_transparency_data:

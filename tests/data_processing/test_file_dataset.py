@@ -61,6 +61,7 @@ def test_bad_files_keep_their_place(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:-300])
     (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
     Image.new("L", (1, 101)).save(tmp_path / "thin.png")
     Image.new("L", (101, 101)).save(tmp_path / "large.png")
     expected = {
@@ -68,7 +69,8 @@ def test_bad_files_keep_their_place(tmp_path):
         "page.jpg": "HTML",
         "empty.jpg": "empty file",
         "cut.jpg": "damaged or cut short",
-        "folder.jpg": "Is a directory",
+        "folder.jpg": "not a file",
+        "pipe.jpg": "not a file",
         "missing.jpg": "No such file",
         "null\0.jpg": "null",
         "thin.png": "1 x 101 pixels, more than 100 times as long as wide",

@@ -2,8 +2,10 @@
 
 import io
 import os
+from pathlib import Path
 import struct
-import warnings
+import subprocess
+import sys
 import zlib
 
 from hypothesis import given, settings
@@ -14,6 +16,10 @@ import pytest
 
 from data_processing import pictures
 
+# Pillow's remarks on odd metadata; that users do not see them has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 40, 24
 # A JPEG's error on a smooth picture, in grey levels.
 TOLERANCE = 6
@@ -52,6 +58,7 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+GREEN = Image.new("P", (9, 9), 2)
 COLOUR = {
     "baseline": jpeg(),
     "progressive": jpeg(progressive=True),
@@ -111,6 +118,33 @@ def test_orientation(orientation):
     stored = Image.open(io.BytesIO(again))
     assert stored.getexif().get(pictures.EXIF_ORIENTATION, 1) == 1
     np.testing.assert_allclose(np.asarray(stored).astype(int), expected, atol=2 * TOLERANCE)
+
+
+# EXIF, in its forms of TIFF: no TIFF, only begun, entries missing, a first entry past the end, orientation 6 before
+# damage, a text for an orientation.
+DAMAGED_EXIF = [
+    b"Exif\0\0no TIFF at all",
+    b"Exif\0\0II",
+    b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+    b"Exif\0\0MM\0*\xff\xff\xff\xff",
+    bytes.fromhex("457869660000 4d4d002a00000008 0002 0112000300000001 00060000 011a000500000001 ffffffff"),
+    bytes.fromhex("457869660000 4d4d002a00000008 0001 0112000200000002 41000000 00000000"),
+]
+
+
+@pytest.mark.parametrize("exif", DAMAGED_EXIF, ids=range(len(DAMAGED_EXIF)))
+@pytest.mark.parametrize("form", ["JPEG", "JPEG with density", "PNG", "WEBP"])
+def test_damaged_exif_costs_no_picture(exif, form):
+    """Pillow reads EXIF as soon as it opens a JPEG without a density, otherwise only when it is asked to."""
+    options = {"dpi": (72, 72)} if "density" in form else {"lossless": True} if form == "WEBP" else {"quality": 95}
+    data = encoded(Image.fromarray(smooth()), form.split()[0], exif=exif, **options)
+    turned = exif is DAMAGED_EXIF[4]
+    expected = UPRIGHT[6](smooth()) if turned else smooth()
+    image = pictures.decode(data)
+    np.testing.assert_allclose(image.astype(int), expected, atol=2 * TOLERANCE)
+    again, width, height = pictures.as_jpeg(data)
+    assert (height, width) == image.shape[:2]
+    assert (again == data) == (form.startswith("JPEG") and not turned)
 
 
 def test_alpha_is_laid_on_white():
@@ -184,6 +218,70 @@ def test_too_many_pixels_are_refused_before_decoding():
         pictures.decode(jpeg(), max_pixels=WIDTH * HEIGHT - 1)
 
 
+def huge_canvases():
+    """Small files of each format whose header, or first frame, is of hundreds of millions of pixels."""
+    gif = encoded(Image.new("P", (9, 9)), "GIF")
+    frame = gif.index(b",\0\0\0\0") + 5
+    bmp = encoded(Image.new("RGB", (9, 9)), "BMP")
+    red_and_blue = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    webp = encoded(red_and_blue[0], "WEBP", save_all=True, append_images=red_and_blue[1:])
+    canvas = webp.index(b"VP8X") + 12
+    sides = struct.pack("<I", 19_999)[:3] * 2
+    jpeg_size = jpeg().index(b"\xff\xc0") + 5
+    return {
+        "png": png_header(20_000, 20_000),
+        "gif": gif[:6] + struct.pack("<HH", 20_000, 20_000) + gif[10:],
+        "gif frame": gif[:frame] + struct.pack("<HH", 20_000, 20_000) + gif[frame + 4 :],
+        "bmp": bmp[:18] + struct.pack("<ii", 20_000, 20_000) + bmp[26:],
+        "webp": webp[:canvas] + sides + webp[canvas + 6 :],
+        "jpeg": jpeg()[:jpeg_size] + struct.pack(">HH", 20_000, 20_000) + jpeg()[jpeg_size + 4 :],
+    }
+
+
+ALONE = """
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import resource, sys
+from data_processing import pictures
+
+def use(path):
+    refused = []
+    for function in (pictures.decode, pictures.as_jpeg):
+        try:
+            function(path.read_bytes())
+        except pictures.PictureError as error:
+            assert "20000 x 20000 pixels" in str(error), (path, error)
+            refused.append(path.name)
+    return refused
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with ThreadPoolExecutor(4) as pool:
+    refused = sum(pool.map(use, sorted(Path(sys.argv[1]).iterdir()) * 5), [])
+print(*refused, sep="\\n")
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kilobytes"
+"""
+
+
+def test_huge_canvases_take_no_memory_and_odd_metadata_no_word(tmp_path):
+    """In a process of its own: its memory is measured, and nothing else chooses what is done with warnings."""
+    for name, data in huge_canvases().items():
+        (tmp_path / f"huge {name}").write_bytes(data)
+    for k, exif in enumerate(DAMAGED_EXIF):
+        (tmp_path / f"exif {k}").write_bytes(jpeg(exif=exif, dpi=(72, 72)))
+    command = [sys.executable, "-c", ALONE, tmp_path]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert sorted(run.stdout.splitlines()) == sorted(10 * [f"huge {name}" for name in huge_canvases()])
+
+
+@pytest.mark.parametrize("size", [(65_501, 9), (9, 65_501)])
+def test_too_long_for_a_jpeg(size):
+    data = encoded(Image.new("RGB", size, "red"), "PNG")
+    assert pictures.decode(data).shape == (size[1], size[0], 3)
+    with pytest.raises(pictures.PictureError, match="a JPEG's sides are at most 65500"):
+        pictures.as_jpeg(data)
+
+
 @pytest.mark.parametrize("name", COLOUR)
 def test_as_jpeg(name):
     data, width, height = pictures.as_jpeg(COLOUR[name])
@@ -204,20 +302,18 @@ def test_as_jpeg_keeps_grey_and_converts_cmyk():
 
 
 def check_total(data):
-    """Pixels or a PictureError, nothing else, for bytes that may be anything; and no warning on the terminal."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            image = pictures.decode(data, max_pixels=100_000)
-        except pictures.PictureError:
-            image = None
-        try:
-            again, width, height = pictures.as_jpeg(data, max_pixels=100_000)
-        except pictures.PictureError:
-            assert image is None
-        else:
-            assert image.dtype == np.uint8 and image.shape == (height, width, 3)
-            assert pictures.decode(again).shape == image.shape
+    """Pixels or a PictureError, nothing else, for bytes that may be anything."""
+    try:
+        image = pictures.decode(data, max_pixels=100_000)
+    except pictures.PictureError:
+        image = None
+    try:
+        again, width, height = pictures.as_jpeg(data, max_pixels=100_000)
+    except pictures.PictureError:
+        assert image is None or max(image.shape) > pictures.JPEG_MAX_SIDE
+    else:
+        assert image.dtype == np.uint8 and image.shape == (height, width, 3)
+        assert pictures.decode(again).shape == image.shape
 
 
 @settings(max_examples=150, deadline=None)
@@ -233,7 +329,9 @@ def test_random_bytes(start, data):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    data=st.sampled_from([*COLOUR.values(), with_orientation(6), encoded(Image.new("P", (9, 9)), "GIF")]),
+    data=st.sampled_from(
+        [*COLOUR.values(), with_orientation(6), jpeg(exif=DAMAGED_EXIF[4], dpi=(72, 72)), encoded(GREEN, "GIF")]
+    ),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     header=st.booleans(),
 )
@@ -250,6 +348,30 @@ def test_picture_paths(tmp_path):
         (tmp_path / name).write_bytes(b"")
     found = pictures.picture_paths(tmp_path)
     assert [os.path.relpath(path, tmp_path) for path in found] == ["a/z.PNG", "b.jpg", "c/d/e.webp"]
+    # The folder itself may be a link; one in it may lead about, not out.
+    (tmp_path / "a" / "inside.jpg").symlink_to("../b.jpg")
+    for name, target in (("out.jpg", tmp_path / "b.jpg"), ("loop.jpg", "loop.jpg"), ("gone.jpg", "/nowhere.jpg")):
+        (tmp_path / "a" / name).symlink_to(target)
+    (tmp_path / "link").symlink_to("a")
+    found = pictures.picture_paths(tmp_path / "link")
+    assert [os.path.relpath(path, tmp_path) for path in found] == ["link/loop.jpg", "link/z.PNG"]
+    found = pictures.picture_paths(tmp_path)
+    assert {"a/inside.jpg", "a/out.jpg"} <= {os.path.relpath(path, tmp_path) for path in found}
+    with pytest.raises(FileNotFoundError):
+        pictures.picture_paths(tmp_path / "none")
+
+
+def test_read_file(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    assert pictures.read_file(tmp_path / "a.jpg") == jpeg()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "long.jpg").touch()
+    os.truncate(tmp_path / "long.jpg", 10**9)
+    for name, reason in (("pipe.jpg", "not a file"), (".", "not a file"), ("long.jpg", "1000000000 bytes, too many")):
+        with pytest.raises(pictures.PictureError, match=reason):
+            pictures.read_file(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        pictures.read_file(tmp_path / "none.jpg")
 
 
 def test_safe_join(tmp_path):
@@ -265,3 +387,8 @@ def test_safe_join(tmp_path):
     for path in ("../outside/secret.jpg", "sub/../../x", "/etc/passwd", "link.jpg", "folder/secret.jpg", "../root2/x"):
         with pytest.raises(pictures.PictureError, match="leaves the folder"):
             pictures.safe_join(root, path)
+    (root / "loop").symlink_to("loop")
+    with pytest.raises(pictures.PictureError, match="null byte"):
+        pictures.safe_join(root, "a\0.jpg")
+    with pytest.raises(OSError, match="symbolic links"):
+        pictures.read_file(pictures.safe_join(root, "loop/a.jpg"))
