@@ -13,9 +13,7 @@ import multiprocessing
 import os
 from pathlib import Path
 import secrets
-import stat
 import threading
-import warnings
 
 from tqdm import tqdm
 
@@ -105,7 +103,6 @@ def build_shards(shards, settings, list_path, images, workers=None):
 def _start_worker(told):
     global _told
     _told = told
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what matters is an error
     threading.Thread(target=_end_with_main_process, daemon=True).start()
 
 
@@ -166,29 +163,18 @@ def _records(rows, images, settings, threads):
 def _record(row, images, settings):
     """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
     try:
-        data = _read(pictures.safe_join(images, row.path), settings["max_pixels"])
+        data = pictures.read_file(pictures.safe_join(images, row.path), settings["max_pixels"])
         image, width, height = pictures.as_jpeg(data, settings["max_pixels"])
     except OSError as error:
         if errno.errorcode.get(error.errno) not in UNUSABLE:
             raise
         return row, None, error.strerror
-    except (ValueError, RuntimeError) as error:  # a PictureError, or a path with a zero byte or a loop of links
-        return row, None, " ".join(str(error).split())
+    except pictures.PictureError as error:
+        return row, None, str(error)
     record = tfrecord.encode(
         image, width, height, row.path, row.labels, row.confidences, settings["label_format"], settings["class_num"]
     )
     return row, tfrecord.frame(record), None
-
-
-def _read(path, max_pixels):
-    """Returns a file's bytes; PictureError if it is a pipe, say, or too long for a picture of `max_pixels`."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise pictures.PictureError("not a file")
-    # The longest, BMP, takes 4 bytes a pixel; and there is metadata.
-    if status.st_size > 4 * max_pixels + 2**24:
-        raise pictures.PictureError(f"{status.st_size} bytes, too many for {max_pixels} pixels")
-    return path.read_bytes()
 
 
 def is_complete(shard):
