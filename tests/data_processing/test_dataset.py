@@ -106,6 +106,9 @@ def test_a_long_order_is_well_mixed():
     order = np.concatenate(list(dataset.epoch_order(100_000, 2048, 1, 0)))
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.002
     assert abs(np.corrcoef(np.arange(100_000), order)[0, 1]) < 0.05
+    # And those that are shuffled together are others in the next epoch.
+    together, next_time = (next(dataset.epoch_order(100_000, 2048, 1, epoch)) for epoch in (0, 1))
+    assert len(np.intersect1d(together, next_time)) < 200
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +123,9 @@ def test_starting_at_a_step_gives_what_an_uninterrupted_run_has_from_there_on(pa
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_together_have_the_batches_of_one(paths, size):
-    options = dict(start_step=2, augmentation=Augmentation())
-    whole = batches(paths, 10, batch_size=6, **options)
-    ranks = [batches(paths, 10, batch_size=6 // size, rank=rank, size=size, **options) for rank in range(size)]
+    whole = batches(paths, 10, batch_size=6, start_step=2)
+    options = dict(batch_size=6 // size, start_step=2, size=size)
+    ranks = [batches(paths, 10, rank=rank, **options) for rank in range(size)]
     for step, batch in enumerate(whole):
         for name in ("image", "label", "name"):
             # Slot by slot, a rank's rows are every `size`-th of the batch of one.

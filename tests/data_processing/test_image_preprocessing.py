@@ -2,6 +2,7 @@
 
 import io
 
+from matplotlib.colors import rgb_to_hsv
 import numpy as np
 from PIL import Image
 import pytest
@@ -186,13 +187,53 @@ def test_colours_are_those_of_tensorflow(order_b):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_ranges_of_colours():
-    seeds = tf.data.Dataset.range(2000).map(lambda k: tf.stack([tf.constant(1, tf.int64), k]))
-    draws = seeds.map(lambda seed: tf.stack(image_preprocessing._random_colours(seed))).batch(2000)
-    draws = next(draws.as_numpy_iterator())
-    ranges = ((-32 / 255, 32 / 255), (0.5, 1.5), (-0.2, 0.2), (0.5, 1.5))
-    for values, (low, high) in zip(draws.T, ranges, strict=True):
-        assert stats.kstest(values, "uniform", (low, high - low)).pvalue > 1e-3
+@pytest.mark.parametrize("order_b", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_distortions_come_in_the_order_of_the_release(order_b, seed):
+    encoded, seed = jpeg(photograph(48, 60)), tf.constant([7, seed])
+    *_, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
+    brightness, saturation, hue, contrast = image_preprocessing._random_colours(colour_seed)
+    expected = (training_image(encoded, 32, seed, PLAIN) + 1) / 2
+    if not order_b:
+        angle = tf.random.stateless_uniform([], rotation_seed, -np.pi / 4, np.pi / 4)
+        expected = rotate(expected, angle)
+    expected = tf.image.adjust_brightness(expected, brightness)
+    if order_b:
+        expected = tf.image.adjust_contrast(expected, contrast)
+    expected = tf.image.adjust_hue(tf.image.adjust_saturation(expected, saturation), hue)
+    if not order_b:
+        expected = tf.image.adjust_contrast(expected, contrast)
+    actual = training_image(encoded, 32, seed, Augmentation(0.7, 0.7, float(not order_b), 1.0))
+    np.testing.assert_allclose(actual, tf.clip_by_value(expected, 0, 1) * 2 - 1, atol=1e-4)
+
+
+def assert_uniform(values, low, high):
+    assert stats.kstest(values, "uniform", (low, high - low)).pvalue > 1e-3
+
+
+def test_ranges_of_brightness_saturation_and_hue():
+    """A picture of one colour has no contrast, and in HSV shows the rest one by one."""
+    encoded = jpeg(np.full((40, 40, 3), (150, 110, 90), np.uint8))
+    (before,) = rgb_to_hsv((training_images(encoded, 32, 1, PLAIN)[:, 16, 16] + 1) / 2)
+    recoloured = training_images(encoded, 32, 1000, Augmentation(rotated=0.0, recoloured=1.0))
+    after = rgb_to_hsv((recoloured[:, 16, 16] + 1) / 2)
+    assert_uniform((after[:, 0] - before[0] + 0.5) % 1 - 0.5, -0.2, 0.2)
+    assert_uniform(after[:, 1] * after[:, 2] / (before[1] * before[2]), 0.5, 1.5)
+    assert_uniform(after[:, 2] - before[2], -32 / 255, 32 / 255)
+
+
+def test_ranges_of_contrast_and_angle():
+    """A grey ramp has no saturation or hue; its steepness is the contrast and its direction the angle."""
+    encoded = jpeg(np.tile(np.linspace(100, 156, 60).astype(np.uint8)[None, :, None], (60, 1, 3)))
+    plain, order_a, order_b = (
+        training_images(encoded, 48, 1000, Augmentation(rotated=share, recoloured=recoloured))[..., 0]
+        for share, recoloured in ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    )
+    assert_uniform(np.ptp(order_b, axis=(1, 2)) / np.ptp(plain, axis=(1, 2)), 0.5, 1.5)
+    y, x = np.mgrid[-23.5:24, -23.5:24]
+    disc = x**2 + y**2 < 15**2
+    along_x, along_y = order_a[:, disc] @ x[disc], order_a[:, disc] @ -y[disc]
+    assert_uniform(np.arctan(along_y / along_x), -np.pi / 4, np.pi / 4)
 
 
 def with_size(encoded, height, width):
@@ -203,13 +244,17 @@ def with_size(encoded, height, width):
     return bytes(data)
 
 
-def test_oversized_pictures_are_refused_before_decoding():
-    bomb = with_size(jpeg(photograph(40, 40)), 10_000, 5_001)
-    assert tf.io.extract_jpeg_shape(bomb).numpy().tolist() == [10_000, 5_001, 3]
-    for function in (decode_jpeg, lambda data: training_image(data, 32, [1, 2], Augmentation())):
-        # The assertion's message, not that of the decoder, which would find the data cut short.
-        with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)assert|<="):
-            tf.function(function)(tf.constant(bomb))
+def test_oversized_pictures_are_refused_before_decoding(capfd):
+    encoded = jpeg(photograph(40, 40))
+    for function in (decode_jpeg, lambda data: training_image(data, 32, [1, 2], PLAIN)):
+        function = tf.function(function, input_signature=[tf.TensorSpec([], tf.string)])
+        # The decoder, once it has begun, says on standard error that the data ends too early, and goes on in grey.
+        function(with_size(encoded, 80, 80))
+        assert "premature end" in capfd.readouterr().err
+        for _ in range(3):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                function(with_size(encoded, 10_000, 5_001))
+        assert "premature end" not in capfd.readouterr().err
 
 
 def test_a_picture_that_would_be_evaluated_as_gigabytes_is_refused():
