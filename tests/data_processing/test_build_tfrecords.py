@@ -395,8 +395,12 @@ def test_killed_and_started_again_makes_the_same_bytes(slow):
     process = start(*slow_arguments(folder, "killed"))
     wait_until(lambda: any(output.glob("train-*.json")), 60)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_until(lambda: not session_members(process.pid), 20)
+    process.wait(10)  # not `communicate`: workers that live on would keep the pipes open
+    try:
+        wait_until(lambda: not session_members(process.pid), 20)
+    finally:
+        for member in session_members(process.pid):
+            os.kill(int(member), signal.SIGKILL)
     complete = [path for path in output.glob("*.tfrecords") if path.with_suffix(".json").exists()]
     assert 0 < len(complete) < 6
     assert all(path.read_bytes() == expected[path.name] for path in output.glob("*.tfrecords"))
