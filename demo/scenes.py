@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from demo import grounds, world
 
 # Shares of pictures with one to five things.
-COUNTS = (0.25, 0.3, 0.22, 0.13, 0.1)
+COUNTS = (0.5, 0.24, 0.13, 0.08, 0.05)
 # Height of a thing, as a share of the picture's, when there are one to five.
-SIZES = ((0.45, 0.75), (0.38, 0.65), (0.32, 0.55), (0.28, 0.48), (0.25, 0.42))
+SIZES = ((0.55, 0.9), (0.45, 0.7), (0.38, 0.58), (0.32, 0.5), (0.28, 0.45))
 # Share of scenes whose things all come from one theme; the others take theirs anywhere.
 THEMED = 0.8
 # A thing shows at least this share of its pixels, or is left out.
@@ -135,7 +135,7 @@ def glyph(character, pixels) -> Image.Image:
 
 
 def _sprite(rng, thing, size, image_size, shape):
-    """Returns the thing as RGBA: recoloured, mirrored in half of the cases, about `size` pixels, turned by up to 30°.
+    """Returns the thing as RGBA: recoloured, mirrored in half of the cases, about `size` pixels, turned by up to 20°.
 
     The size is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is longer
     than the picture's.
@@ -152,12 +152,12 @@ def _sprite(rng, thing, size, image_size, shape):
     alpha = sprite.getchannel("A")
     sprite = sprite.convert("RGB").convert("RGB", _colour_matrix(rng))
     sprite.putalpha(alpha)
-    return sprite.rotate(rng.uniform(-30, 30), Image.Resampling.BICUBIC, expand=True)
+    return sprite.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC, expand=True)
 
 
 def _colour_matrix(rng):
     """Returns a 3x4 colour matrix, row by row: a turn in hue, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
-    angle, saturation, brightness = rng.normal(0, 0.8), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
+    angle, saturation, brightness = rng.normal(0, 0.6), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
     # Around the grey axis: grey = 1/3 everywhere; cross is the rotation's generator.
     grey = np.full((3, 3), 1 / 3)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
