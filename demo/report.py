@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+import logging
 import os
 
 from matplotlib.figure import Figure
@@ -112,6 +113,7 @@ def _measures(measures):
 
 def _curves(log):
     """Draws loss and validation mAP over the steps from TensorBoard's files; returns a PNG."""
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it tells that it found the end of a file
     events = EventAccumulator(str(log), size_guidance={"tensors": 0})
     events.Reload()
     figure = Figure(figsize=(10, 3.4), layout="constrained")
