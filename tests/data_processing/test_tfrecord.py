@@ -119,6 +119,7 @@ def test_a_record_that_does_not_fit_is_an_error_of_the_operation(kind, serialize
         (example(image=[b"x"], name=[b"y"]), "a.tfrecords: .* has no labels; its features are image, name$"),
         (b"", "a.tfrecords: .* has no labels"),
     ],
+    ids=["wrong class_num", "labels cut short", "no example", "no labels", "empty"],
 )
 def test_records_that_are_refused(serialized, message):
     with pytest.raises(RecordError, match=message):
