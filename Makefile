@@ -16,7 +16,7 @@ test: $(STAMP)
 	$(VENV)/bin/python -m pytest -m "not slow"
 
 test-slow: $(STAMP)
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 0
 
 install: $(STAMP)
 

@@ -18,7 +18,7 @@ def run(command, folder):
     script, *arguments = shlex.split(command)[1:]
     arguments += IN_SMALL.get(Path(script).name, [])
     done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=900
+        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -69,6 +69,7 @@ def test_the_recipe_of_the_paper(demo, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "benchmarks/" in c], ids=lambda c: c.split()[1])
 def test_benchmark(command, tmp_path):
     assert re.search(r"\d", run(command, tmp_path))
