@@ -4,9 +4,11 @@
 
 `--model_dir` is a folder of checkpoints, of which the newest is taken, or the prefix of one. `--data_dir` holds shards
 `val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; of multi-label records
-also per_class.tsv, one line a class, and ap_vs_frequency.png.
+also per_class.tsv, one line a class, and ap_vs_frequency.png. Under `mpirun` each process predicts a share of the
+pictures, and the first one measures and writes.
 """
 
+import collections
 import json
 import os
 from pathlib import Path
@@ -20,6 +22,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import dataset, dictionary, tfrecord
+import distributed
 from models import checkpoint, metrics
 from models.resnet import resolve_data_format
 
@@ -42,12 +45,17 @@ MEAN_WIDTH = 1.5
 
 def main(argv):
     del argv
+    ranks = distributed.start()
     result = Path(FLAGS.result or RESULT)
     result.mkdir(parents=True, exist_ok=True)
     shards = tfrecord.shard_paths(FLAGS.data_dir, "val")
     model, description, prefix = _load_model()
     entries = _read_dictionary(description.class_num)
     index = dataset.index_records(shards, description.class_num)
+    predictions = distributed.gathered(_predictions(model, index, description.class_num, ranks))
+    if ranks.rank:
+        collections.deque(predictions, maxlen=0)
+        return
     for problem in index.problems:
         print(f"warning: {problem}")
     print(
@@ -55,8 +63,8 @@ def main(argv):
         f"on {len(index):,} records ({index.kind} labels)"
     )
     if index.kind != "single" and FLAGS.ap_mode == "exact":
-        _check_space(result, _picture_count(index) * description.class_num * BYTES_PER_SCORE)
-    evaluation = _evaluate(model, index, description.class_num, result)
+        _check_space(result, _picture_count(index, ranks) * description.class_num * BYTES_PER_SCORE)
+    evaluation = _evaluate(predictions, _picture_count(index, ranks), description.class_num, result)
     _write_json(result / "metrics.json", evaluation, description, prefix, index)
     print(_table(evaluation, description.class_num))
     if evaluation.classes is not None:
@@ -94,8 +102,8 @@ def _read_dictionary(class_num):
     return entries
 
 
-def _picture_count(index):
-    return min(len(index), FLAGS.test_iter * FLAGS.batch_size or len(index))
+def _picture_count(index, ranks):
+    return min(len(index), FLAGS.test_iter * FLAGS.batch_size * ranks.size or len(index))
 
 
 def _check_space(folder, needed):
@@ -107,8 +115,8 @@ def _check_space(folder, needed):
         )
 
 
-def _evaluate(model, index, class_num, result):
-    """Returns the `metrics.Evaluation` of the model; shows progress, and names the records that were left out."""
+def _predictions(model, index, class_num, ranks):
+    """Yields labels and logits of this rank's share of the pictures."""
     predict = tf.function(
         lambda images: model(images, training=False)["logits"], reduce_retracing=True, jit_compile=FLAGS.xla
     )
@@ -117,17 +125,23 @@ def _evaluate(model, index, class_num, result):
         class_num=class_num,
         batch_size=FLAGS.batch_size,
         image_size=FLAGS.image_size,
+        rank=ranks.rank,
+        size=ranks.size,
         threads=FLAGS.num_preprocess_threads,
     )
-    with tqdm(total=_picture_count(index), unit=" pictures", unit_scale=True, smoothing=0.1) as bar:
+    return metrics.predictions(predict, batches.take(FLAGS.test_iter or -1))
+
+
+def _evaluate(predictions, pictures, class_num, result):
+    """Returns the `metrics.Evaluation`; shows progress, and names the records that were left out."""
+    with tqdm(total=pictures, unit=" pictures", unit_scale=True, smoothing=0.1) as bar:
 
         def counted():
-            for batch in batches.take(FLAGS.test_iter or -1):
+            for batch in predictions:
                 yield batch
                 bar.update(len(batch["valid"]))
 
         evaluation = metrics.evaluate(
-            predict,
             counted(),
             class_num,
             top_k=FLAGS.top_k_pred,

@@ -6,11 +6,13 @@
 ending: .txt or .tsv is a line of path, label and numbers for each picture, .npz and .h5 are arrays `names`, `labels`
 and `features`. The checkpoint knows its own depth and number of classes. Memory holds a few batches and the paths, but
 no features, however many pictures there are; the paths of an .npz stand in it as wide as the longest, 4 bytes a
-character, so millions of them belong into an .h5.
+character, so millions of them belong into an .h5. Under `mpirun` each process computes a share of the features, and the
+first one writes them.
 
 A picture that cannot be read is reported and left out; then the exit status is 1, and the result holds the others.
 """
 
+import collections
 import os
 import shutil
 import sys
@@ -25,6 +27,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import file_dataset
+import distributed
 from models import checkpoint
 from models.resnet import resolve_data_format
 
@@ -42,6 +45,7 @@ NUMBER = "%.9g"
 
 def main(argv):
     del argv
+    ranks = distributed.start()
     write = _writer(FLAGS.result)
     found = file_dataset.read_pictures(FLAGS.images)
     model, description = checkpoint.load_model(
@@ -52,10 +56,13 @@ def main(argv):
         expected={"resnet_size": int(FLAGS.resnet_size)} if FLAGS["resnet_size"].present else {},
     )
     width = model.output["feature"].shape[-1]
-    print(f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(found):,}")
     predict = feature_function(model, FLAGS.crop, FLAGS.xla)
+    if ranks.rank:
+        collections.deque(_predictions(predict, found, ranks), maxlen=0)
+        return
+    print(f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(found):,}")
     with file_dataset.appears_complete(FLAGS.result) as aside, tqdm(total=len(found), unit=" pictures") as bar:
-        written = write(aside, _features(predict, found, bar), width)
+        written = write(aside, _features(_predictions(predict, found, ranks), bar), width)
     print(f"written: {FLAGS.result}, {written:,} features")
     if written < len(found):
         raise ValueError(f"{len(found) - written:,} of {len(found):,} pictures could not be read and were left out")
@@ -75,17 +82,24 @@ def feature_function(model, crop="center", xla=False):
     return lambda images: tf.add_n([network(images[:, k]) for k in range(10)]) / 10
 
 
-def _features(predict, found, bar):
-    """Yields the pictures that could be read and their features, batch by batch; reports the others."""
-    batches = file_dataset.predict_files(
+def _predictions(predict, found, ranks):
+    """Yields what `file_dataset.predict_files` yields, for the pictures of all ranks."""
+    return file_dataset.predict_files(
         predict,
         found,
+        join=distributed.gathered,
         batch_size=FLAGS.batch_size if FLAGS["batch_size"].present else BATCH_SIZE,
         image_size=FLAGS.image_size,
+        rank=ranks.rank,
+        size=ranks.size,
         crop=FLAGS.crop,
         threads=FLAGS.num_preprocess_threads,
     )
-    for read, features, unreadable in batches:
+
+
+def _features(predictions, bar):
+    """Yields the pictures that could be read and their features, batch by batch; reports the others."""
+    for read, features, unreadable in predictions:
         for picture, reason in unreadable:
             bar.write(f"left out: {picture.name}: {reason}", file=sys.stderr)
         yield read, features

@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 OBSOLETE = {
     "with_bbox": "no code ever read it; crops are sampled in the whole picture",
     "tmp_model_dir": "checkpoints are written to a temporary name and renamed inside --model_dir",
-    "num_gpus": "one process drives one GPU; --visiable_gpu chooses it",
+    "num_gpus": "one process drives one GPU; --visiable_gpu chooses it, mpirun starts several",
     "mode": "each script has one job: train.py trains, evaluate.py evaluates",
     "restore": "train.py resumes from --model_dir by itself; start from other weights with --pretrain_ckpt",
     "file_shuffle_buffer": "all shards are shuffled anew in each epoch",
@@ -93,8 +93,20 @@ def _define_run():
     flags.DEFINE_string("model_dir", "./out/checkpoint/", "Folder of checkpoints, or one checkpoint to use.")
     flags.DEFINE_string("pretrain_ckpt", "", "Checkpoint of another run to start from, or to extract with.")
     flags.DEFINE_integer("random_seed", 1234, "The one seed of all random numbers.", lower_bound=0)
-    flags.DEFINE_string("visiable_gpu", "0", "The GPU to use, by number; spelled as published.")
+    flags.DEFINE_string("visiable_gpu", "0", "GPUs to use, by number: one a process; spelled as published.")
     flags.DEFINE_bool("xla", False, "Compile with XLA.")
+
+
+def _define_distributed():
+    flags.DEFINE_integer("accumulate_steps", 1, "Batches of a process that make one step together.", lower_bound=1)
+    flags.DEFINE_enum(
+        "lr_scaling",
+        "none",
+        ["none", "linear"],
+        "linear: all learning rates times the number of batches in a step, processes x --accumulate_steps.",
+    )
+    flags.DEFINE_enum("compression", "none", ["none", "fp16"], "How gradients travel between processes.")
+    flags.DEFINE_bool("dry_run", False, "Print the run's plan and what it will need, and exit.")
 
 
 def _define_use():
@@ -120,6 +132,7 @@ _define_network()
 _define_loss()
 _define_optimizer()
 _define_run()
+_define_distributed()
 _define_use()
 _define_obsolete()
 
@@ -137,7 +150,7 @@ def checked(main):
         for name, reason in OBSOLETE.items():
             if FLAGS[name].present:
                 print(f"--{name} has no effect: {reason}.", file=sys.stderr)
-        if FLAGS["visiable_gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
+        if FLAGS["visiable_gpu"].present:
             os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu
         logging.set_verbosity(logging.INFO)
         try:

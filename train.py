@@ -5,8 +5,14 @@
 `--data_dir` is a folder of shards `train-….tfrecords` (and `val-…`), or one with subfolders train/ and val/. The same
 command goes on from the newest checkpoint in --model_dir with exactly the batches that would have come next. SIGTERM
 and Ctrl-C stop it after the current step, with a checkpoint.
+
+    mpirun -np 4 python train.py …
+
+trains on four processes as on one with a batch four times as large: --batch_size is that of a process.
 """
 
+import collections
+import functools
 import itertools
 import signal
 import threading
@@ -19,6 +25,7 @@ import tensorflow as tf
 
 from data_processing import dataset, dictionary, tfrecord
 from data_processing.image_preprocessing import Augmentation
+import distributed
 from models import checkpoint, metrics
 from models.learning_rate import learning_rate
 from models.losses import WeightedSigmoidLoss
@@ -34,6 +41,7 @@ VALIDATED = ("macro_map", "micro_ap", "macro_auc", "f1_top_k", "top_1", "top_5")
 
 def main(argv):
     del argv
+    ranks = distributed.start()
     index = _index("train")
     names = dictionary.read_names(FLAGS.dictionary) if FLAGS.dictionary else None
     model = build_resnet(
@@ -45,7 +53,11 @@ def main(argv):
         batch_norm_epsilon=FLAGS.batch_norm_epsilon,
         seed=FLAGS.random_seed,
     )
-    loss = WeightedSigmoidLoss(FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed)
+    if ranks.rank == 0:
+        _describe(model, index, ranks)
+    loss = WeightedSigmoidLoss(
+        FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
+    )
     weights = checkpoint.model_variables(model)
     step, optimizer_state = make_train_step(
         model,
@@ -55,11 +67,14 @@ def main(argv):
         momentum=FLAGS.opt_momentum,
         precision=FLAGS.precision,
         xla=FLAGS.xla,
+        accumulate_steps=FLAGS.accumulate_steps,
+        average=functools.partial(distributed.average, compression=FLAGS.compression),
     )
     state = weights | optimizer_state | loss.variables_by_name()
-    _describe(model, index)
-    first_step = _start(weights, state)
-    train(step, loss, index, state, first_step, names, _make_validation(model))
+    # The first process reads, the others have it from there: they may be on machines that do not see --model_dir.
+    first_step = distributed.gather(_start(weights, state) if ranks.rank == 0 else None)[0]
+    distributed.broadcast(state.values())
+    train(step, loss, index, state, first_step, names, _make_validation(model, ranks), ranks)
 
 
 def _index(split):
@@ -70,25 +85,33 @@ def _index(split):
     return index
 
 
-def _describe(model, index):
-    steps = len(index) / FLAGS.batch_size
+def _describe(model, index, ranks):
+    batch = FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
+    steps = len(index) / batch
     end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     print(
         f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {model.count_params() / 1e6:.1f} million values, "
         f"{FLAGS.precision}, on the {device}"
     )
+    parts = [f"{ranks.size} processes"] * (ranks.size > 1) + [f"{FLAGS.accumulate_steps} times"] * (
+        FLAGS.accumulate_steps > 1
+    )
+    made_of = f" = {' x '.join([*parts, str(FLAGS.batch_size)])}" if parts else ""
     print(
         f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
-        f"{FLAGS.batch_size}, {steps:,.1f} steps an epoch; {end}"
+        f"{batch:,}{made_of}, {steps:,.1f} steps an epoch; {end}"
     )
+    if FLAGS.lr_scaling == "linear":
+        print(f"learning rates are those of the flags times {_lr_factor(ranks)} (--lr_scaling=linear)")
 
 
 def _start(weights, state):
     """Restores the run in --model_dir, or the weights of --pretrain_ckpt; returns the number of steps done."""
-    newest = checkpoint.newest(FLAGS.model_dir)
+    newest, damaged = checkpoint.restore_newest(FLAGS.model_dir, state)
+    for error in damaged:
+        print(f"warning: {error}")
     if newest:
-        checkpoint.restore(newest, state)
         done = checkpoint.describe(newest).step
         print(f"going on after step {done:,}, from {newest}")
         return done
@@ -101,8 +124,8 @@ def _start(weights, state):
     return 0
 
 
-def train(step, loss, index, state, first_step, names, validate):
-    """The loop: feed, count, log, save.
+def train(step, loss, index, state, first_step, names, validate, ranks):
+    """The loop: feed, count, log, save. The first process alone prints and writes.
 
     Args:
       step: function of images, labels and learning rate, see `make_train_step`.
@@ -112,46 +135,59 @@ def train(step, loss, index, state, first_step, names, validate):
       first_step: steps done before.
       names: names of the classes, or None.
       validate: function of nothing that returns measures by name, or None.
+      ranks: see `distributed.start`.
     """
     stop = _stop_on_signals()
     log_interval = FLAGS.log_interval or LOG_INTERVAL
-    writer = tf.summary.create_file_writer(FLAGS.log_dir)
+    first = ranks.rank == 0
+    writer = tf.summary.create_file_writer(FLAGS.log_dir) if first else tf.summary.create_noop_writer()
     meter = Meter(len(index), FLAGS.max_skipped)
-    batches = iter(_batches(index, first_step))
+    batches = iter(_batches(index, first_step, ranks))
+    failed = None
     saved = done = first_step
     for k in range(first_step, FLAGS.max_iter) if FLAGS.max_iter >= 0 else itertools.count(first_step):
         batch = meter.wait(batches)
-        if k == first_step:
+        if k == first_step and first:
             _show_input(writer, batch, names, k)
-        rate = _learning_rate(k)
+        rate = _learning_rate(k, ranks)
         meter.add(k, rate, step(batch["image"], batch["label"], tf.constant(rate, tf.float32)))
         done = k + 1
         if done % log_interval == 0 or done == FLAGS.max_iter:
-            _log(writer, meter.report(loss), done, len(index))
+            everywhere = distributed.gather(meter.report(loss))
+            if first:
+                _log(writer, everywhere, done, len(index), ranks)
         if FLAGS.snapshot and done % FLAGS.snapshot == 0:
-            saved = _save(meter, done, state)
+            saved, failed = done, _save(meter, done, state, ranks)
         if validate and done % FLAGS.test_interval == 0:
-            _log_validation(writer, validate(), done)
+            _average_moving(state)
+            measures = validate()
+            if first:
+                _log_validation(writer, measures, done)
             meter.restart()
-        if stop.is_set():
-            print(f"asked to stop after step {done:,}; the same command goes on from here")
+        if distributed.anywhere(tf.constant([stop.is_set()]))[0]:
+            if first:
+                print(f"asked to stop after step {done:,}; the same command goes on from here")
             break
-    if saved != done or not checkpoint.newest(FLAGS.model_dir):
-        _save(meter, done, state)
+    if saved != done or failed or (first and not checkpoint.newest(FLAGS.model_dir)):
+        failed = _save(meter, done, state, ranks)
     writer.close()
+    if failed:
+        raise failed
 
 
-def _batches(index, first_step):
+def _batches(index, first_step, ranks):
     batches = dataset.training_batches(
         index,
         class_num=FLAGS.class_num,
-        batch_size=FLAGS.batch_size,
+        batch_size=FLAGS.batch_size * FLAGS.accumulate_steps,
         image_size=FLAGS.image_size,
         seed=FLAGS.random_seed,
         augmentation=Augmentation(
             FLAGS.crop_min_area, FLAGS.crop_min_covered, rotated=FLAGS.rotated, recoloured=FLAGS.recoloured
         ),
         start_step=first_step,
+        rank=ranks.rank,
+        size=ranks.size,
         shuffle_buffer=FLAGS.shuffle_buffer,
         threads=FLAGS.num_preprocess_threads,
     )
@@ -164,8 +200,12 @@ def _with_label_vectors(batch):
     return batch | {"label": tf.where(unknown, -1.0, tf.one_hot(batch["label"], FLAGS.class_num))}
 
 
-def _learning_rate(step):
-    return learning_rate(
+def _lr_factor(ranks):
+    return ranks.size * FLAGS.accumulate_steps if FLAGS.lr_scaling == "linear" else 1
+
+
+def _learning_rate(step, ranks):
+    return _lr_factor(ranks) * learning_rate(
         step,
         lr=FLAGS.lr,
         lr_decay_step=FLAGS.lr_decay_step,
@@ -177,11 +217,25 @@ def _learning_rate(step):
     )
 
 
-def _save(meter, done, state):
+def _average_moving(state):
+    """Gives the moving averages of batch normalisation, which each process moves by its own batches, their means."""
+    moving = [variable for name, variable in state.items() if "/moving_" in name]
+    for variable, mean in zip(moving, distributed.average([tf.convert_to_tensor(v) for v in moving]), strict=True):
+        variable.assign(mean)
+
+
+def _save(meter, done, state, ranks):
+    """Saves a checkpoint; returns the error if that failed: a run of weeks goes on, and tries again at the next."""
     meter.check()  # a checkpoint with a loss that is not finite would only be a trap
-    prefix = checkpoint.save(FLAGS.model_dir, done, state, FLAGS.max_to_keep)
-    print(f"step {done:,}: saved {prefix}")
-    return done
+    _average_moving(state)
+    if ranks.rank:
+        return None
+    try:
+        print(f"step {done:,}: saved {checkpoint.save(FLAGS.model_dir, done, state, FLAGS.max_to_keep)}", flush=True)
+    except checkpoint.CheckpointError as error:
+        print(f"warning: {error}", flush=True)
+        return error
+    return None
 
 
 def _stop_on_signals():
@@ -197,25 +251,34 @@ def _stop_on_signals():
     return stop
 
 
-def _log(writer, measures, done, records):
+def _log(writer, everywhere, done, records, ranks):
+    """Writes the measures of all processes: of losses the mean, of speeds the sum, of waiting the longest."""
+    measures = {name: np.mean([one[name] for one in everywhere]) for name in everywhere[0]}
+    measures["images_per_second"] *= ranks.size
+    waits = [one["input_wait"] for one in everywhere]
+    measures["input_wait"] = max(waits)
     with writer.as_default(done):
         for name, value in measures.items():
             tf.summary.scalar(f"train/{name}", value)
+    batch = FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
     left = ""
     if FLAGS.max_iter >= 0:
-        seconds = (FLAGS.max_iter - done) * FLAGS.batch_size / measures["images_per_second"]
+        seconds = (FLAGS.max_iter - done) * batch / measures["images_per_second"]
         left = f"  {time.strftime('%H:%M:%S', time.gmtime(seconds % 86400))} left"
         left = f"  {seconds // 86400:.0f} days{left}" if seconds >= 86400 else left
+    wait = f"{max(waits):.0%}"
+    if ranks.size > 1:
+        wait = f"{min(waits):.0%} to {wait} (process {np.argmax(waits)})"
     print(
-        f"step {done:,}  epoch {done * FLAGS.batch_size / records:.2f}  loss {measures['loss']:.4f}  "
+        f"step {done:,}  epoch {done * batch / records:.2f}  loss {measures['loss']:.4f}  "
         f"decay {measures['weight_decay_loss']:.4f}  lr {measures['learning_rate']:.4g}  "
         f"positive {measures['positive_classes']:.1%}  selected {measures['selected_classes']:.1%}  "
-        f"{measures['images_per_second']:.1f} images/s  input wait {measures['input_wait']:.0%}{left}",
+        f"{measures['images_per_second']:.1f} images/s  input wait {wait}{left}",
         flush=True,
     )
 
 
-def _make_validation(model):
+def _make_validation(model, ranks):
     """Returns a function that measures `model` on the validation records, or None without --test_interval."""
     if not FLAGS.test_interval:
         return None
@@ -228,11 +291,16 @@ def _make_validation(model):
             class_num=FLAGS.class_num,
             batch_size=FLAGS.batch_size,
             image_size=FLAGS.image_size,
+            rank=ranks.rank,
+            size=ranks.size,
             threads=FLAGS.num_preprocess_threads,
         )
+        predictions = distributed.gathered(metrics.predictions(predict, batches.take(FLAGS.test_iter or -1)))
+        if ranks.rank:
+            collections.deque(predictions, maxlen=0)
+            return None
         evaluation = metrics.evaluate(
-            predict,
-            batches.take(FLAGS.test_iter or -1),
+            predictions,
             FLAGS.class_num,
             top_k=FLAGS.top_k_pred,
             ap_mode="binned",

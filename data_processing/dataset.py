@@ -133,7 +133,7 @@ def training_batches(
 
 
 def evaluation_batches(index, *, class_num, batch_size, image_size, rank=0, size=1, crop="center", threads=4):
-    """Returns a dataset of all records once, in their order; a rank takes every `size`-th.
+    """Returns a dataset of all records once, in their order; of the batches a rank takes every `size`-th.
 
     Elements are those of `training_batches`, with the evaluation crop (see `evaluation_image`), the last one with as
     many rows as are left; invalid ones are grey, with label -1.
@@ -143,7 +143,8 @@ def evaluation_batches(index, *, class_num, batch_size, image_size, rank=0, size
     def decode(slot, encoded):
         return evaluation_image(decode_jpeg(encoded), image_size, crop)
 
-    own = np.arange(rank, len(index), size)
+    own = np.arange(len(index))
+    own = own[own // batch_size % size == rank]
     records = tf.data.Dataset.from_tensor_slices((own, *_places(index, own)))
     return _load(records, index, class_num, decode, shape, threads).batch(batch_size).prefetch(2)
 

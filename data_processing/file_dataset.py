@@ -82,8 +82,20 @@ def _printable(path):
     return text.translate({code: repr(chr(code))[1:-1] for code in range(32)})
 
 
-def file_batches(paths, *, batch_size, image_size, crop="center", max_pixels=pictures.MAX_PIXELS, threads=4):
+def file_batches(
+    paths,
+    *,
+    batch_size,
+    image_size,
+    rank=0,
+    size=1,
+    crop="center",
+    max_pixels=pictures.MAX_PIXELS,
+    threads=4,
+):
     """Returns a dataset of the pictures at `paths`, in their order, read and decoded by `threads` at the same time.
+
+    Of the batches, a rank takes every `size`-th.
 
     Each element is a dictionary of
       image: float32 [batch, image_size, image_size, 3] in [-1, 1], the evaluation crop (see `evaluation_image`), or
@@ -109,7 +121,8 @@ def file_batches(paths, *, batch_size, image_size, crop="center", max_pixels=pic
         return {"image": tf.ensure_shape(cropped, shape), "index": index, "error": error}
 
     # Paths are looked up by index in Python: a second copy of millions of strings in TensorFlow would be needless.
-    dataset = tf.data.Dataset.range(len(paths)).map(load, num_parallel_calls=threads, deterministic=True)
+    own = tf.data.Dataset.range(len(paths)).filter(lambda index: index // batch_size % size == rank)
+    dataset = own.map(load, num_parallel_calls=threads, deterministic=True)
     return dataset.batch(batch_size).prefetch(2)
 
 
@@ -128,22 +141,28 @@ def _decode_file(path, max_pixels):
     return image
 
 
-def predict_files(predict, found, **options):
+def predict_files(predict, found, join=iter, **options):
     """Yields, batch by batch, what a network says of pictures in files.
 
     Args:
       predict: function of a batch of images to a tensor or array [batch, ...].
       found: list of `Picture`.
+      join: function that joins the batches of all ranks, see `distributed.gathered`.
       **options: of `file_batches`.
 
     Yields:
       the pictures of the batch that were read, list of `Picture`; the rows of the prediction that belong to them, an
       array [read, ...]; and the other pictures of the batch, a list of (`Picture`, reason).
     """
-    for batch in file_batches([picture.file for picture in found], **options):
-        prediction = np.asarray(predict(batch["image"]))
-        errors = batch["error"].numpy()
-        here = [found[index] for index in batch["index"].numpy()]
+
+    def predicted():
+        for batch in file_batches([picture.file for picture in found], **options):
+            batch["prediction"] = predict(batch.pop("image"))
+            yield {name: np.asarray(value) for name, value in batch.items()}
+
+    for batch in join(predicted()):
+        prediction, errors = batch["prediction"], batch["error"]
+        here = [found[index] for index in batch["index"]]
         read = errors == b""
         unreadable = [(here[k], errors[k].decode("utf-8", "replace")) for k in np.flatnonzero(~read)]
         yield [here[k] for k in np.flatnonzero(read)], prediction[read], unreadable

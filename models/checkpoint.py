@@ -34,6 +34,10 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or does not fit the network."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint cannot be read: cut short, say, or of other bytes than were written."""
+
+
 class Description(NamedTuple):
     """What a checkpoint holds: the network's depth, its number of classes, the steps it was trained."""
 
@@ -144,9 +148,27 @@ def restore(prefix, variables):
     try:
         tensors = {name: reader.get_tensor(name) for name in variables}
     except tf.errors.OpError as error:
-        raise CheckpointError(f"{prefix}: damaged ({error.message}); take an older checkpoint") from error
+        raise DamagedError(f"{prefix}: damaged ({error.message}); take an older checkpoint") from error
     for name, variable in variables.items():
         variable.assign(tensors[name])
+
+
+def restore_newest(folder, variables):
+    """Restores the newest checkpoint in `folder` that is not damaged, see `restore`.
+
+    Returns its prefix, or None if there is no checkpoint, and the errors of newer ones, which are damaged. Raises
+    DamagedError if all are.
+    """
+    damaged = []
+    for prefix in reversed(_prefixes(Path(folder))):
+        try:
+            restore(prefix, variables)
+            return prefix, damaged
+        except DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return None, []
 
 
 def save(folder, step, variables, max_to_keep):
@@ -154,11 +176,28 @@ def save(folder, step, variables, max_to_keep):
 
     It appears as a whole or not at all: files are written aside and renamed, the index, which makes it a checkpoint,
     last. Then TensorFlow's `checkpoint` file is brought up to date and all but the `max_to_keep` newest are deleted.
+    Raises CheckpointError if it cannot be written; the others are as they were then.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    prefix = folder / f"{NAME}-{step}"
-    names, tensors = zip(*sorted({**variables, "global_step": np.int64(step)}.items()), strict=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, f"{NAME}-{step}", {**variables, "global_step": np.int64(step)})
+        keep = _prefixes(folder)
+        for old in keep[:-max_to_keep]:
+            for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.data-*")]:
+                part.unlink()
+        _write_state(folder, [Path(path).name for path in keep[-max_to_keep:]])
+    except (OSError, tf.errors.OpError) as error:
+        raise CheckpointError(
+            f"{folder}: step {step:,} could not be saved ({error}); make room there, or give another --model_dir. The "
+            f"newest checkpoint is {newest(folder) if folder.is_dir() else None}"
+        ) from error
+    return str(folder / f"{NAME}-{step}")
+
+
+def _write(folder, name, tensors):
+    """Writes a tensor bundle aside and gives it its name in `folder`."""
+    names, tensors = zip(*sorted(tensors.items()), strict=True)
     aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         tf.raw_ops.SaveV2(
@@ -168,15 +207,9 @@ def save(folder, step, variables, max_to_keep):
             tensors=[tf.convert_to_tensor(tensor) for tensor in tensors],
         )
         for part in sorted(aside.glob(f"{NAME}.*")):  # "data-…" sorts before "index"
-            part.replace(f"{prefix}{part.name.removeprefix(NAME)}")
+            part.replace(folder / f"{name}{part.name.removeprefix(NAME)}")
     finally:
-        shutil.rmtree(aside)
-    keep = _prefixes(folder)
-    for old in keep[:-max_to_keep]:
-        for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.data-*")]:
-            part.unlink()
-    _write_state(folder, [Path(path).name for path in keep[-max_to_keep:]])
-    return str(prefix)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_state(folder, names):
@@ -197,7 +230,7 @@ def _reader(prefix):
     try:
         return tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{prefix}: cannot be read as a checkpoint ({error}); take another one") from error
+        raise DamagedError(f"{prefix}: cannot be read as a checkpoint ({error}); take another one") from error
 
 
 def _explain(prefix, wanted, shapes, missing, extra, misshapen):

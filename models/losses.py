@@ -22,11 +22,20 @@ class WeightedSigmoidLoss(tf.Module):
     """
 
     def __init__(
-        self, class_num, mask_thres=0.7, neg_select=0.1, pos_weight=12.0, pos_floor=0.01, neg_floor=0.001, seed=1234
+        self,
+        class_num,
+        mask_thres=0.7,
+        neg_select=0.1,
+        pos_weight=12.0,
+        pos_floor=0.01,
+        neg_floor=0.001,
+        seed=1234,
+        anywhere=tf.identity,
     ):
         """Args are those of the module's text; `pos_weight` multiplies the positive term of the cross-entropy (eta in
         the paper), `pos_floor` and `neg_floor` are the least weights of a positive and of a selected class (the
-        released code has 0.001 for the latter; a port of the paper has 0.01)."""
+        released code has 0.001 for the latter; a port of the paper has 0.01). Where a batch is spread over ranks,
+        `anywhere` turns bool [class_num] of this rank into that of all, see `distributed.anywhere`."""
         super().__init__(name="loss")
         self.mask_thres = mask_thres
         self.neg_select = neg_select
@@ -34,6 +43,7 @@ class WeightedSigmoidLoss(tf.Module):
         self.pos_floor = pos_floor
         self.neg_floor = neg_floor
         self.seed = seed
+        self.anywhere = anywhere
         self.pos_count = tf.Variable(tf.zeros([class_num]), trainable=False, name="pos_count")
         self.neg_count = tf.Variable(tf.zeros([class_num]), trainable=False, name="neg_count")
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -51,15 +61,22 @@ class WeightedSigmoidLoss(tf.Module):
           labels: [batch, class_num], confidences in [0, 1], or -1 where unknown: no loss and no gradient there.
           logits: [batch, class_num], of any float type.
         """
+        return self.mean_entropy(labels, logits, self.count(labels))
+
+    def mean_entropy(self, labels, logits, weights):
+        """Returns the loss of pictures whose classes weigh `weights`, float32 [class_num]; see `__call__`."""
         labels = tf.cast(labels, tf.float32)
         logits = tf.cast(logits, tf.float32)
-        weights = self._count_and_weigh(tf.reduce_any(labels >= self.mask_thres, axis=0))
         entropies = tf.nn.weighted_cross_entropy_with_logits(labels, logits, self.pos_weight)
         entropies = tf.where(labels == -1, 0.0, entropies)
         return tf.reduce_sum(weights * tf.reduce_mean(entropies, axis=0))
 
-    def _count_and_weigh(self, positive):
-        """Updates the state by which classes are `positive`, bool [class_num]; returns weights, float32 [class_num]."""
+    def count(self, labels):
+        """Counts a batch by its labels, see `__call__`; returns the weights of the classes in it, float32 [class_num].
+
+        A batch that is computed in parts is counted once, as a whole.
+        """
+        positive = self.anywhere(tf.reduce_any(tf.cast(labels, tf.float32) >= self.mask_thres, axis=0))
         # The algorithm is named because the default may differ between devices. (XLA draws other numbers from it.)
         draws = tf.random.stateless_uniform(positive.shape, [self.seed, self.step], alg="philox")
         selected = tf.logical_and(~positive, draws <= self.neg_select)

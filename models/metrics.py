@@ -1,4 +1,4 @@
-"""Measures of a classifier over a stream of batches: `evaluate(predict, batches, class_num)`.
+"""Measures of a classifier over a stream of batches: `evaluate(predictions(predict, batches), class_num)`.
 
 Multi-label, for every class: average precision and ROC AUC (`models/ranking.py`); for every picture: precision, recall
 and F1 of its predicted labels, taken either as the k highest scores or as all with a probability of at least a
@@ -32,8 +32,14 @@ class Evaluation(NamedTuple):
     skipped: list
 
 
+def predictions(predict, batches):
+    """Yields `batches` with "logits", what `predict` makes of "image", in its place: see `evaluate`."""
+    for batch in batches:
+        batch["logits"] = predict(batch.pop("image"))
+        yield {name: np.asarray(value) for name, value in batch.items()}
+
+
 def evaluate(
-    predict,
     batches,
     class_num,
     *,
@@ -44,12 +50,11 @@ def evaluate(
     scratch_dir=None,
     max_skipped=0.01,
 ):
-    """Measures `predict` on `batches`.
+    """Measures predictions.
 
     Args:
-      predict: function from images [batch, height, width, 3] to logits [batch, class_num].
-      batches: iterable of dictionaries with image, label (float [batch, class_num], or integer [batch] for
-        single-label records), name and valid, as `data_processing.dataset.evaluation_batches` makes them.
+      batches: iterable of dictionaries of arrays: logits, float [batch, class_num]; label, float [batch, class_num], or
+        integer [batch] for single-label records; name and valid, as in `data_processing.dataset.evaluation_batches`.
       class_num: number of classes.
       top_k, threshold, positive_thres, ap_mode, scratch_dir: see `MultiLabelMeasures`.
       max_skipped: largest share, in [0, 1], of records that may be corrupt (valid False).
@@ -67,7 +72,7 @@ def evaluate(
         names = [name.decode(errors="replace") for name in np.asarray(batch["name"]).tolist()]
         seen += len(valid)
         skipped += [name for name, good in zip(names, valid, strict=True) if not good]
-        logits, labels = np.asarray(predict(batch["image"]), np.float32), np.asarray(batch["label"])
+        logits, labels = np.asarray(batch["logits"], np.float32), np.asarray(batch["label"])
         finite = np.isfinite(logits).all(axis=1)
         if not finite[valid].all():
             name = names[np.flatnonzero(valid & ~finite)[0]]

@@ -7,37 +7,52 @@ FIRST_LOSS_SCALE = 2.0**15
 STEPS_TO_DOUBLE = 2000
 
 
-def make_train_step(model, named, loss, *, weight_decay, momentum, precision="float32", xla=False):
+def make_train_step(
+    model,
+    named,
+    loss,
+    *,
+    weight_decay,
+    momentum,
+    precision="float32",
+    xla=False,
+    accumulate_steps=1,
+    average=list,
+    batch_norm_training=True,
+):
     """Returns the compiled step and the variables that it adds to a checkpoint.
 
     Args:
       model: a `models.resnet` network.
       named: `checkpoint.model_variables(model)`.
-      loss: function of labels and logits.
+      loss: a `models.losses.WeightedSigmoidLoss`.
       weight_decay: factor of sum(v ** 2) / 2 over the trainable variables outside batch normalisation.
       momentum: as in TensorFlow 1: m <- momentum * m + g; v <- v - lr * m, so a change of the learning rate acts at
         once on the whole of m.
       precision: with "float16" the loss is scaled for the backward pass, and a step whose gradients overflow changes
         neither weights nor momentum.
       xla: compile with XLA.
+      accumulate_steps: parts that a batch is computed in, one after the other, so that memory need only hold a part.
+        The result is that of the whole batch, but for batch normalisation, which sees a part at a time.
+      average: function of gradients, a list of tensors, to their means over ranks, see `distributed.average`.
+      batch_norm_training: whether batch normalisation uses the batch's statistics and moves its averages.
 
     Returns:
       `step(images, labels, lr)`, for images [batch, height, width, 3] and labels [batch, class_num], which returns
-      float32 scalars by name: "loss", without the decay, and "decay"; and a dictionary from checkpoint name to
-      variable: momenta and, with float16, the loss scale.
+      float32 scalars by name: "loss", of this rank and without the decay, and "decay"; and a dictionary from checkpoint
+      name to variable: momenta and, with float16, the loss scale.
     """
     trainable = {name: v.value for name, v in named.items() if v.trainable}
-    decayed = [v for name, v in trainable.items() if "batch_normalization" not in name]
+    variables = list(trainable.values())
+    decays = [0.0 if "batch_normalization" in name else weight_decay for name in trainable]
     momenta = {f"{name}/Momentum": tf.Variable(tf.zeros_like(v), trainable=False) for name, v in trainable.items()}
     scale = LossScale() if precision == "float16" else None
 
+    @tf.function
     def step(images, labels, lr):
-        with tf.GradientTape() as tape:
-            data_loss = loss(labels, model(images, training=True)["logits"])
-            decay = weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
-            total = data_loss + decay
-            target = total * scale.value if scale else total
-        gradients = tape.gradient(target, list(trainable.values()))
+        decay_loss = tf.add_n([decay * tf.nn.l2_loss(v) for v, decay in zip(variables, decays, strict=True)])
+        data_loss, gradients = gradients_of_parts(images, labels, loss.count(labels))
+        gradients = average(gradients)
         if scale:
             gradients = [gradient / scale.value for gradient in gradients]
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
@@ -45,16 +60,38 @@ def make_train_step(model, named, loss, *, weight_decay, momentum, precision="fl
             scale.update(finite)
         else:
             apply(gradients, lr)
-        return {"loss": data_loss, "decay": decay}
+        return {"loss": data_loss, "decay": decay_loss}
+
+    def gradients_of_parts(images, labels, weights):
+        """The loss and its gradients, means over the parts of the batch."""
+        images = tf.reshape(images, [accumulate_steps, -1, *images.shape[1:]])
+        labels = tf.reshape(labels, [accumulate_steps, -1, labels.shape[1]])
+        value, gradients = gradients_of(images[0], labels[0], weights)
+        if accumulate_steps == 1:
+            return value, gradients
+        for k in tf.range(1, accumulate_steps):
+            added, more = gradients_of(images[k], labels[k], weights)
+            value += added
+            gradients = [gradient + one for gradient, one in zip(gradients, more, strict=True)]
+        return value / accumulate_steps, [gradient / accumulate_steps for gradient in gradients]
+
+    # Compiled alone, since what ranks share is no operation of XLA, and since its random numbers are others.
+    @tf.function(jit_compile=xla)
+    def gradients_of(images, labels, weights):
+        with tf.GradientTape() as tape:
+            value = loss.mean_entropy(labels, model(images, training=batch_norm_training)["logits"], weights)
+            target = value * scale.value if scale else value
+        return value, tape.gradient(target, variables)
 
     def apply(gradients, lr):
-        for variable, accumulator, gradient in zip(trainable.values(), momenta.values(), gradients, strict=True):
+        for variable, decay, accumulator, gradient in zip(variables, decays, momenta.values(), gradients, strict=True):
+            gradient += decay * variable
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle, accum=accumulator.handle, lr=lr, grad=gradient, momentum=momentum
             )
         return tf.no_op()
 
-    return tf.function(step, jit_compile=xla), momenta | (scale.variables_by_name() if scale else {})
+    return step, momenta | (scale.variables_by_name() if scale else {})
 
 
 class LossScale(tf.Module):

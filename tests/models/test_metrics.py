@@ -29,12 +29,10 @@ def make_batches(logits, labels, valid=None, batch=7):
 
 
 def evaluate(logits, labels, valid=None, **options):
-    return metrics.evaluate(
-        lambda images: logits[images[:, 0, 0, 0].astype(int)],
-        make_batches(logits, labels, valid),
-        logits.shape[1],
-        **options,
+    batches = metrics.predictions(
+        lambda images: logits[images[:, 0, 0, 0].astype(int)], make_batches(logits, labels, valid)
     )
+    return metrics.evaluate(batches, logits.shape[1], **options)
 
 
 @pytest.fixture(scope="module")

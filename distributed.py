@@ -1,0 +1,133 @@
+"""Many processes that train as one: the only file that knows Horovod.
+
+Started by `mpirun` or `horovodrun`, each process has a rank from 0 and, with GPUs, one GPU. A process alone needs no
+Horovod, and pays nothing for what is here: functions leave at once what there is nobody to share with.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+try:
+    import horovod.tensorflow as hvd
+except ImportError:
+    hvd = None
+
+# Gradients are sent in groups of about so many bytes, from the last layer to the first, as they come out of the
+# backward pass: large enough for the network's bandwidth, small enough that sending starts early.
+GROUP_BYTES = 32 * 2**20
+# By which variables launchers tell a process its rank and how many there are.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("HOROVOD_RANK", "HOROVOD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+
+
+class Ranks(NamedTuple):
+    """Which process this is.
+
+    Attributes:
+      rank: from 0, over all machines.
+      size: number of processes.
+      local_rank: from 0, on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+
+def start() -> Ranks:
+    """Joins the other processes and takes this one's GPU; to be called before any operation of TensorFlow.
+
+    Raises ValueError if a launcher has started several processes, and Horovod is not there to join them.
+    """
+    launched = max((int(os.environ[size]) for rank, size in LAUNCHERS if size in os.environ), default=1)
+    if hvd is None:
+        if launched > 1:
+            raise ValueError(
+                f"started as {launched} processes, but Horovod is not installed here: run `make horovod`, and start "
+                "with the mpirun and python of .venv/bin"
+            )
+    devices = tf.config.list_physical_devices("GPU")
+    if launched == 1:
+        tf.config.set_visible_devices(devices[:1], "GPU")
+        return Ranks()
+    hvd.init()
+    ranks = Ranks(hvd.rank(), hvd.size(), hvd.local_rank())
+    if devices:
+        if ranks.local_rank >= len(devices):
+            raise ValueError(
+                f"process {ranks.local_rank} of this machine has no GPU: it has {len(devices)}; start as many "
+                "processes a machine"
+            )
+        tf.config.set_visible_devices(devices[ranks.local_rank], "GPU")
+    return ranks
+
+
+def _alone():
+    return hvd is None or not hvd.is_initialized() or hvd.size() == 1
+
+
+def broadcast(variables):
+    """Gives `variables`, TensorFlow's or Keras's, everywhere the values that they have on rank 0."""
+    if not _alone():
+        hvd.broadcast_variables([v if isinstance(v, tf.Variable) else v.value for v in variables], root_rank=0)
+
+
+def average(tensors, compression="none"):
+    """Returns the means over ranks of `tensors`, a list of float tensors: gradients, or moving averages.
+
+    Args:
+      tensors: in the order of the layers, from the first to the last; of the same shapes on all ranks.
+      compression: "none", or "fp16", in which they are then sent and added up. (Horovod 0.28.1 cannot add bfloat16.)
+    """
+    if _alone():
+        return tensors
+    means = [None] * len(tensors)
+    for group in groups([tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]):
+        reduced = hvd.grouped_allreduce(
+            [tensors[k] for k in group], op=hvd.Average, compression=getattr(hvd.Compression, compression)
+        )
+        for k, mean in zip(group, reduced, strict=True):
+            means[k] = mean
+    return means
+
+
+def groups(sizes, limit=GROUP_BYTES):
+    """Returns lists of indices of `sizes`, in bytes, from the last to the first: neighbours up to `limit` together.
+
+    A tensor above the limit, as of the logits layer of 11,166 classes, is a group of its own.
+    """
+    found, total = [], limit
+    for k in reversed(range(len(sizes))):
+        if total + sizes[k] > limit:
+            found.append([])
+            total = 0
+        found[-1].append(k)
+        total += sizes[k]
+    return found
+
+
+def anywhere(flags):
+    """Returns where `flags`, bool [n], is true on any rank; all ranks must call it."""
+    return flags if _alone() else tf.cast(hvd.allreduce(tf.cast(flags, tf.int32), op=hvd.Max), tf.bool)
+
+
+def gather(value):
+    """Returns a list of the `value` of each rank, anything that pickle takes; all ranks must call it."""
+    return [value] if _alone() else hvd.allgather_object(value)
+
+
+def gathered(batches):
+    """Yields what `batches` yields on all ranks, joined in the order of ranks; all ranks must go through it.
+
+    Args:
+      batches: iterable of dictionaries of arrays [batch, …], of the same names on all ranks; some may end earlier.
+    """
+    batches = iter(batches)
+    while parts := [part for part in gather(next(batches, None)) if part is not None]:
+        yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
