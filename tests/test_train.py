@@ -23,21 +23,22 @@ RECORDS = 30
 STEPS = 12
 
 
-def jpeg(label, rng):
-    """A picture whose colour tells its label, 48 x 40 pixels."""
+def jpeg(label, rng, enlarged=1):
+    """A picture whose colour tells its label, 48 x 40 pixels, or so many times that."""
     pixels = rng.integers(0, 100, (40, 48, 3)) + 155 * np.array([label & 1, label >> 1 & 1, label >> 2])
+    pixels = np.kron(pixels, np.ones([enlarged, enlarged, 1]))
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
-def write_shard(path, label_format="sparse", damaged=()):
+def write_shard(path, label_format="sparse", damaged=(), enlarged=1):
     """One shard of RECORDS pictures, those in `damaged` cut short."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(path.name))
     with open(path, "wb") as file:
         for k in range(RECORDS):
-            image = jpeg(k % CLASSES, rng)
+            image = jpeg(k % CLASSES, rng, enlarged)
             image = image[:200] if k in damaged else image
             record = tfrecord.encode(image, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
             file.write(tfrecord.frame(record))

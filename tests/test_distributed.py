@@ -1,0 +1,250 @@
+"""Many processes, started by the real mpirun, against one process."""
+
+import json
+import os
+from pathlib import Path
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import distributed
+from models import checkpoint
+from models.resnet import build_resnet
+from tests.test_train import CLASSES, RECORDS, ROOT, command, tensors, write_shard
+
+MPIRUN = [Path(sys.executable).parent / "mpirun", "--oversubscribe"]
+ENVIRONMENT = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def run(args, status=0, **options):
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, **options)
+    assert done.returncode == status if status == 0 else done.returncode, done.stderr[-3000:]
+    return done
+
+
+def mpirun(processes, args, **options):
+    return run([*MPIRUN, "-np", str(processes), *args], **options).stdout
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Three shards, which neither 2 nor 4 processes can divide among them."""
+    folder = tmp_path_factory.mktemp("records")
+    for k in range(3):
+        write_shard(folder / f"train-{k:05d}-of-00003.tfrecords")
+    write_shard(folder / "val-00000-of-00001.tfrecords")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def steps_of_one(records, tmp_path_factory):
+    return _steps(1, records, tmp_path_factory.mktemp("one"), 8)
+
+
+def _steps(processes, records, folder, batch_size, parts=1, compression="none"):
+    script = [sys.executable, "tests/distributed_steps.py", records, folder / "steps.npz", batch_size, parts]
+    mpirun(processes, [str(arg) for arg in [*script, compression]])
+    return dict(np.load(folder / "steps.npz"))
+
+
+@pytest.mark.parametrize("processes, batch_size, parts", [(2, 4, 1), (4, 2, 1), (1, 8, 4), (2, 4, 2)])
+def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, processes, batch_size, parts):
+    """20 steps of N processes with batches of B / N, or in parts, to float32 rounding."""
+    found = _steps(processes, records, tmp_path, batch_size, parts)
+    np.testing.assert_allclose(found.pop("losses"), steps_of_one["losses"], rtol=1e-5)
+    for name, value in found.items():
+        expected = steps_of_one[name]
+        if name.startswith("loss|"):
+            np.testing.assert_array_equal(value, expected)
+        else:
+            assert np.linalg.norm(value - expected) <= 1e-5 * np.linalg.norm(expected), name
+    assert len(found) > 100 and found["loss|step"] == 20 and steps_of_one["loss|neg_count"].max() > 0
+
+
+def test_compressed_gradients_stay_near(records, steps_of_one, tmp_path):
+    found = _steps(2, records, tmp_path, 4, compression="fp16")
+    np.testing.assert_allclose(found["losses"], steps_of_one["losses"], rtol=0.01)
+    assert (found["logits|dense|kernel"] != steps_of_one["logits|dense|kernel"]).any()
+
+
+def test_groups_go_from_the_last_to_the_first_and_are_bounded():
+    sizes = [5, 1, 1, 12, 3, 3, 3]
+    assert distributed.groups(sizes, limit=7) == [[6, 5], [4], [3], [2, 1, 0]]
+    assert distributed.groups([], limit=7) == []
+
+
+@pytest.fixture(scope="module")
+def two(records, tmp_path_factory):
+    """An uninterrupted run of two processes."""
+    out = tmp_path_factory.mktemp("two")
+    return out, mpirun(2, command(records, out, "--snapshot=4", "--test_interval=6", "--batch_size=4"))
+
+
+def test_first_process_alone_writes_and_says_what_all_do(two):
+    out, output = two
+    assert f"{3 * RECORDS} records (sparse labels) in 3 shards; batch 8 = 2 processes x 4, 11.2 steps" in output
+    assert re.findall(r"^step (\d+)  epoch", output, re.M) == ["4", "8", "12"]
+    assert re.findall(r"^step (\d+): saved", output, re.M) == ["4", "8", "12"]
+    assert re.findall(r"^step (\d+)  validation  macro_map 0\.\d+", output, re.M) == ["6", "12"]
+    assert len(re.findall(r"input wait \d+% to \d+% \(process [01]\)", output)) == 3
+    assert len(list((out / "log").iterdir())) == 1
+
+
+def test_losses_are_about_those_of_one_process(two, records, tmp_path):
+    """Batch normalisation sees half of the batch in each process, so that they cannot be the same."""
+    one = run(command(records, tmp_path)).stdout
+    losses = [np.array(re.findall(r"loss (\S+)  decay", text), float) for text in (one, two[1])]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.2)
+
+
+def _started(processes, args):
+    """Starts mpirun and waits for its fourth step; returns it and the process numbers of its ranks, in no order."""
+    started = subprocess.Popen(
+        [*MPIRUN, "-np", str(processes), *args],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    for line in started.stdout:
+        if "step 4: saved" in line:
+            break
+    children = subprocess.run(["pgrep", "-P", str(started.pid)], capture_output=True, text=True, check=True).stdout
+    return started, [int(number) for number in children.split()]
+
+
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(two, records, tmp_path):
+    args = command(records, tmp_path, "--snapshot=4", "--test_interval=6", "--batch_size=4")
+    started, ranks = _started(2, args)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    began = time.monotonic()
+    output, _ = started.communicate(timeout=120)
+    assert started.returncode != 0 and time.monotonic() - began < 60
+    assert "signal 9" in output
+    assert "going on after step" in mpirun(2, args)
+    expected, found = tensors(two[0]), tensors(tmp_path)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_signal_to_any_process_stops_all_at_the_same_step(records, tmp_path):
+    started, ranks = _started(2, command(records, tmp_path, "--snapshot=4", "--batch_size=4", "--max_iter=100000"))
+    os.kill(ranks[1], signal.SIGTERM)
+    output, _ = started.communicate(timeout=120)
+    assert started.returncode == 0, output
+    stopped = re.search(r"asked to stop after step (\d+); the same command goes on from here", output)
+    assert f"step {stopped[1]}: saved" in output
+    assert int(tensors(tmp_path, stopped[1])["loss/step"]) == int(stopped[1])
+
+
+def test_moving_averages_are_means_over_processes(records, tmp_path):
+    """With a decay of 0 they are the statistics of the last batch, and each process has another."""
+    options = ["--batch_norm_decay=0.0", "--max_iter=1", "--lr=0"]
+    together = tmp_path / "together"
+    mpirun(2, command(records, together, "--batch_size=4", *options))
+    whole = tmp_path / "whole"
+    run(command(records, whole, *options))
+    name = "stages_0_block_0/conv1_b2_bn/batch_normalization/moving_mean"
+    np.testing.assert_allclose(tensors(together, 1)[name], tensors(whole, 1)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_process_with_slow_input_is_named(records, tmp_path):
+    """The second process reads pictures of a hundred times the size."""
+    large = tmp_path / "large"
+    for k in range(3):
+        write_shard(large / f"train-{k:05d}-of-00003.tfrecords", enlarged=60)
+    options = ["--batch_size=4", "--max_iter=12", "--num_preprocess_threads=1"]
+    fast, slow = (command(folder, tmp_path, *options) for folder in (records, large))
+    output = run([*MPIRUN, "-np", "1", *fast, ":", "-np", "1", *slow]).stdout
+    waits = re.findall(r"input wait (\d+)% to (\d+)% \(process (\d)\)", output)[1:]
+    assert all(int(least) + 20 < int(most) and process == "1" for least, most, process in waits), output
+
+
+def test_several_processes_without_horovod_are_an_error(records, tmp_path):
+    hidden = tmp_path / "horovod"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('hidden')")
+    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    args = command(records, tmp_path, "--max_iter=1")
+    done = subprocess.run(
+        [*MPIRUN, "-np", "2", *args], cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 1
+    assert "error: started as 2 processes, but Horovod is not installed here: run `make horovod`" in done.stderr
+    alone = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    assert alone.returncode == 0 and "step 1: saved" in alone.stdout
+
+
+def test_learning_rates_scale_with_the_batches_in_a_step(records, tmp_path):
+    output = mpirun(2, command(records, tmp_path, "--lr_scaling=linear", "--accumulate_steps=3", "--max_iter=4"))
+    assert "batch 48 = 2 processes x 3 times x 8" in output
+    assert "learning rates are those of the flags times 6" in output and "lr 0.06" in output
+
+
+@pytest.fixture(scope="module")
+def random_network(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    checkpoint.save(folder, 1, checkpoint.model_variables(build_resnet(18, CLASSES)), 1)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["exact", "binned"])
+def test_evaluation_by_three_processes_is_that_of_one(records, random_network, tmp_path, mode):
+    def evaluate(folder):
+        options = dict(data_dir=records, model_dir=random_network, image_size=32, batch_size=4, data_format="NHWC")
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        return [sys.executable, "evaluate.py", *flags, f"--result={folder}", f"--ap_mode={mode}"]
+
+    run(evaluate(tmp_path / "one"))
+    mpirun(3, evaluate(tmp_path / "three"))
+    one, three = (json.loads((tmp_path / name / "metrics.json").read_text())["measures"] for name in ("one", "three"))
+    assert one == pytest.approx(three, rel=1e-6) and one["images"] == RECORDS
+
+
+def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(11):
+        picture = tf.io.encode_jpeg(rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)).numpy()
+        (tmp_path / f"{k}.jpg").write_bytes(picture if k != 6 else picture[:50])
+
+    def extract(result):
+        options = dict(images=tmp_path, pretrain_ckpt=random_network, image_size=32, batch_size=2, data_format="NHWC")
+        return [sys.executable, "extract_feature.py", *(f"--{k}={v}" for k, v in options.items()), f"--result={result}"]
+
+    run(extract(tmp_path / "one.npz"), status=1)
+    two = run([*MPIRUN, "-np", "2", *extract(tmp_path / "two.npz")], status=1)
+    assert "6.jpg" in two.stderr and "1 of 11 pictures could not be read" in two.stderr
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert one["names"].tolist() == two["names"].tolist() and len(one["names"]) == 10
+    np.testing.assert_allclose(one["features"], two["features"], rtol=1e-5, atol=1e-6)
+
+
+def _small_files_only():
+    """As on a full disk: no file may become larger than 10 MB, and a checkpoint is."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(records, tmp_path):
+    run(command(records, tmp_path, "--max_iter=4"))
+    done = run(command(records, tmp_path, "--snapshot=4"), status=1, preexec_fn=_small_files_only)
+    assert len(re.findall(r"warning: .*step (?:8|12) could not be saved", done.stdout)) >= 2
+    assert re.search(r"error: .*step 12 could not be saved .*make room there.*model\.ckpt-4$", done.stderr, re.M | re.S)
+    assert "going on after step 4" in run(command(records, tmp_path)).stdout
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(records, tmp_path):
+    run(command(records, tmp_path, "--snapshot=4", "--max_iter=8"))
+    newest = tmp_path / "checkpoint/model.ckpt-8.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    output = run(command(records, tmp_path, "--max_iter=9")).stdout
+    assert re.search(r"warning: .*model\.ckpt-8: damaged", output) and "going on after step 4" in output
