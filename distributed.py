@@ -2,6 +2,8 @@
 
 Started by `mpirun` or `horovodrun`, each process has a rank from 0 and, with GPUs, one GPU. A process alone needs no
 Horovod, and pays nothing for what is here: functions leave at once what there is nobody to share with.
+
+Under `horovodrun --min-np … --max-np …` training is elastic: processes may die and join while it runs.
 """
 
 import os
@@ -11,9 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 try:
+    from horovod.common.elastic import ObjectState, run_fn
+    from horovod.common.exceptions import HorovodInternalError
     import horovod.tensorflow as hvd
 except ImportError:
-    hvd = None
+    hvd, ObjectState = None, object
+
+# Set by `horovodrun`. One process may be joined by others then, so that it is never treated as one alone.
+ELASTIC = os.environ.get("HOROVOD_ELASTIC") == "1"
 
 # Gradients are sent in groups of about so many bytes, from the last layer to the first, as they come out of the
 # backward pass: large enough for the network's bandwidth, small enough that sending starts early.
@@ -47,17 +54,17 @@ def start() -> Ranks:
     """
     launched = max((int(os.environ[size]) for rank, size in LAUNCHERS if size in os.environ), default=1)
     if hvd is None:
-        if launched > 1:
+        if launched > 1 or ELASTIC:
             raise ValueError(
                 f"started as {launched} processes, but Horovod is not installed here: run `make horovod`, and start "
                 "with the mpirun and python of .venv/bin"
             )
     devices = tf.config.list_physical_devices("GPU")
-    if launched == 1:
+    if launched == 1 and not ELASTIC:
         tf.config.set_visible_devices(devices[:1], "GPU")
         return Ranks()
     hvd.init()
-    ranks = Ranks(hvd.rank(), hvd.size(), hvd.local_rank())
+    ranks = _ranks()
     if devices:
         if ranks.local_rank >= len(devices):
             raise ValueError(
@@ -68,14 +75,67 @@ def start() -> Ranks:
     return ranks
 
 
-def _alone():
-    return hvd is None or not hvd.is_initialized() or hvd.size() == 1
+def run(train, variables):
+    """Gives `variables`, TensorFlow's or Keras's, everywhere the values of rank 0, and calls `train(ranks, commit)`.
 
-
-def broadcast(variables):
-    """Gives `variables`, TensorFlow's or Keras's, everywhere the values that they have on rank 0."""
+    `train` calls `commit` now and then, on all ranks after the same step. Elastic training keeps the values of then,
+    and takes new processes in. When one dies, the others call `train` anew, with the values of the last commit of rank
+    0; likewise when some join, with the present ones. It must therefore take all that it needs from `variables`.
+    """
+    variables = [v if isinstance(v, tf.Variable) else v.value for v in variables]
+    if ELASTIC:
+        run_fn(_as_horovod_error(train), _restart)(_State(variables))
+        return
     if not _alone():
-        hvd.broadcast_variables([v if isinstance(v, tf.Variable) else v.value for v in variables], root_rank=0)
+        hvd.broadcast_variables(variables, root_rank=0)
+    train(_ranks(), lambda: None)
+
+
+class _State(ObjectState):
+    """What elastic training shares and takes back: variables. (Horovod's own shares none when TensorFlow is eager.)"""
+
+    def __init__(self, variables):
+        self.variables = variables
+        self.save()
+        super().__init__(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
+
+    def save(self):
+        self.values = [variable.numpy() for variable in self.variables]
+
+    def restore(self):
+        for variable, value in zip(self.variables, self.values, strict=True):
+            variable.assign(value)
+
+    def sync(self):
+        hvd.broadcast_variables(self.variables, root_rank=0)
+        self.save()
+
+
+def _as_horovod_error(train):
+    """Turns an operation's failure into the error that elastic training waits for; Horovod's own sees some of them."""
+
+    def run_once(state):
+        try:
+            train(_ranks(), state.commit)
+        except tf.errors.OpError as error:
+            if "Horovod" not in error.message:
+                raise
+            raise HorovodInternalError(error.message) from error
+
+    return run_once
+
+
+def _restart():
+    hvd.shutdown()
+    hvd.init()
+
+
+def _ranks():
+    return Ranks() if _alone() else Ranks(hvd.rank(), hvd.size(), hvd.local_rank())
+
+
+def _alone():
+    return hvd is None or not hvd.is_initialized() or (hvd.size() == 1 and not ELASTIC)
 
 
 def average(tensors, compression="none"):

@@ -9,9 +9,10 @@ those that reach it. A `--result` that ends in .json becomes JSON instead.
 
 The head is sigmoid (each class has a probability of its own) or softmax (one class a picture: the probabilities add up
 to 1). A picture that cannot be read is reported and left out; then the exit status is 1, and the result holds the
-others.
+others. Under `mpirun` each process computes a share, and the first one prints and writes.
 """
 
+import collections
 import json
 import sys
 
@@ -21,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_processing import dictionary, file_dataset
+import distributed
 from models import checkpoint
 from models.resnet import resolve_data_format
 
@@ -38,17 +40,21 @@ BATCH_SIZE = 32
 
 def main(argv):
     del argv
+    ranks = distributed.start()
     result = FLAGS.result or RESULT
     names, chains = _read_dictionary()
     found = file_dataset.read_pictures(FLAGS.images)
     model, description = _load_model(len(names))
     head = FLAGS.head or ("sigmoid" if chains else "softmax")
+    predict = score_function(model, head, chains if FLAGS.hierarchy else None, FLAGS.xla)
+    if ranks.rank:
+        collections.deque(_scores(predict, found, ranks), maxlen=0)
+        return
     why = "--head" if FLAGS.head else f"the dictionary is {'multi' if chains else 'single'}-label; --head changes it"
     print(f"ResNet-{description.resnet_size}, {len(names):,} classes, {head} head ({why})")
-    predict = score_function(model, head, chains if FLAGS.hierarchy else None, FLAGS.xla)
     write = write_json if result.lower().endswith(".json") else write_text
     with file_dataset.appears_complete(result) as aside:
-        written = write(aside, _predictions(predict, found, names))
+        written = write(aside, _predictions(_scores(predict, found, ranks), names))
     print(f"written: {result}, {written:,} pictures")
     if written < len(found):
         raise ValueError(f"{len(found) - written:,} of {len(found):,} pictures could not be read and were left out")
@@ -115,15 +121,22 @@ def top_classes(scores, top_k, threshold=None):
     return best if threshold is None else best[scores[best] >= threshold]
 
 
-def _predictions(predict, found, names):
-    """Yields each picture that could be read with its best classes, (index, name, score), and prints them."""
-    batches = file_dataset.predict_files(
+def _scores(predict, found, ranks):
+    """Yields what `file_dataset.predict_files` yields, for the pictures of all ranks."""
+    return file_dataset.predict_files(
         predict,
         found,
+        join=distributed.gathered,
         batch_size=FLAGS.batch_size if FLAGS["batch_size"].present else BATCH_SIZE,
         image_size=FLAGS.image_size,
+        rank=ranks.rank,
+        size=ranks.size,
         threads=FLAGS.num_preprocess_threads,
     )
+
+
+def _predictions(batches, names):
+    """Yields each picture that could be read with its best classes, (index, name, score), and prints them."""
     threshold = FLAGS.threshold if FLAGS["threshold"].present else None
     for read, scores, unreadable in batches:
         for picture, reason in unreadable:

@@ -53,8 +53,6 @@ def main(argv):
         batch_norm_epsilon=FLAGS.batch_norm_epsilon,
         seed=FLAGS.random_seed,
     )
-    if ranks.rank == 0:
-        _describe(model, index, ranks)
     loss = WeightedSigmoidLoss(
         FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
     )
@@ -70,11 +68,18 @@ def main(argv):
         accumulate_steps=FLAGS.accumulate_steps,
         average=functools.partial(distributed.average, compression=FLAGS.compression),
     )
-    state = weights | optimizer_state | loss.variables_by_name()
+    records_seen = tf.Variable(0, dtype=tf.int64, trainable=False)
+    state = weights | optimizer_state | loss.variables_by_name() | {"records_seen": records_seen}
     # The first process reads, the others have it from there: they may be on machines that do not see --model_dir.
-    first_step = distributed.gather(_start(weights, state) if ranks.rank == 0 else None)[0]
-    distributed.broadcast(state.values())
-    train(step, loss, index, state, first_step, names, _make_validation(model, ranks), ranks)
+    if ranks.rank == 0:
+        _describe(model)
+        _start(weights, state)
+    stop = _stop_on_signals()
+
+    def train_as(ranks, commit):
+        train(step, loss, index, state, names, _make_validation(model, ranks), ranks, commit, stop)
+
+    distributed.run(train_as, state.values())
 
 
 def _index(split):
@@ -85,64 +90,70 @@ def _index(split):
     return index
 
 
-def _describe(model, index, ranks):
-    batch = FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
-    steps = len(index) / batch
-    end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
+def _describe(model):
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     print(
         f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {model.count_params() / 1e6:.1f} million values, "
         f"{FLAGS.precision}, on the {device}"
     )
-    parts = [f"{ranks.size} processes"] * (ranks.size > 1) + [f"{FLAGS.accumulate_steps} times"] * (
-        FLAGS.accumulate_steps > 1
-    )
+
+
+def _global_batch(ranks):
+    return FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
+
+
+def _describe_steps(index, ranks):
+    steps = len(index) / _global_batch(ranks)
+    end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
+    parts = [f"{ranks.size} processes"] if ranks.size > 1 else []
+    parts += [f"{FLAGS.accumulate_steps} times"] if FLAGS.accumulate_steps > 1 else []
     made_of = f" = {' x '.join([*parts, str(FLAGS.batch_size)])}" if parts else ""
     print(
         f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
-        f"{batch:,}{made_of}, {steps:,.1f} steps an epoch; {end}"
+        f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}",
+        flush=True,
     )
     if FLAGS.lr_scaling == "linear":
         print(f"learning rates are those of the flags times {_lr_factor(ranks)} (--lr_scaling=linear)")
 
 
 def _start(weights, state):
-    """Restores the run in --model_dir, or the weights of --pretrain_ckpt; returns the number of steps done."""
+    """Restores the run in --model_dir, or the weights of --pretrain_ckpt."""
     newest, damaged = checkpoint.restore_newest(FLAGS.model_dir, state)
     for error in damaged:
         print(f"warning: {error}")
     if newest:
-        done = checkpoint.describe(newest).step
-        print(f"going on after step {done:,}, from {newest}")
-        return done
-    if FLAGS.pretrain_ckpt:
+        print(f"going on after step {checkpoint.describe(newest).step:,}, from {newest}")
+    elif FLAGS.pretrain_ckpt:
         prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
         checkpoint.restore(prefix, weights)
         print(f"starting from the weights of {prefix}")
     else:
         print(f"starting from random weights, seed {FLAGS.random_seed}")
-    return 0
 
 
-def train(step, loss, index, state, first_step, names, validate, ranks):
+def train(step, loss, index, state, names, validate, ranks, commit, stop):
     """The loop: feed, count, log, save. The first process alone prints and writes.
 
     Args:
       step: function of images, labels and learning rate, see `make_train_step`.
-      loss: the `WeightedSigmoidLoss`, for its shares.
+      loss: the `WeightedSigmoidLoss`; its `step` says how many steps were done before.
       index: the training records.
-      state: dictionary of the variables of a checkpoint.
-      first_step: steps done before.
+      state: dictionary of the variables of a checkpoint; its "records_seen" says at which record to begin.
       names: names of the classes, or None.
       validate: function of nothing that returns measures by name, or None.
-      ranks: see `distributed.start`.
+      ranks, commit: see `distributed.run`.
+      stop: event that ends training after the current step.
     """
-    stop = _stop_on_signals()
     log_interval = FLAGS.log_interval or LOG_INTERVAL
     first = ranks.rank == 0
+    if first:
+        _describe_steps(index, ranks)
     writer = tf.summary.create_file_writer(FLAGS.log_dir) if first else tf.summary.create_noop_writer()
     meter = Meter(len(index), FLAGS.max_skipped)
-    batches = iter(_batches(index, first_step, ranks))
+    first_step = int(loss.step)
+    first_record = int(state["records_seen"])
+    batches = iter(_batches(index, first_record, ranks))
     failed = None
     saved = done = first_step
     for k in range(first_step, FLAGS.max_iter) if FLAGS.max_iter >= 0 else itertools.count(first_step):
@@ -152,10 +163,12 @@ def train(step, loss, index, state, first_step, names, validate, ranks):
         rate = _learning_rate(k, ranks)
         meter.add(k, rate, step(batch["image"], batch["label"], tf.constant(rate, tf.float32)))
         done = k + 1
+        state["records_seen"].assign(first_record + (done - first_step) * _global_batch(ranks))
         if done % log_interval == 0 or done == FLAGS.max_iter:
             everywhere = distributed.gather(meter.report(loss))
             if first:
                 _log(writer, everywhere, done, len(index), ranks)
+            commit()
         if FLAGS.snapshot and done % FLAGS.snapshot == 0:
             saved, failed = done, _save(meter, done, state, ranks)
         if validate and done % FLAGS.test_interval == 0:
@@ -175,7 +188,7 @@ def train(step, loss, index, state, first_step, names, validate, ranks):
         raise failed
 
 
-def _batches(index, first_step, ranks):
+def _batches(index, first_record, ranks):
     batches = dataset.training_batches(
         index,
         class_num=FLAGS.class_num,
@@ -185,7 +198,7 @@ def _batches(index, first_step, ranks):
         augmentation=Augmentation(
             FLAGS.crop_min_area, FLAGS.crop_min_covered, rotated=FLAGS.rotated, recoloured=FLAGS.recoloured
         ),
-        start_step=first_step,
+        start=first_record,
         rank=ranks.rank,
         size=ranks.size,
         shuffle_buffer=FLAGS.shuffle_buffer,
@@ -260,7 +273,7 @@ def _log(writer, everywhere, done, records, ranks):
     with writer.as_default(done):
         for name, value in measures.items():
             tf.summary.scalar(f"train/{name}", value)
-    batch = FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
+    batch = _global_batch(ranks)
     left = ""
     if FLAGS.max_iter >= 0:
         seconds = (FLAGS.max_iter - done) * batch / measures["images_per_second"]

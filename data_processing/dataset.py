@@ -101,13 +101,15 @@ def training_batches(
     image_size,
     seed,
     augmentation=None,
-    start_step=0,
+    start=0,
     rank=0,
     size=1,
     shuffle_buffer=2048,
     threads=4,
 ):
-    """Returns an endless dataset of the batches of one rank, from step `start_step` on.
+    """Returns an endless dataset of the batches of one rank, from the `start`-th record on.
+
+    `start` counts the records of all ranks and epochs before, so that a run may go on with another number of ranks.
 
     Each element is a dictionary of
       image: float32 [batch_size, image_size, image_size, 3] in [-1, 1], distorted as `augmentation` says;
@@ -119,7 +121,7 @@ def training_batches(
     augmentation = augmentation or Augmentation()
 
     def mine():
-        for slot, record in slots(len(index), shuffle_buffer, seed, start_step * batch_size * size):
+        for slot, record in slots(len(index), shuffle_buffer, seed, start):
             own = slot % size == rank
             yield slot[own], *_places(index, record[own])
 

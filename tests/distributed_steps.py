@@ -35,7 +35,7 @@ step, state = make_train_step(
     batch_norm_training=False,
 )
 variables = weights | state | loss.variables_by_name()
-distributed.broadcast(variables.values())
+distributed.run(lambda ranks, commit: None, variables.values())
 index = dataset.index_records(tfrecord.shard_paths(folder, "train"), CLASSES)
 batches = dataset.training_batches(
     index,

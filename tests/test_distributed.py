@@ -17,7 +17,7 @@ import tensorflow as tf
 import distributed
 from models import checkpoint
 from models.resnet import build_resnet
-from tests.test_train import CLASSES, RECORDS, ROOT, command, tensors, write_shard
+from tests.test_train import CLASSES, RECORDS, ROOT, command, jpeg, tensors, write_shard
 
 # More processes than cores: they share cores, and give way while they wait.
 MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
@@ -162,10 +162,11 @@ def test_moving_averages_are_means_over_processes(records, tmp_path):
 
 
 def test_a_process_with_slow_input_is_named(records, tmp_path):
-    """The second process reads pictures of a hundred times the size."""
+    """The second process reads pictures that take longer to decode than a step takes to train."""
     large = tmp_path / "large"
+    image = jpeg(1, np.random.default_rng(0), enlarged=150)
     for k in range(3):
-        write_shard(large / f"train-{k:05d}-of-00003.tfrecords", enlarged=60)
+        write_shard(large / f"train-{k:05d}-of-00003.tfrecords", image=image)
     options = ["--batch_size=4", "--max_iter=12", "--num_preprocess_threads=1"]
     fast, slow = (command(folder, tmp_path, *options) for folder in (records, large))
     output = run([*MPIRUN, "-np", "1", *fast, ":", "-np", "1", *slow]).stdout

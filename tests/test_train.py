@@ -26,21 +26,21 @@ STEPS = 12
 def jpeg(label, rng, enlarged=1):
     """A picture whose colour tells its label, 48 x 40 pixels, or so many times that."""
     pixels = rng.integers(0, 100, (40, 48, 3)) + 155 * np.array([label & 1, label >> 1 & 1, label >> 2])
-    pixels = np.kron(pixels, np.ones([enlarged, enlarged, 1]))
+    picture = Image.fromarray(pixels.astype(np.uint8))
     buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
+    picture.resize((48 * enlarged, 40 * enlarged)).save(buffer, "JPEG", progressive=enlarged > 1)
     return buffer.getvalue()
 
 
-def write_shard(path, label_format="sparse", damaged=(), enlarged=1):
-    """One shard of RECORDS pictures, those in `damaged` cut short."""
+def write_shard(path, label_format="sparse", damaged=(), image=None):
+    """One shard of RECORDS pictures, those in `damaged` cut short; or of one picture again and again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(path.name))
     with open(path, "wb") as file:
         for k in range(RECORDS):
-            image = jpeg(k % CLASSES, rng, enlarged)
-            image = image[:200] if k in damaged else image
-            record = tfrecord.encode(image, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
+            encoded = image or jpeg(k % CLASSES, rng)
+            encoded = encoded[:200] if k in damaged else encoded
+            record = tfrecord.encode(encoded, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
             file.write(tfrecord.frame(record))
 
 

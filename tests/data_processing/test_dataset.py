@@ -118,13 +118,13 @@ def uninterrupted(paths):
 
 @pytest.mark.parametrize("step", [1, 7, 8, 20])
 def test_starting_at_a_step_gives_what_an_uninterrupted_run_has_from_there_on(paths, uninterrupted, step):
-    assert_same(batches(paths, 4, start_step=step, augmentation=Augmentation()), uninterrupted[step : step + 4])
+    assert_same(batches(paths, 4, start=5 * step, augmentation=Augmentation()), uninterrupted[step : step + 4])
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_together_have_the_batches_of_one(paths, size):
-    whole = batches(paths, 10, batch_size=6, start_step=2)
-    options = dict(batch_size=6 // size, start_step=2, size=size)
+    whole = batches(paths, 10, batch_size=6, start=12)
+    options = dict(batch_size=6 // size, start=12, size=size)
     ranks = [batches(paths, 10, rank=rank, **options) for rank in range(size)]
     for step, batch in enumerate(whole):
         for name in ("image", "label", "name"):
