@@ -102,7 +102,7 @@ def _global_batch(ranks):
     return FLAGS.batch_size * FLAGS.accumulate_steps * ranks.size
 
 
-def _describe_steps(index, ranks):
+def _describe_steps(index, done, seen, ranks):
     steps = len(index) / _global_batch(ranks)
     end = "without end" if FLAGS.max_iter < 0 else f"{FLAGS.max_iter:,} steps = {FLAGS.max_iter / steps:.1f} epochs"
     parts = [f"{ranks.size} processes"] if ranks.size > 1 else []
@@ -110,7 +110,8 @@ def _describe_steps(index, ranks):
     made_of = f" = {' x '.join([*parts, str(FLAGS.batch_size)])}" if parts else ""
     print(
         f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
-        f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}",
+        f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}"
+        + f"; done: {done:,} steps, {seen:,} records" * (done > 0),
         flush=True,
     )
     if FLAGS.lr_scaling == "linear":
@@ -148,11 +149,10 @@ def train(step, loss, index, state, names, validate, ranks, commit, stop):
     log_interval = FLAGS.log_interval or LOG_INTERVAL
     first = ranks.rank == 0
     if first:
-        _describe_steps(index, ranks)
+        _describe_steps(index, int(loss.step), int(state["records_seen"]), ranks)
     writer = tf.summary.create_file_writer(FLAGS.log_dir) if first else tf.summary.create_noop_writer()
     meter = Meter(len(index), FLAGS.max_skipped)
-    first_step = int(loss.step)
-    first_record = int(state["records_seen"])
+    first_step, first_record = int(loss.step), int(state["records_seen"])
     batches = iter(_batches(index, first_record, ranks))
     failed = None
     saved = done = first_step
@@ -167,7 +167,8 @@ def train(step, loss, index, state, names, validate, ranks, commit, stop):
         if done % log_interval == 0 or done == FLAGS.max_iter:
             everywhere = distributed.gather(meter.report(loss))
             if first:
-                _log(writer, everywhere, done, len(index), ranks)
+                _log(writer, everywhere, done, int(state["records_seen"]) / len(index), ranks)
+            _average_moving(state)
             commit()
         if FLAGS.snapshot and done % FLAGS.snapshot == 0:
             saved, failed = done, _save(meter, done, state, ranks)
@@ -264,7 +265,7 @@ def _stop_on_signals():
     return stop
 
 
-def _log(writer, everywhere, done, records, ranks):
+def _log(writer, everywhere, done, epoch, ranks):
     """Writes the measures of all processes: of losses the mean, of speeds the sum, of waiting the longest."""
     measures = {name: np.mean([one[name] for one in everywhere]) for name in everywhere[0]}
     measures["images_per_second"] *= ranks.size
@@ -273,17 +274,16 @@ def _log(writer, everywhere, done, records, ranks):
     with writer.as_default(done):
         for name, value in measures.items():
             tf.summary.scalar(f"train/{name}", value)
-    batch = _global_batch(ranks)
     left = ""
     if FLAGS.max_iter >= 0:
-        seconds = (FLAGS.max_iter - done) * batch / measures["images_per_second"]
+        seconds = (FLAGS.max_iter - done) * _global_batch(ranks) / measures["images_per_second"]
         left = f"  {time.strftime('%H:%M:%S', time.gmtime(seconds % 86400))} left"
         left = f"  {seconds // 86400:.0f} days{left}" if seconds >= 86400 else left
     wait = f"{max(waits):.0%}"
     if ranks.size > 1:
         wait = f"{min(waits):.0%} to {wait} (process {np.argmax(waits)})"
     print(
-        f"step {done:,}  epoch {done * batch / records:.2f}  loss {measures['loss']:.4f}  "
+        f"step {done:,}  epoch {epoch:.2f}  loss {measures['loss']:.4f}  "
         f"decay {measures['weight_decay_loss']:.4f}  lr {measures['learning_rate']:.4g}  "
         f"positive {measures['positive_classes']:.1%}  selected {measures['selected_classes']:.1%}  "
         f"{measures['images_per_second']:.1f} images/s  input wait {wait}{left}",

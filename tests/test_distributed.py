@@ -6,6 +6,7 @@ from pathlib import Path
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,12 @@ from tests.test_train import CLASSES, RECORDS, ROOT, command, jpeg, tensors, wri
 
 # More processes than cores: they share cores, and give way while they wait.
 MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
-ENVIRONMENT = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+ENVIRONMENT = os.environ | {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+}
 
 
 def run(args, status=0, **options):
@@ -138,6 +144,72 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(two, reco
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+DONE = r"; batch {}, .*; done: (\d+) steps, (\d+) records"
+
+
+def _until(output, pattern):
+    """Reads lines of `output` until one has `pattern`; returns the match."""
+    seen = []
+    for line in output:
+        seen.append(line)
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"never came: {pattern}\n{''.join(seen)}")
+
+
+def test_elastic_training_goes_on_with_fewer_and_takes_a_new_one_in(records, tmp_path):
+    """One of two processes is killed, another joins. The weights are those of runs of 2, 1 and 2 processes in turn."""
+    hosts, discover = tmp_path / "hosts", tmp_path / "discover.sh"
+    hosts.write_text("localhost:1\n127.0.0.1:1\n")  # one machine, under as many names as there are processes
+    discover.write_text(f"#!/bin/sh\ncat {hosts}\n")
+    discover.chmod(0o755)
+    options = ["--batch_size=4", "--lr=0.0001", "--log_interval=2"]
+    args = command(records, tmp_path, *options, "--max_iter=1000")
+    horovodrun = ["horovodrun", "--gloo", "-np", "2", "--min-np", "1", "--max-np", "2", "--host-discovery-script"]
+    started = subprocess.Popen(
+        [*horovodrun, discover, *args],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    try:
+        _until(started.stdout, "step 4  epoch")
+        os.kill(_worker(tmp_path, "127.0.0.1"), signal.SIGKILL)
+        alone = _until(started.stdout, DONE.format(4))
+        _until(started.stdout, "step .*  epoch")
+        hosts.write_text(f"localhost:1\n{socket.gethostname()}:1\n")
+        together = _until(started.stdout, DONE.format("8 = 2 processes x 4"))
+        _until(started.stdout, "step .*  epoch")
+        os.kill(_worker(tmp_path, "localhost"), signal.SIGTERM)
+        stopped = _until(started.stdout, r"asked to stop after step (\d+)")
+        started.communicate(timeout=120)
+    finally:
+        started.kill()
+    steps = [int(found[1]) for found in (alone, together, stopped)]
+    assert 4 <= steps[0] < steps[1] < steps[2] and steps[0] % 2 == steps[1] % 2 == 0
+    seen = [8 * steps[0], 8 * steps[0] + 4 * (steps[1] - steps[0])]
+    assert [int(found[2]) for found in (alone, together)] == seen
+
+    turns = tmp_path / "turns"
+    for processes, step in zip((2, 1, 2), steps, strict=True):
+        mpirun(processes, command(records, turns, *options, f"--max_iter={step}"))
+    expected, found = tensors(turns, steps[2]), tensors(tmp_path, steps[2])
+    assert found["records_seen"] == expected["records_seen"] == seen[1] + 8 * (steps[2] - steps[1])
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def _worker(folder, host):
+    """The number of the process that `horovodrun` started on `host` to train into `folder`."""
+    found = subprocess.run(["pgrep", "-f", f"^{sys.executable} train.py.*{folder}"], capture_output=True, text=True)
+    for number in found.stdout.split():
+        if f"HOROVOD_HOSTNAME={host}\0" in Path("/proc", number, "environ").read_text():
+            return int(number)
+    raise AssertionError(f"nothing runs on {host}")
 
 
 def test_a_signal_to_any_process_stops_all_at_the_same_step(records, tmp_path):
