@@ -27,6 +27,8 @@ from models.resnet import DEPTHS, build_resnet
 NAME = "model.ckpt"
 # What a checkpoint of this network must not hold beyond the network's own variables. Other names are training state.
 NETWORK_SCOPES = ("init/", "stages_", "global_pool/", "logits/")
+# What TensorFlow raises for a file that is cut short or holds something else; each layer has its own.
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 SLOT = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|ExponentialMovingAverage)$")
 
 
@@ -147,8 +149,8 @@ def restore(prefix, variables):
         raise CheckpointError(_explain(prefix, wanted, shapes, missing, extra, misshapen))
     try:
         tensors = {name: reader.get_tensor(name) for name in variables}
-    except tf.errors.OpError as error:
-        raise DamagedError(f"{prefix}: damaged ({error.message}); take an older checkpoint") from error
+    except UNREADABLE as error:
+        raise DamagedError(f"{prefix}: damaged ({error}); take an older checkpoint") from error
     for name, variable in variables.items():
         variable.assign(tensors[name])
 
@@ -229,7 +231,7 @@ def _prefixes(folder):
 def _reader(prefix):
     try:
         return tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise DamagedError(f"{prefix}: cannot be read as a checkpoint ({error}); take another one") from error
 
 

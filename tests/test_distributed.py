@@ -71,8 +71,8 @@ def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, proce
         if name.startswith("loss|"):
             np.testing.assert_array_equal(value, expected)
         else:
-            # A momentum of gradients that nearly cancel has lost digits.
-            tolerance = 1e-3 if name.endswith("Momentum") else 1e-5
+            # What began at zero is a sum of gradients alone, which have lost digits where they nearly cancel.
+            tolerance = 1e-3 if name.endswith(("Momentum", "beta", "bias")) else 1e-5
             assert np.linalg.norm(value - expected) <= tolerance * np.linalg.norm(expected), name
     assert len(found) > 100 and found["loss|step"] == 20 and steps_of_one["loss|neg_count"].max() > 0
 
