@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 OBSOLETE = {
     "with_bbox": "no code ever read it; crops are sampled in the whole picture",
     "tmp_model_dir": "checkpoints are written to a temporary name and renamed inside --model_dir",
-    "num_gpus": "one process drives one GPU; --visiable_gpu chooses it, mpirun starts several",
+    "num_gpus": "one process drives one GPU, mpirun starts several; only --dry_run plans for so many",
     "mode": "each script has one job: train.py trains, evaluate.py evaluates",
     "restore": "train.py resumes from --model_dir by itself; start from other weights with --pretrain_ckpt",
     "file_shuffle_buffer": "all shards are shuffled anew in each epoch",
@@ -148,7 +148,7 @@ def checked(main):
         if len(argv) > 1:
             raise app.UsageError(f"'{argv[1]}' is not a flag; write flags as --name=value")
         for name, reason in OBSOLETE.items():
-            if FLAGS[name].present:
+            if FLAGS[name].present and not (name == "num_gpus" and FLAGS.dry_run):
                 print(f"--{name} has no effect: {reason}.", file=sys.stderr)
         if FLAGS["visiable_gpu"].present:
             os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu

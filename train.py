@@ -14,11 +14,13 @@ trains on four processes as on one with a batch four times as large: --batch_siz
 import collections
 import functools
 import itertools
+import math
 import signal
+import textwrap
 import threading
 import time
 
-from flags import FLAGS, checked
+from flags import FLAGS, OBSOLETE, checked
 from absl import app
 import numpy as np
 import tensorflow as tf
@@ -26,7 +28,7 @@ import tensorflow as tf
 from data_processing import dataset, dictionary, tfrecord
 from data_processing.image_preprocessing import Augmentation
 import distributed
-from models import checkpoint, metrics
+from models import checkpoint, metrics, plan
 from models.learning_rate import learning_rate
 from models.losses import WeightedSigmoidLoss
 from models.meter import Meter
@@ -42,7 +44,7 @@ VALIDATED = ("macro_map", "micro_ap", "macro_auc", "f1_top_k", "top_1", "top_5")
 def main(argv):
     del argv
     ranks = distributed.start()
-    index = _index("train")
+    index = None if FLAGS.dry_run and not _has_shards() else _index("train")
     names = dictionary.read_names(FLAGS.dictionary) if FLAGS.dictionary else None
     model = build_resnet(
         int(FLAGS.resnet_size),
@@ -53,6 +55,11 @@ def main(argv):
         batch_norm_epsilon=FLAGS.batch_norm_epsilon,
         seed=FLAGS.random_seed,
     )
+    if FLAGS.dry_run:
+        if ranks.rank == 0:
+            _describe(model)
+            _print_plan(model, index, ranks._replace(size=FLAGS.num_gpus or ranks.size))
+        return
     loss = WeightedSigmoidLoss(
         FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
     )
@@ -88,6 +95,39 @@ def _index(split):
     for problem in index.problems:
         print(f"warning: {problem}")
     return index
+
+
+def _has_shards():
+    try:
+        return bool(tfrecord.shard_paths(FLAGS.data_dir, "train"))
+    except (ValueError, OSError) as error:
+        print(f"planning without records: {error}")
+        return False
+
+
+def _print_plan(model, index, ranks):
+    """Prints the flags, steps, rates, and what a process needs and sends, of a run of `ranks.size` processes."""
+    shared = [flag for flag in FLAGS.flags_by_module_dict()["flags"] if flag.name not in OBSOLETE]
+    print(textwrap.fill(" ".join(f"--{flag.name}={flag.value}" for flag in shared), 120, break_on_hyphens=False))
+    batch = _global_batch(ranks)
+    if index:
+        _describe_steps(index, 0, 0, ranks)
+    else:
+        print(f"batch {batch:,} = {ranks.size} processes x {FLAGS.accumulate_steps} times x {FLAGS.batch_size}")
+    print(f"{'from step':>12}{'epoch':>10}{'learning rate':>16}")
+    for step, rate in plan.stairs(lambda step: _learning_rate(step, ranks), max(FLAGS.max_iter, 1)):
+        print(f"{step:12,}{f'{step * batch / len(index):.2f}' if index else '-':>10}{rate:16.6g}")
+    needed = plan.memory(model, FLAGS.batch_size, FLAGS.image_size)
+    print(
+        f"memory of a process: {needed['state'] / 1e9:.2f} GB for weights, momenta and gradients, about "
+        f"{needed['activations'] / 1e9:.2f} GB for the activations of {FLAGS.batch_size} pictures"
+    )
+    trainable = sum(math.prod(v.shape) for v in model.trainable_variables)
+    gradients = trainable * (4 if FLAGS.compression == "none" else 2)
+    print(
+        f"a process sends in a step: {plan.bytes_sent(gradients, ranks.size) / 1e6:.1f} MB of gradients, "
+        f"{plan.bytes_sent(4 * FLAGS.class_num, ranks.size) / 1e3:.1f} kB of class presence (ring of {ranks.size})"
+    )
 
 
 def _describe(model):
