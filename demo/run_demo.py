@@ -39,7 +39,8 @@ def main(argv):
     began = time.perf_counter()
     out = Path(FLAGS.output_dir)
     world, records, model, evaluation = out / "world", out / "records", out / "model", out / "evaluation"
-    _run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1)
+    _run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1,
+         class_images=-(-FLAGS.num_images // 375), voc_images=FLAGS.num_images // 15)  # fmt: skip
     class_num = len(dictionary.read(world / DICTIONARY))
     for split in ("train", "val"):
         _run(

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import tensorflow as tf
 import distributed
 from models import checkpoint
 from models.resnet import build_resnet
-from tests.test_train import CLASSES, RECORDS, ROOT, command, jpeg, tensors, write_shard
+from tests.test_train import CLASSES, RECORDS, ROOT, STEPS, command, jpeg, tensors, write_shard
 
 # More processes than cores: they share cores, and give way while they wait.
 MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
@@ -61,7 +62,7 @@ def _steps(processes, records, folder, batch_size, parts=1, compression="none"):
     return dict(np.load(folder / "steps.npz"))
 
 
-@pytest.mark.parametrize("processes, batch_size, parts", [(2, 4, 1), (4, 2, 1), (2, 4, 2)])
+@pytest.mark.parametrize("processes, batch_size, parts", [(2, 4, 2), (4, 2, 1)])
 def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, processes, batch_size, parts):
     """20 steps of N processes with batches of B / N, or in parts, to float32 rounding."""
     found = _steps(processes, records, tmp_path, batch_size, parts)
@@ -77,6 +78,7 @@ def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, proce
     assert len(found) > 100 and found["loss|step"] == 20 and steps_of_one["loss|neg_count"].max() > 0
 
 
+@pytest.mark.slow
 def test_compressed_gradients_stay_near(records, steps_of_one, tmp_path):
     found = _steps(2, records, tmp_path, 4, compression="fp16")
     np.testing.assert_allclose(found["losses"], steps_of_one["losses"], rtol=0.01)
@@ -104,13 +106,6 @@ def test_first_process_alone_writes_and_says_what_all_do(two):
     assert re.findall(r"^step (\d+)  validation  macro_map 0\.\d+", output, re.M) == ["6", "12"]
     assert len(re.findall(r"input wait \d+% to \d+% \(process [01]\)", output)) == 3
     assert len(list((out / "log").iterdir())) == 1
-
-
-def test_losses_are_about_those_of_one_process(two, records, tmp_path):
-    """Batch normalisation sees half of the batch in each process, so that they cannot be the same."""
-    one = run(command(records, tmp_path)).stdout
-    losses = [np.array(re.findall(r"loss (\S+)  decay", text), float) for text in (one, two[1])]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.2)
 
 
 def _started(processes, args):
@@ -261,10 +256,16 @@ def test_several_processes_without_horovod_are_an_error(records, tmp_path):
     assert alone.returncode == 0 and "step 1: saved" in alone.stdout
 
 
-def test_learning_rates_scale_with_the_batches_in_a_step(records, tmp_path):
-    output = mpirun(2, command(records, tmp_path, "--lr_scaling=linear", "--accumulate_steps=3", "--max_iter=4"))
-    assert "batch 48 = 2 processes x 3 times x 8" in output
-    assert "learning rates are those of the flags times 6" in output and "lr 0.06" in output
+def test_dry_run_says_what_a_run_of_many_would_be(records, tmp_path):
+    options = ["--num_gpus=4", "--lr_scaling=linear", "--accumulate_steps=3", "--lr_decay_step=5", "--dry_run"]
+    output = run(command(records, tmp_path, *options)).stdout
+    assert "batch 96 = 4 processes x 3 times x 8, 0.9 steps an epoch; 12 steps = 12.8 epochs" in output
+    assert "learning rates are those of the flags times 12" in output and "--lr_decay_step=5" in output
+    stairs = [line.split() for line in output.splitlines() if re.fullmatch(r" +\d+ +[\d.]+ +[\d.]+", line)]
+    assert stairs == [["0", "0.00", "0.12"], ["6", "6.40", "0.012"], ["11", "11.73", "0.0012"]]
+    values = sum(v.shape.num_elements() for v in build_resnet(18, CLASSES).trainable_variables)
+    assert f"{2 * 3 / 4 * 4 * values / 1e6:.1f} MB of gradients" in output
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -274,17 +275,16 @@ def random_network(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("mode", ["exact", "binned"])
-def test_evaluation_by_three_processes_is_that_of_one(records, random_network, tmp_path, mode):
+def test_evaluation_by_two_processes_is_that_of_one(records, random_network, tmp_path):
     def evaluate(folder):
         options = dict(data_dir=records, model_dir=random_network, image_size=32, batch_size=4, data_format="NHWC")
         flags = [f"--{name}={value}" for name, value in options.items()]
-        return [sys.executable, "evaluate.py", *flags, f"--result={folder}", f"--ap_mode={mode}"]
+        return [sys.executable, "evaluate.py", *flags, f"--result={folder}"]
 
     run(evaluate(tmp_path / "one"))
-    mpirun(3, evaluate(tmp_path / "three"))
-    one, three = (json.loads((tmp_path / name / "metrics.json").read_text())["measures"] for name in ("one", "three"))
-    assert one == pytest.approx(three, rel=1e-6) and one["images"] == RECORDS
+    mpirun(2, evaluate(tmp_path / "two"))
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text())["measures"] for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-6) and one["images"] == RECORDS
 
 
 def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
@@ -315,12 +315,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(records, tmp_path):
     done = run(command(records, tmp_path, "--snapshot=4"), status=1, preexec_fn=_small_files_only)
     assert len(re.findall(r"warning: .*step (?:8|12) could not be saved", done.stdout)) >= 2
     assert re.search(r"error: .*step 12 could not be saved .*make room there.*model\.ckpt-4$", done.stderr, re.M | re.S)
-    assert "going on after step 4" in run(command(records, tmp_path)).stdout
+    assert "going on after step 4" in done.stdout and tensors(tmp_path, 4)["loss/step"] == 4
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(records, tmp_path):
-    run(command(records, tmp_path, "--snapshot=4", "--max_iter=8"))
-    newest = tmp_path / "checkpoint/model.ckpt-8.data-00000-of-00001"
+def test_a_damaged_newest_checkpoint_is_passed_over_and_one_process_goes_on_for_two(two, records, tmp_path):
+    shutil.copytree(two[0] / "checkpoint", tmp_path / "checkpoint")
+    newest = tmp_path / f"checkpoint/model.ckpt-{STEPS}.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     output = run(command(records, tmp_path, "--max_iter=9")).stdout
-    assert re.search(r"warning: .*model\.ckpt-8: damaged", output) and "going on after step 4" in output
+    assert re.search(rf"warning: .*model\.ckpt-{STEPS}: damaged", output) and "going on after step 8" in output
+    assert "; batch 8, 11.2 steps an epoch; 9 steps = 0.8 epochs; done: 8 steps, 64 records" in output

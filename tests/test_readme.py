@@ -43,6 +43,7 @@ def test_demo_reports(demo):
     assert not list(folder.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_demo_again_makes_nothing_anew(demo):
     folder, _ = demo
     kept = {

@@ -1,0 +1,7 @@
+"""Settings of all tests."""
+
+import os
+
+# Each of the workers of pytest-xdist has a core; TensorFlow need not look for more, nor in the scripts that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
