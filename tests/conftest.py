@@ -2,6 +2,6 @@
 
 import os
 
-# Each of the workers of pytest-xdist has a core; TensorFlow need not look for more, nor in the scripts that tests start.
+# A worker of pytest-xdist has one core; TensorFlow need not look for more, nor in the scripts that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
