@@ -116,7 +116,7 @@ def _print_plan(model, index, ranks):
         print(f"batch {batch:,} = {ranks.size} processes x {FLAGS.accumulate_steps} times x {FLAGS.batch_size}")
     print(f"{'from step':>12}{'epoch':>10}{'learning rate':>16}")
     for step, rate in plan.stairs(lambda step: _learning_rate(step, ranks), max(FLAGS.max_iter, 1)):
-        print(f"{step:12,}{f'{step * batch / len(index):.2f}' if index else '-':>10}{rate:16.6g}")
+        print(f"{step:12,} {f'{step * batch / len(index):.2f}' if index else '-':>9}{rate:16.6g}")
     needed = plan.memory(model, FLAGS.batch_size, FLAGS.image_size)
     print(
         f"memory of a process: {needed['state'] / 1e9:.2f} GB for weights, momenta and gradients, about "

@@ -1,0 +1,48 @@
+"""The launch scripts, each as far as one machine goes."""
+
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+from tests.test_distributed import ENVIRONMENT, records  # noqa: F401
+from tests.test_train import CLASSES, ROOT
+
+VENV = Path(sys.executable).parents[1]
+
+
+def launch(script, *args, status=0, **variables):
+    environment = ENVIRONMENT | {"VENV": str(VENV), "MPIRUN_FLAGS": "--oversubscribe"} | variables
+    done = subprocess.run(
+        [ROOT / "example" / script, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stdout if status == 0 else done.stderr
+
+
+def test_recipe_of_128_gpus(records):  # noqa: F811
+    output = launch("ml_images_128_gpus.sh", f"--data_dir={records}", "--num_gpus=128", "--dry_run", HOSTS="localhost")
+    assert "batch 4,096 = 128 processes x 32" in output and "258,000 steps" in output
+    stairs = re.findall(r"^ +([\d,]+) +[\d.]+ +([\d.]+)$", output, re.M)
+    # DESIGN section 6: 0.01 x 1.297 an epoch for 8 epochs, 0.08, a tenth after each 25 epochs.
+    assert [float(rate) for _, rate in stairs[:8]] == [float(f"{0.01 * 1.297**k:.6g}") for k in range(8)]
+    assert stairs[8:] == [("34,400", "0.08"), ("107,501", "0.008"), ("215,001", "0.0008")]
+
+
+def test_slurm_job_trains_on_its_machines(records, tmp_path):  # noqa: F811
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[1]" ] && echo localhost\n')
+    scontrol.chmod(0o755)
+    variables = {"SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "node[1]", "SLURM_SUBMIT_DIR": str(ROOT)}
+    flags = dict(data_dir=records, model_dir=tmp_path / "checkpoint", log_dir=tmp_path / "log", class_num=CLASSES)
+    flags |= dict(resnet_size=18, image_size=32, batch_size=4, data_format="NHWC", max_iter=2)
+    path = f"{tmp_path}:{ENVIRONMENT['PATH']}"
+    output = launch("slurm.sbatch", *(f"--{name}={value}" for name, value in flags.items()), PATH=path, **variables)
+    assert "batch 8 = 2 processes x 4" in output and "step 2: saved" in output
+
+
+def test_what_is_missing_is_said():
+    assert "no GPU found" in launch("one_machine.sh", status=1, PATH=os.environ["PATH"])
+    assert "say where, as in HOSTS=" in launch("many_machines.sh", status=1)
+    assert "run `make horovod` first" in launch("one_machine.sh", status=1, PROCESSES="2", VENV="/nowhere")
