@@ -8,17 +8,25 @@ import sys
 
 import pytest
 
+from tests.test_distributed import ENVIRONMENT, MPIRUN
+
 ROOT = Path(__file__).parents[1]
-COMMANDS = re.findall(r"^    (?:\$ )?(python .*)$", (ROOT / "README.md").read_text(), re.M)
+COMMANDS = re.findall(r"^    (?:\$ )?((?:mpirun -np 2 )?python .*)$", (ROOT / "README.md").read_text(), re.M)
 # What takes minutes or needs ML-Images is tried in small: these come last and win.
 IN_SMALL = {"train.py": ["--max_iter=2"], "make_scenes.py": ["--class_images=1", "--voc_images=4"]}
 
 
 def run(command, folder):
-    script, *arguments = shlex.split(command)[1:]
-    arguments += IN_SMALL.get(Path(script).name, [])
+    *mpirun, _, script, arguments = re.fullmatch(r"(mpirun -np 2 )?(python) (\S+)(.*)", command).groups()
+    arguments = shlex.split(arguments) + IN_SMALL.get(Path(script).name, [])
+    launcher = [*MPIRUN, "-np", "2"] if mpirun[0] else []
     done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, timeout=1800
+        [*launcher, sys.executable, ROOT / script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -54,7 +62,7 @@ def test_demo_again_makes_nothing_anew(demo):
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "benchmarks/" not in c and "ml-images" not in c], ids=lambda c: c.split()[1]
+    "command", [c for c in COMMANDS if "benchmarks/" not in c and "ml-images" not in c], ids=lambda c: c.split(" --")[0]
 )
 def test_command(demo, command):
     folder, _ = demo
@@ -65,7 +73,9 @@ def test_command(demo, command):
 def test_the_recipe_of_the_paper(demo, tmp_path):
     """Without ML-Images: on the demo's records, on which only the number of classes and the batch must be smaller."""
     recipe = next(c for c in COMMANDS if "ml-images" in c).replace("./dataset/tencent-ml-images", "out/demo/records")
-    options = f" --batch_size=2 --image_size=64 --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log"
+    recipe = recipe.replace("example/", f"{ROOT}/example/")
+    options = " --class_num=193 --test_interval=0 --accumulate_steps=2"
+    options += f" --batch_size=2 --image_size=64 --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log"
     assert "saved" in run(recipe + options, demo[0])
 
 
