@@ -18,7 +18,7 @@ test: $(STAMP) $(HOROVOD)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest -m "not slow"
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) $(HOROVOD)
 	$(VENV)/bin/python -m pytest -m slow -n 0
 
 install: $(STAMP)
