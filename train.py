@@ -15,7 +15,9 @@ import collections
 import functools
 import itertools
 import math
+from pathlib import Path
 import signal
+import tempfile
 import textwrap
 import threading
 import time
@@ -159,7 +161,11 @@ def _describe_steps(index, done, seen, ranks):
 
 
 def _start(weights, state):
-    """Restores the run in --model_dir, or the weights of --pretrain_ckpt."""
+    """Restores the run in --model_dir, or the weights of --pretrain_ckpt; OSError if nothing can be written there."""
+    for folder in (FLAGS.model_dir, FLAGS.log_dir):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     newest, damaged = checkpoint.restore_newest(FLAGS.model_dir, state)
     for error in damaged:
         print(f"warning: {error}")

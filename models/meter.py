@@ -36,7 +36,8 @@ class Meter:
         if self.skipped > self.max_skipped * max(self.seen, self.records):
             raise ValueError(
                 f"{self.skipped:,} of {self.seen:,} records were corrupt, more than --max_skipped "
-                f"({self.max_skipped:g}); build the shards again, or allow more"
+                f"({self.max_skipped:g}). If they hold classes from --class_num on, set that; else build the shards "
+                "again, or allow more"
             )
         return batch
 

@@ -242,6 +242,11 @@ def test_published_command_line(tmp_path):
     assert checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2")) == (101, classes, 2)
 
 
+def test_folders_that_cannot_be_written_are_said_before_training(records, tmp_path):
+    (tmp_path / "log").write_text("")
+    assert f"{tmp_path}/log" in run(records, tmp_path, status=1)
+
+
 def test_no_shards_and_no_flags(tmp_path):
     assert "no shards train-*.tfrecords here" in run(tmp_path, tmp_path, status=1)
     done = subprocess.run([sys.executable, "train.py", "--data_format=NCWH"], cwd=ROOT, capture_output=True, text=True)
