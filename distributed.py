@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from data_processing.launcher import rank_and_size
+
 try:
     from horovod.common.elastic import ObjectState, run_fn
     from horovod.common.exceptions import HorovodInternalError
@@ -25,12 +27,6 @@ ELASTIC = os.environ.get("HOROVOD_ELASTIC") == "1"
 # Gradients are sent in groups of about so many bytes, from the last layer to the first, as they come out of the
 # backward pass: large enough for the network's bandwidth, small enough that sending starts early.
 GROUP_BYTES = 32 * 2**20
-# By which variables launchers tell a process its rank and how many there are.
-LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("HOROVOD_RANK", "HOROVOD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-)
 
 
 class Ranks(NamedTuple):
@@ -50,9 +46,9 @@ class Ranks(NamedTuple):
 def start() -> Ranks:
     """Joins the other processes and takes this one's GPU; to be called before any operation of TensorFlow.
 
-    Raises ValueError if a launcher has started several processes, and Horovod is not there to join them.
+    Raises ValueError if a launcher has started several processes, and Horovod is not there, or cannot join them.
     """
-    launched = max((int(os.environ[size]) for rank, size in LAUNCHERS if size in os.environ), default=1)
+    _, launched = rank_and_size(os.environ)
     if hvd is None:
         if launched > 1 or ELASTIC:
             raise ValueError(
@@ -65,6 +61,11 @@ def start() -> Ranks:
         return Ranks()
     hvd.init()
     ranks = _ranks()
+    if ranks.size != launched and not ELASTIC:
+        raise ValueError(
+            f"started as {launched} processes, of which Horovod sees {ranks.size}: start them with the mpirun of "
+            ".venv/bin, which Horovod was built for"
+        )
     if devices:
         if ranks.local_rank >= len(devices):
             raise ValueError(

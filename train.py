@@ -153,7 +153,8 @@ def _describe_steps(index, done, seen, ranks):
     print(
         f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
         f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}"
-        + f"; done: {done:,} steps, {seen:,} records" * (done > 0),
+        + f"; done: {done:,} steps, {seen:,} records"
+        * (done > 0),
         flush=True,
     )
     if FLAGS.lr_scaling == "linear":

@@ -1,7 +1,7 @@
 """One of the processes that benchmarks/scaling.py measures; the first writes what it saw to the JSON file named first.
 
-    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
-    mpirun -np 2 python benchmarks/scaling_worker.py result.json step
+mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
+mpirun -np 2 python benchmarks/scaling_worker.py result.json step
 """
 
 import json

@@ -26,7 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_processing import dictionary, image_list, pictures, tfrecord
-from data_processing.shard_writer import build_shards, is_complete, rank_and_size, shard_path, write_json, write_text
+from data_processing.launcher import rank_and_size
+from data_processing.shard_writer import build_shards, is_complete, shard_path, write_json, write_text
 
 flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
 flags.DEFINE_string("output_dir", None, "Folder of the shards; one for each split.")
@@ -44,7 +45,7 @@ flags.DEFINE_integer("max_pixels", pictures.MAX_PIXELS, "Largest image, in pixel
 
 def main(argv):
     del argv
-    rank, size = rank_and_size(os.environ)
+    rank, size = rank_and_size(os.environ, arrays=True)
     if not Path(FLAGS.images).is_dir():
         raise ValueError(f"--images={FLAGS.images} is no folder; give the one that the list's paths are relative to")
     if FLAGS.dictionary and (count := len(dictionary.read_names(FLAGS.dictionary))) != FLAGS.class_num:

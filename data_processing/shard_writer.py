@@ -19,36 +19,11 @@ from tqdm import tqdm
 
 from data_processing import image_list, pictures, tfrecord
 
-# Where job starters say which of how many processes this one is.
-RANK_VARIABLES = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
-)
 # Images that a worker counts before it tells.
 TELL = 16
 # What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
 # run: images that are there must not be left out of a shard that then counts as complete.
 UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
-
-
-def rank_and_size(environment):
-    """Returns which process this is, from 0, and how many there are, by the variables of mpirun or Slurm.
-
-    Raises ValueError if the numbers do not fit, as those of an array like 1,3,7 do not.
-    """
-    for names in RANK_VARIABLES:
-        if all(name in environment for name in names):
-            rank, size = (int(environment[name]) for name in names)
-            if names[0] == "SLURM_ARRAY_TASK_ID":
-                rank -= int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
-                rank /= int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
-            if rank != int(rank) or not 0 <= rank < size:
-                told = ", ".join(f"{name}={environment[name]}" for name in names)
-                raise ValueError(f"{told}: no process of a whole set; start an array as --array=0-{size - 1}")
-            return int(rank), size
-    return 0, 1
 
 
 def shard_path(folder, split, number, count):

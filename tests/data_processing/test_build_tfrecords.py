@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from data_processing import image_list, pictures
 from data_processing.image_list import Row
-from data_processing.shard_writer import build_shards, rank_and_size
+from data_processing.shard_writer import build_shards
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 9
@@ -299,38 +299,6 @@ def test_a_failing_disk_does_not_make_a_picture_missing(tmp_path):
     with pytest.raises(OSError, match="Input/output error"):
         build_shards([(tmp_path / "0.tfrecords", np.array([0]))], settings, tmp_path / "list.txt", "/proc/self")
     assert not (tmp_path / "0.tfrecords").exists()
-
-
-@pytest.mark.parametrize(
-    "environment, expected",
-    [
-        ({}, (0, 1)),
-        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8"}, (3, 8)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, (1, 2)),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "6"}, (5, 6)),
-        ({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, (3, 4)),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "6",
-                "SLURM_ARRAY_TASK_MIN": "2",
-                "SLURM_ARRAY_TASK_COUNT": "3",
-                "SLURM_ARRAY_TASK_STEP": "2",
-            },
-            (2, 3),
-        ),
-        # A task of an array is itself one task of Slurm; and mpirun inside of it divides the work.
-        ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (1, 2)),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (1, 2)),
-    ],
-)
-def test_rank_and_size(environment, expected):
-    assert rank_and_size(environment) == expected
-
-
-def test_array_with_gaps_is_refused():
-    environment = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "3"}
-    with pytest.raises(ValueError, match="SLURM_ARRAY_TASK_ID=7.*--array=0-2"):
-        rank_and_size(environment)
 
 
 @pytest.fixture(scope="module")
