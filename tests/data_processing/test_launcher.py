@@ -4,7 +4,6 @@ import pytest
 
 from data_processing.launcher import rank_and_size
 
-
 ONE_TASK = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
 
 
