@@ -150,11 +150,10 @@ def _describe_steps(index, done, seen, ranks):
     parts = [f"{ranks.size} processes"] if ranks.size > 1 else []
     parts += [f"{FLAGS.accumulate_steps} times"] if FLAGS.accumulate_steps > 1 else []
     made_of = f" = {' x '.join([*parts, str(FLAGS.batch_size)])}" if parts else ""
+    before = f"; done: {done:,} steps, {seen:,} records" if done else ""
     print(
         f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
-        f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}"
-        + f"; done: {done:,} steps, {seen:,} records"
-        * (done > 0),
+        f"{_global_batch(ranks):,}{made_of}, {steps:,.1f} steps an epoch; {end}{before}",
         flush=True,
     )
     if FLAGS.lr_scaling == "linear":

@@ -1,7 +1,8 @@
-"""One of the processes that benchmarks/scaling.py measures; the first writes what it saw to the JSON file named first.
+"""One of the processes that benchmarks/scaling.py measures, "allreduce" or "step"; the first one writes what it saw:
 
-mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
-mpirun -np 2 python benchmarks/scaling_worker.py result.json step
+    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
+
+Sizes, batches and the number of turns are constants here.
 """
 
 import json
