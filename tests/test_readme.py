@@ -70,6 +70,7 @@ def test_command(demo, command):
     run(command.replace("val_000003", "val_000001"), folder)
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_paper(demo, tmp_path):
     """Without ML-Images: on the demo's records, on which only the number of classes and the batch must be smaller."""
     recipe = next(c for c in COMMANDS if "ml-images" in c).replace("./dataset/tencent-ml-images", "out/demo/records")

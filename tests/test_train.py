@@ -202,7 +202,9 @@ def test_single_labels_and_corrupt_pictures(tmp_path):
     assert re.search(r"error: 1 of \d+ records were corrupt, more than --max_skipped \(0.01\)", error)
 
 
-@pytest.mark.parametrize("options", [("--precision=bfloat16", "--xla"), ("--precision=float16",)])
+@pytest.mark.parametrize(
+    "options", [pytest.param(("--precision=bfloat16", "--xla"), marks=pytest.mark.slow), ("--precision=float16",)]
+)
 def test_other_precisions(records, tmp_path, options):
     output = run(records, tmp_path, "--max_iter=8", *options)
     losses = [float(x) for x in re.findall(r"loss (\S+)  decay", output)]
