@@ -8,7 +8,8 @@ and Ctrl-C stop it after the current step, with a checkpoint.
 
     mpirun -np 4 python train.py …
 
-trains on four processes as on one with a batch four times as large: --batch_size is that of a process.
+trains on four processes as on one with a batch four times as large: --batch_size is that of a process. SIGTERM to any
+of them stops all with a checkpoint; to mpirun itself send SIGUSR1.
 """
 
 import collections
@@ -299,14 +300,17 @@ def _save(meter, done, state, ranks):
 
 
 def _stop_on_signals():
-    """Returns an event that SIGTERM (a cluster's farewell) or Ctrl-C sets; a second Ctrl-C kills as usual."""
+    """Returns an event that SIGTERM (a cluster's farewell), SIGUSR1 or Ctrl-C sets; a second one kills as usual.
+
+    Of these mpirun hands only SIGUSR1 on to its processes: SIGTERM and Ctrl-C make it kill them at once.
+    """
     stop = threading.Event()
 
     def on_signal(number, frame):
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, on_signal)
     return stop
 

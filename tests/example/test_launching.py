@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 
@@ -12,11 +13,12 @@ from tests.test_train import CLASSES, ROOT
 VENV = Path(sys.executable).parents[1]
 
 
+LAUNCHING = ENVIRONMENT | {"VENV": str(VENV), "MPIRUN_FLAGS": "--oversubscribe"}
+
+
 def launch(script, *args, status=0, **variables):
-    environment = ENVIRONMENT | {"VENV": str(VENV), "MPIRUN_FLAGS": "--oversubscribe"} | variables
-    done = subprocess.run(
-        [ROOT / "example" / script, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    command, options = [ROOT / "example" / script, *args], dict(capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=LAUNCHING | variables, **options)
     assert done.returncode == status, done.stderr[-3000:]
     return done.stdout if status == 0 else done.stderr
 
@@ -30,16 +32,30 @@ def test_recipe_of_128_gpus(records):  # noqa: F811
     assert stairs[8:] == [("34,400", "0.08"), ("107,501", "0.008"), ("215,001", "0.0008")]
 
 
-def test_slurm_job_trains_on_its_machines(records, tmp_path):  # noqa: F811
+def test_slurm_job_trains_on_its_machines_and_goes_on_in_another(records, tmp_path):  # noqa: F811
     scontrol = tmp_path / "scontrol"
-    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[1]" ] && echo localhost\n')
+    scontrol.write_text(f"""#!/bin/sh
+case "$*" in "show hostnames node[1]") echo localhost ;; *) echo "$@" >> {tmp_path}/told ;; esac
+""")
     scontrol.chmod(0o755)
-    variables = {"SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "node[1]", "SLURM_SUBMIT_DIR": str(ROOT)}
+    slurm = {"SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "node[1]", "SLURM_SUBMIT_DIR": str(ROOT)}
     flags = dict(data_dir=records, model_dir=tmp_path / "checkpoint", log_dir=tmp_path / "log", class_num=CLASSES)
-    flags |= dict(resnet_size=18, image_size=32, batch_size=4, data_format="NHWC", max_iter=2)
-    path = f"{tmp_path}:{ENVIRONMENT['PATH']}"
-    output = launch("slurm.sbatch", *(f"--{name}={value}" for name, value in flags.items()), PATH=path, **variables)
-    assert "batch 8 = 2 processes x 4" in output and "step 2: saved" in output
+    flags |= dict(resnet_size=18, image_size=32, batch_size=4, data_format="NHWC", log_interval=2)
+    job = subprocess.Popen(
+        [ROOT / "example/slurm.sbatch", *(f"--{name}={value}" for name, value in flags.items())],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=LAUNCHING | slurm | {"SLURM_JOB_ID": "17", "PATH": f"{tmp_path}:{ENVIRONMENT['PATH']}"},
+    )
+    lines = []
+    for line in job.stdout:
+        lines.append(line)
+        if line.startswith("step 2 "):
+            job.send_signal(signal.SIGTERM)
+    output = "".join(lines)
+    assert job.wait() == 0 and "batch 8 = 2 processes x 4" in output
+    assert re.search(r"asked to stop after step (\d+);.*\nstep \1: saved", output)
+    assert (tmp_path / "told").read_text() == "requeue 17\n"
 
 
 def test_what_is_missing_is_said():
