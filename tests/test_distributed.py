@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_processing import dictionary
 import distributed
 from models import checkpoint
 from models.resnet import build_resnet
@@ -300,6 +301,24 @@ def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
     one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
     assert one["names"].tolist() == two["names"].tolist() and len(one["names"]) == 10
     np.testing.assert_allclose(one["features"], two["features"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_names_by_two_processes_are_those_of_one(random_network, tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(7):
+        (tmp_path / f"{k}.jpg").write_bytes(jpeg(k % CLASSES, rng))
+    entries = [dictionary.Entry(k, f"n{k:08d}", -1, f"class {k}") for k in range(CLASSES)]
+    dictionary.write(tmp_path / "dictionary.txt", entries)
+
+    def classify(result):
+        options = dict(images=tmp_path, model_dir=random_network, dictionary=tmp_path / "dictionary.txt", result=result)
+        options |= dict(image_size=32, batch_size=2, data_format="NHWC")
+        return [sys.executable, "image_classification.py", *(f"--{k}={v}" for k, v in options.items())]
+
+    run(classify(tmp_path / "one.txt"))
+    assert "written: " in mpirun(2, classify(tmp_path / "two.txt"))
+    assert (tmp_path / "one.txt").read_text() == (tmp_path / "two.txt").read_text()
 
 
 def _small_files_only():
