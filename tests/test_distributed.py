@@ -27,7 +27,6 @@ MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to no
 ENVIRONMENT = os.environ | {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
 
