@@ -154,6 +154,7 @@ def _until(output, pattern):
     raise AssertionError(f"never came: {pattern}\n{''.join(seen)}")
 
 
+@pytest.mark.slow
 def test_elastic_training_goes_on_with_fewer_and_takes_a_new_one_in(records, tmp_path):
     """One of two processes is killed, another joins. The weights are those of runs of 2, 1 and 2 processes in turn."""
     hosts, discover = tmp_path / "hosts", tmp_path / "discover.sh"

@@ -40,6 +40,7 @@ def demo(tmp_path_factory):
     return folder, output
 
 
+@pytest.mark.slow
 def test_demo_reports(demo):
     folder, output = demo
     assert re.search(
@@ -61,6 +62,7 @@ def test_demo_again_makes_nothing_anew(demo):
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [c for c in COMMANDS if "benchmarks/" not in c and "ml-images" not in c], ids=lambda c: c.split(" --")[0]
 )

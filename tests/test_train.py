@@ -143,7 +143,8 @@ def test_checkpoint_holds_everything_a_restart_needs(whole):
     assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (18, CLASSES, STEPS)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_distributed.py has it with two processes
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole, tmp_path, signum):
     process = subprocess.Popen(
         command(records, tmp_path, "--snapshot=3", "--log_interval=1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
