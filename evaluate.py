@@ -10,7 +10,6 @@ pictures, and the first one measures and writes.
 
 import collections
 import json
-import os
 from pathlib import Path
 import shutil
 
@@ -22,6 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import dataset, dictionary, tfrecord
+from data_processing.files import appears_complete, write_text
 import distributed
 from models import checkpoint, metrics
 from models.resnet import resolve_data_format
@@ -172,7 +172,7 @@ def _write_json(path, evaluation, description, prefix, index):
     content = {"settings": settings, "measures": measures}
     content |= {"skipped": evaluation.skipped, "problems": list(index.problems)}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    _replace(path, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))
+    write_text(path, text + "\n")
 
 
 def _table(evaluation, class_num):
@@ -211,7 +211,7 @@ def _write_classes(path, classes, entries):
     for k, (wnid, names) in enumerate(entries):
         values = ["" if np.isnan(column[k]) else f"{column[k]:.6f}" for column in columns.values()]
         lines.append("\t".join([str(k), wnid, names, str(classes.positives[k]), str(classes.known[k]), *values]))
-    _replace(path, lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _draw(path, classes, measures):
@@ -235,14 +235,8 @@ def _draw(path, classes, measures):
     axes.set_title(f"mAP {measures['macro_map']:.3f} over {len(ap):,} classes, {measures['images']:,} pictures")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", framealpha=0.9)
-    _replace(path, lambda aside: figure.savefig(aside, dpi=120, format="png"))
-
-
-def _replace(path, write):
-    """Calls `write` with a temporary path and gives the file its name once it is complete."""
-    aside = path.with_name(f".{path.name}.part")
-    write(aside)
-    os.replace(aside, path)
+    with appears_complete(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
 
 
 if __name__ == "__main__":

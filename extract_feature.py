@@ -27,6 +27,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import file_dataset
+from data_processing.files import appears_complete
 import distributed
 from models import checkpoint
 from models.resnet import resolve_data_format
@@ -61,7 +62,7 @@ def main(argv):
         collections.deque(_predictions(predict, found, ranks), maxlen=0)
         return
     print(f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(found):,}")
-    with file_dataset.appears_complete(FLAGS.result) as aside, tqdm(total=len(found), unit=" pictures") as bar:
+    with appears_complete(FLAGS.result) as aside, tqdm(total=len(found), unit=" pictures") as bar:
         written = write(aside, _features(_predictions(predict, found, ranks), bar), width)
     print(f"written: {FLAGS.result}, {written:,} features")
     if written < len(found):

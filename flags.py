@@ -7,7 +7,11 @@ anything are accepted and say so. A flag of one script alone is defined in that 
 import os
 import sys
 
-from absl import app, flags, logging
+# Python puts a script's own folder first on its path, where data_processing/statistics.py would be taken for its own.
+FOLDER = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [one for one in sys.path if os.path.realpath(one) != os.path.join(FOLDER, "data_processing")]
+
+from absl import app, flags, logging  # noqa: E402
 
 # TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

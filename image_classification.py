@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_processing import dictionary, file_dataset
+from data_processing.files import appears_complete
 import distributed
 from models import checkpoint
 from models.resnet import resolve_data_format
@@ -53,7 +54,7 @@ def main(argv):
     why = "--head" if FLAGS.head else f"the dictionary is {'multi' if chains else 'single'}-label; --head changes it"
     print(f"ResNet-{description.resnet_size}, {len(names):,} classes, {head} head ({why})")
     write = write_json if result.lower().endswith(".json") else write_text
-    with file_dataset.appears_complete(result) as aside:
+    with appears_complete(result) as aside:
         written = write(aside, _predictions(_scores(predict, found, ranks), names))
     print(f"written: {result}, {written:,} pictures")
     if written < len(found):

@@ -13,7 +13,6 @@ the shards by --random_seed; the same command makes the same bytes, however many
 """
 
 from collections import Counter
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -26,8 +25,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_processing import dictionary, image_list, pictures, tfrecord
+from data_processing.files import sha256, write_json, write_text
 from data_processing.launcher import rank_and_size
-from data_processing.shard_writer import build_shards, is_complete, shard_path, write_json, write_text
+from data_processing.shard_writer import build_shards, is_complete, shard_path
 
 flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
 flags.DEFINE_string("output_dir", None, "Folder of the shards; one for each split.")
@@ -74,12 +74,8 @@ def main(argv):
 
 def _settings():
     """What decides the bytes of the shards."""
-    digest = hashlib.sha256()
-    with open(FLAGS.image_list, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
     names = ("split", "label_format", "class_num", "num_shards", "random_seed", "max_pixels")
-    return {"image_list_sha256": digest.hexdigest()} | {name: FLAGS[name].value for name in names}
+    return {"image_list_sha256": sha256(FLAGS.image_list)} | {name: FLAGS[name].value for name in names}
 
 
 def _settings_are_there(output, settings):

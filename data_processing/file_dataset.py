@@ -4,9 +4,7 @@ What scripts share that take pictures as they lie on disk. Files are untrusted (
 cannot be used keeps its place in the order, with the reason.
 """
 
-import contextlib
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -166,18 +164,3 @@ def predict_files(predict, found, join=iter, **options):
         read = errors == b""
         unreadable = [(here[k], errors[k].decode("utf-8", "replace")) for k in np.flatnonzero(~read)]
         yield [here[k] for k in np.flatnonzero(read)], prediction[read], unreadable
-
-
-@contextlib.contextmanager
-def appears_complete(path):
-    """Gives a temporary path beside `path`; what is there at the end gets the name `path`. After an error it goes."""
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

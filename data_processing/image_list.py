@@ -40,32 +40,48 @@ def parse_line(line, class_num, where, require_labels=True) -> Row:
     Raises ImageListError for an empty path, a label that is no index below `class_num`, a class that comes twice, a
     confidence outside the rules, or missing labels.
     """
-    path, *fields = line.split("\t") if "\t" in line else line.split()
-    if not path.strip():
-        raise ImageListError(f"{where}: field 1 is empty; a line begins with the path of an image")
-    labels, confidences = [], []
-    for number, field in enumerate(fields, start=2):
-        if not field and number == len(fields) + 1:
-            break  # a tab at the end of a line
-        label, confidence = _parse_label(field, class_num, f"{where}: field {number} ('{field[:40]}')")
-        labels.append(label)
-        confidences.append(confidence)
+    path, fields = split_line(line, where)
+    pairs = parse_labels(fields, class_num, where)
+    labels, confidences = tuple(zip(*pairs, strict=True)) if pairs else ((), ())
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         number = len(labels) - labels[::-1].index(twice) + 1
         raise ImageListError(f"{where}: field {number}: class {twice} came before in this line; keep one of the two")
     if require_labels and not labels:
         raise ImageListError(f"{where}: no labels after the path '{path[:80]}'; add index:confidence, or drop the line")
-    return Row(path, tuple(labels), tuple(confidences))
+    return Row(path, labels, confidences)
 
 
-def _parse_label(field, class_num, where):
+def split_line(line, where) -> tuple[str, str]:
+    """Returns a line's path and the text of its labels. Raises ImageListError for an empty path."""
+    path, tab, fields = line.partition("\t")
+    if not tab:
+        path, *rest = line.split(None, 1)
+        fields = "\t".join(rest[0].split()) if rest else ""
+    if not path.strip():
+        raise ImageListError(f"{where}: field 1 is empty; a line begins with the path of an image")
+    return path, fields
+
+
+def parse_labels(text, class_num, where) -> list[tuple[int, float]]:
+    """Returns (class, confidence) of each field of `text`, between tabs; see `parse_line`."""
+    fields = text.removesuffix("\t").split("\t") if text else []  # a tab at the end of a line
+    labels = []
+    for field in fields:
+        try:
+            labels.append(_parse_label(field, class_num))
+        except ImageListError as error:
+            raise ImageListError(f"{where}: field {len(labels) + 2} ('{field[:40]}'): {error}") from None
+    return labels
+
+
+def _parse_label(field, class_num):
     index, colon, confidence = field.partition(":")
     if not (index.isascii() and index.isdigit()):
-        raise ImageListError(f"{where}: not a class index; write index or index:confidence")
+        raise ImageListError("not a class index; write index or index:confidence")
     label = int(index) if len(index) < 19 else 10**18
     if class_num is not None and label >= class_num:
-        raise ImageListError(f"{where}: the class is not below class_num {class_num}; correct it or set --class_num")
+        raise ImageListError(f"the class is not below class_num {class_num}; correct it or set --class_num")
     if not colon:
         return label, 1.0
     try:
@@ -73,7 +89,7 @@ def _parse_label(field, class_num, where):
     except ValueError:
         value = float("nan")
     if not (0 < value <= 1 or value == -1):
-        raise ImageListError(f"{where}: the confidence must be a number in (0, 1], or -1 for unknown")
+        raise ImageListError("the confidence must be a number in (0, 1], or -1 for unknown")
     return label, value
 
 
@@ -103,14 +119,22 @@ def write(path, rows):
     aside = Path(f"{path}.part")
     with open(aside, "w", encoding="utf-8", newline="\n") as file:
         for number, row in enumerate(rows, start=1):
-            if not row.path.strip() or any(end in row.path for end in "\t\r\n"):
-                raise ImageListError(f"{path}:{number}: a path is empty or holds a tab or line end: {row.path!r}")
-            fields = []
-            for label, confidence in zip(row.labels, row.confidences, strict=True):
-                fields.append(str(label) if confidence == 1 else f"{label}:{float(confidence)!r}")
-            # The tab stands even where no label follows: without one, spaces in a path would separate.
-            file.write(row.path + "\t" + "\t".join(fields) + "\n")
+            file.write(format_row(row, f"{path}:{number}"))
     os.replace(aside, path)
+
+
+def format_row(row, where) -> str:
+    """Returns a line, with its end, for a `Row`. Raises ImageListError for a path that could not be read again."""
+    if not row.path.strip() or any(end in row.path for end in "\t\r\n"):
+        raise ImageListError(f"{where}: a path is empty or holds a tab or line end: {row.path!r}")
+    # The tab stands even where no label follows: without one, spaces in a path would separate.
+    return f"{row.path}\t{format_labels(row.labels, row.confidences)}\n"
+
+
+def format_labels(labels, confidences) -> str:
+    """Returns the fields of classes and their confidences, between tabs."""
+    pairs = zip(labels, confidences, strict=True)
+    return "\t".join(str(label) if value == 1 else f"{label}:{float(value)!r}" for label, value in pairs)
 
 
 def line_offsets(path) -> np.ndarray:

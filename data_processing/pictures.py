@@ -41,6 +41,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # What Pillow's decoders raise on damaged bytes.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, IndexError, KeyError)
 
+# How the reason begins for a file that begins as a picture, and does not end as one.
+CUT_SHORT = "damaged or cut short"
+
 
 class PictureError(ValueError):
     """The bytes are no picture that can be used; the message is the reason in a few words."""
@@ -71,6 +74,28 @@ def as_jpeg(data, max_pixels=MAX_PIXELS):
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return encoded.getvalue(), image.width, image.height
+
+
+def check(data, max_pixels=MAX_PIXELS):
+    """Returns the format, one of FORMATS, of an encoded picture that decodes. Raises PictureError as `decode` does."""
+    return _load(data, max_pixels).format
+
+
+def shrink(data, short_side):
+    """Returns a JPEG of a picture with its short side reduced to `short_side` pixels; as it is if it is no longer.
+
+    `data` is a JPEG of `as_jpeg`.
+    """
+    image = Image.open(io.BytesIO(data))
+    scale = short_side / min(image.size)
+    if scale >= 1:
+        return data
+    size = [max(short_side, round(side * scale)) for side in image.size]
+    # The decoder leaves out what would be thrown away, down to twice the size.
+    image.draft(image.mode, [2 * side for side in size])
+    encoded = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(encoded, "JPEG", quality=JPEG_QUALITY)
+    return encoded.getvalue()
 
 
 def read_file(path, max_pixels=MAX_PIXELS):
@@ -139,7 +164,7 @@ def _reason(data, error):
         return "HTML or XML, not a picture"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not a picture in one of the formats {', '.join(FORMATS)}"
-    return f"damaged or cut short: {' '.join(str(error).split())[:100] or type(error).__name__}"
+    return f"{CUT_SHORT}: {' '.join(str(error).split())[:100] or type(error).__name__}"
 
 
 def _turn(image):

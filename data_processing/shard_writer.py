@@ -8,16 +8,15 @@ from collections import Counter, deque
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
 from pathlib import Path
-import secrets
 import threading
 
 from tqdm import tqdm
 
-from data_processing import image_list, pictures, tfrecord
+from data_processing import archives, image_list, pictures, tfrecord
+from data_processing.files import sync, temporary_name, write_json
 
 # Images that a worker counts before it tells.
 TELL = 16
@@ -38,7 +37,7 @@ def build_shards(shards, settings, list_path, images, workers=None):
       shards: pairs of a shard's path and the byte offsets of its lines in the list, int64 [images].
       settings: dictionary of at least `label_format`, `class_num` and `max_pixels`.
       list_path: the image list.
-      images: folder that the paths in the list are relative to.
+      images: folder that the paths in the list are relative to; see `archives.read_file` for tar archives in it.
       workers: number of cores to use, by default all.
 
     Raises ImageListError if a line is wrong, OSError if the machine fails, not an image.
@@ -92,7 +91,7 @@ def _build_shard(path, offsets, settings, list_path, images, threads):
     digest, classes, rejected, written = hashlib.sha256(), Counter(), [], 0
     for left in path.parent.glob(f".{path.stem}.*.part"):
         left.unlink(missing_ok=True)
-    aside = _aside(path)
+    aside = temporary_name(path)
     rows = _rows(list_path, offsets, settings["class_num"])
     with open(aside, "wb") as file:
         for count, (row, record, reason) in enumerate(_records(rows, images, settings, threads), start=1):
@@ -105,7 +104,7 @@ def _build_shard(path, offsets, settings, list_path, images, threads):
                 written += 1
             if count % TELL == 0 or count == len(offsets):
                 _told.put((count - 1) % TELL + 1)
-        _sync(file)
+        sync(file)
     os.replace(aside, path)
     summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
     write_json(path.with_suffix(".json"), summary | {"classes": {str(k): classes[k] for k in sorted(classes)}})
@@ -138,7 +137,7 @@ def _records(rows, images, settings, threads):
 def _record(row, images, settings):
     """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
     try:
-        data = pictures.read_file(pictures.safe_join(images, row.path), settings["max_pixels"])
+        data = archives.read_file(images, row.path, settings["max_pixels"])
         image, width, height = pictures.as_jpeg(data, settings["max_pixels"])
     except OSError as error:
         if errno.errorcode.get(error.errno) not in UNUSABLE:
@@ -155,28 +154,3 @@ def _record(row, images, settings):
 def is_complete(shard):
     """Whether a shard, by its path, was written to its end."""
     return shard.exists() and shard.with_suffix(".json").exists()
-
-
-def write_json(path, content):
-    """Writes `content` as JSON, under a temporary name first."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path, text):
-    """Writes `text`, under a temporary name first."""
-    aside = _aside(path)
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        _sync(file)
-    os.replace(aside, path)
-
-
-def _sync(file):
-    # Or after a power cut a name may stand there without its content.
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _aside(path):
-    # Several processes may write the same file, with the same content, and have the same id on different machines.
-    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part")

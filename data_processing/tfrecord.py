@@ -129,6 +129,21 @@ def parse(serialized, kind, class_num):
     return record
 
 
+def decode(serialized, kind):
+    """Returns name, encoded picture and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`."""
+    features = tf.train.Example.FromString(serialized).features.feature
+    name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
+    if kind == "sparse":
+        indices = features["label_index"].int64_list.value
+        labels = list(zip(indices, features["label_confidence"].float_list.value, strict=True))
+    elif kind == "dense":
+        vector = np.frombuffer(features["label"].bytes_list.value[0], "<f4")
+        labels = [(int(k), float(vector[k])) for k in np.flatnonzero(vector)]
+    else:
+        labels = [(features["label"].int64_list.value[0], 1.0)]
+    return name, image, labels
+
+
 def shard_paths(folder, split):
     """Returns the paths, sorted, of the shards of "train" or "val" in `folder`.
 

@@ -170,18 +170,3 @@ def test_what_cannot_be_read(tmp_path, name, content, error, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         file_dataset.read_pictures(str(tmp_path / name) if name else "")
-
-
-def test_a_file_appears_complete_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "result.txt"
-    with file_dataset.appears_complete(path) as aside:
-        aside.write_text("done")
-        assert not path.exists()
-    assert path.read_text() == "done" and os.listdir(path.parent) == ["result.txt"]
-    with pytest.raises(KeyboardInterrupt):
-        with file_dataset.appears_complete(path) as aside:
-            aside.write_text("half")
-            raise KeyboardInterrupt
-    assert path.read_text() == "done" and os.listdir(path.parent) == ["result.txt"]
-    with pytest.raises(ValueError, match="is a folder"), file_dataset.appears_complete(tmp_path):
-        pass

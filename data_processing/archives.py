@@ -1,0 +1,68 @@
+"""Pictures inside tar archives, read where they lie: `n02084071/n02084071_8388.JPEG` in `n02084071.tar`.
+
+An archive is gone through once, from header to header, without reading what is between. Members that are not plain
+files, or whose names would leave the folder, do not count.
+"""
+
+from functools import cache
+import os
+from pathlib import Path
+import tarfile
+
+from absl import logging
+
+from data_processing import pictures
+
+
+class ArchiveError(ValueError):
+    """An archive is damaged; the message names it."""
+
+
+def read_file(folder, path, max_pixels):
+    """Returns the bytes of a picture at `path` below `folder`, or in an archive in the place of one of its folders.
+
+    Raises PictureError or OSError as `pictures.read_file` does.
+    """
+    joined = pictures.safe_join(folder, path)
+    places = () if joined.exists() else Path(path).parents[:-1]
+    parent = next((parent for parent in places if Path(folder, f"{parent}.tar").is_file()), None)
+    if parent is None:
+        return pictures.read_file(joined, max_pixels)
+    archive = pictures.safe_join(folder, f"{parent}.tar")
+    place = _index(str(archive)).get(str(Path(path).relative_to(parent)))
+    if place is None:
+        raise pictures.PictureError(f"not in {archive.name}")
+    offset, size = place
+    if size > 4 * max_pixels + 2**24:
+        raise pictures.PictureError(f"{size} bytes, too many for {max_pixels} pixels")
+    with open(archive, "rb") as file:
+        data = os.pread(file.fileno(), size, offset)
+    if len(data) < size:
+        raise pictures.PictureError(f"{archive.name} is cut short")
+    return data
+
+
+def names(archive):
+    """Returns the names, sorted, of the pictures in an archive."""
+    return sorted(_index(str(archive)))
+
+
+# ImageNet has 21,841 archives; pictures come in any order, so all are kept, about 200 bytes a picture that is in them.
+@cache
+def _index(archive):
+    """{name: (offset, size)} of an archive's pictures, in bytes."""
+    found = {}
+    try:
+        with tarfile.open(archive, "r:") as file:
+            for member in file:
+                # tarfile keeps what it has read, for a use that there is none of here.
+                file.members = []
+                name = member.name.removeprefix("./")
+                inside = not name.startswith("/") and ".." not in name.split("/")
+                if member.isreg() and inside and name.lower().endswith(pictures.EXTENSIONS):
+                    found[name] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        if not found:
+            raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
+        logging.warning("%s: damaged after %d pictures (%s); the others are left out", archive, len(found), error)
+    return found

@@ -1,0 +1,59 @@
+"""A long text file, worked on by all cores: piece by piece, in its order, with memory that does not grow with it."""
+
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+import itertools
+import multiprocessing
+import os
+
+from tqdm import tqdm
+
+# What a process works on at a time, in bytes.
+PIECE = 4 * 2**20
+
+
+def map_pieces(function, path, arguments=(), workers=None):
+    """Yields `function(lines, *arguments)` for each piece of the file `path`, in order, and shows the progress.
+
+    `lines` is an iterable of the lines, bytes, that begin in the piece. Function and arguments must pickle; a worker
+    gets the arguments once. Raises OSError if a worker was killed.
+    """
+    size = os.path.getsize(path)
+    places = [(begin, min(begin + PIECE, size)) for begin in range(0, size, PIECE)]
+    workers = min(workers or len(os.sched_getaffinity(0)), max(1, len(places)))
+    context = multiprocessing.get_context("spawn")
+    with (
+        tqdm(total=size, unit="B", unit_scale=True, mininterval=1, desc=os.path.basename(path)) as bar,
+        ProcessPoolExecutor(workers, context, _start, (function, path, arguments)) as pool,
+    ):
+        try:
+            ahead, waiting = deque(), iter(places)
+            for begin, end in places:
+                for place in itertools.islice(waiting, 3 * workers - len(ahead)):
+                    ahead.append(pool.submit(_work, *place))
+                yield ahead.popleft().result()
+                bar.update(end - begin)
+        except BrokenProcessPool as error:
+            raise OSError(f"{path}: a worker was killed, for lack of memory perhaps; start again") from error
+
+
+def _start(function, path, arguments):
+    global _function, _path, _arguments
+    _function, _path, _arguments = function, path, arguments
+
+
+def _work(begin, end):
+    return _function(lines(_path, begin, end), *_arguments)
+
+
+def lines(path, begin, end):
+    """Yields the lines, bytes, that begin in [begin, end) of a file, in bytes."""
+    with open(path, "rb") as file:
+        if begin:
+            # The line that reaches into the piece belongs to the one before.
+            file.seek(begin - 1)
+            begin += len(file.readline()) - 1
+        while begin < end and (line := file.readline()):
+            begin += len(line)
+            yield line
