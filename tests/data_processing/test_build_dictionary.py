@@ -1,0 +1,183 @@
+"""From classes of ImageNet and Open Images to one vocabulary, as a user does it, and the steps one by one."""
+
+from collections import Counter
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from data_processing import dictionary, vocabulary, wordnet
+from data_processing.vocabulary import Class
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT.parent / "shared" / "data" / "wnids_11166.txt"
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return wordnet.load()
+
+
+def build(output, *options):
+    return subprocess.run(
+        [sys.executable, ROOT / "data_processing" / "build_dictionary.py", f"--output_dir={output}", *options],
+        capture_output=True,
+        text=True,
+    )
+
+
+def table(path):
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    return [dict(zip(header.split("\t"), line.split("\t"), strict=False)) for line in lines]
+
+
+def closest(reader, one, classes):
+    """Which classes are nearest above a synset, by a plain walk over NLTK's own paths to the top."""
+    distances = {}
+    for path in wordnet.synset(reader, one).hypernym_paths():
+        for steps, above in enumerate(reversed(path[:-1]), start=1):
+            if (name := wordnet.wnid(above)) in classes:
+                distances[name] = min(steps, distances.get(name, steps))
+    return {name for name, steps in distances.items() if steps == min(distances.values())}
+
+
+IMAGENET = {
+    "n02084071": 900,  # dog
+    "n02121620": 800,  # cat
+    "n00015388": 5000,  # animal
+    "n01751748": 700,  # sea snake
+    "n00029378": 900,  # event
+    "n03126707": 900,  # crane, the machine
+    "n02009912": 900,  # American egret
+    "n00001740": 99,  # entity
+    "n02103406": 3,  # working dog
+}
+OPEN_IMAGES = [
+    ("/m/0bt9lr", "Dog", 2000),  # seven senses
+    ("/m/0sea", "Sea", 5000),
+    ("/m/0egret", "egret", 700),  # one sense
+    ("/m/0crane", "Crane", 800),
+    ("/m/0rare", "sea snake", 12),
+    ("/m/0none", "Selfie stick pose", 9000),
+    ("/m/0summer", "Summer", 9000),
+    ("/m/0puppy", "Puppy", 1500),
+]
+CHOSEN = {"/m/0bt9lr": "n02084071", "/m/0sea": "n09426788", "/m/0crane": "n02012849", "/m/0summer": "n15236475"}
+
+
+def write_sources(folder):
+    (folder / "ids.txt").write_text("# of ImageNet\n" + "".join(f"{wnid}\t{n}\n" for wnid, n in IMAGENET.items()))
+    (folder / "class-descriptions.csv").write_text("".join(f'{mid},"{name}"\n' for mid, name, _ in OPEN_IMAGES))
+    (folder / "counts.tsv").write_text("# id\timages\n" + "".join(f"{mid}\t{n}\n" for mid, _, n in OPEN_IMAGES))
+    (folder / "chosen.tsv").write_text("id\twnid\n" + "".join(f"{mid}\t{wnid}\n" for mid, wnid in CHOSEN.items()))
+    return [
+        f"--wnids={folder}/ids.txt",
+        f"--class_descriptions={folder}/class-descriptions.csv",
+        f"--image_counts={folder}/counts.tsv",
+        f"--label_synsets={folder}/chosen.tsv",
+        "--min_images_wnids=5",
+    ]
+
+
+def test_every_class_has_a_decision(tmp_path):
+    options = write_sources(tmp_path)
+    done = build(tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    decisions = {row["id"]: row for row in table(tmp_path / "out" / "decisions.tsv")}
+    assert {name: row["outcome"] for name, row in decisions.items()} == {
+        "n02084071": "kept",
+        "n02121620": "kept",
+        "n00015388": "kept",
+        "n01751748": "kept",
+        "n00029378": "abstract",
+        "n03126707": "kept",
+        "n02009912": "kept",
+        "n00001740": "abstract",
+        "n02103406": "rare",
+        "/m/0bt9lr": "merged",
+        "/m/0sea": "kept",
+        "/m/0egret": "kept",
+        "/m/0crane": "kept",
+        "/m/0rare": "rare",
+        "/m/0none": "no synset",
+        "/m/0summer": "abstract",
+        "/m/0puppy": "unsure",
+    }
+    assert decisions["/m/0bt9lr"]["class"] == decisions["n02084071"]["class"]
+    entries = dictionary.read(tmp_path / "out" / "dictionary_and_semantic_hierarchy.txt")
+    wnids = {entry.wnid for entry in entries}
+    assert wnids == {row["wnid"] for row in decisions.values() if row["outcome"] == "kept"} and len(entries) == 9
+    by_wnid = {entry.wnid: entry for entry in entries}
+    assert entries[by_wnid["n02084071"].parent].wnid == "n00015388" and by_wnid["n09426788"].parent == -1
+    assert all(entry.parent < entry.index for entry in entries)
+    # The two cranes share a name and are told, not merged; the word with several senses is for a person to choose.
+    assert [row["wnid"] for row in table(tmp_path / "out" / "namesakes.tsv")] == ["n03126707"]
+    review = table(tmp_path / "out" / "review.tsv")
+    assert {row["id"] for row in review} == {"/m/0puppy"} and len(review) > 1 and "young dog" in review[0]["gloss"]
+
+    # The review file, with one line left, is what the next run takes; the same input makes the same bytes.
+    lines = (tmp_path / "out" / "review.tsv").read_text().splitlines()
+    with open(tmp_path / "chosen.tsv", "a") as file:
+        file.write(lines[1] + "\n")
+    assert build(tmp_path / "again", *options).returncode == build(tmp_path / "twice", *options).returncode == 0
+    rows = {row["id"]: row for row in table(tmp_path / "again" / "decisions.tsv")}
+    assert rows["/m/0puppy"]["outcome"] == "kept" and rows["/m/0puppy"]["wnid"] == "n01322604"
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (tmp_path / "twice" / path.name).read_bytes()
+
+
+def test_senses_that_nobody_chose(tmp_path):
+    (tmp_path / "words.csv").write_text("LabelName,DisplayName\n/m/1,Puppy\n/m/2,Dog\n")
+    done = build(tmp_path / "out", f"--class_descriptions={tmp_path}/words.csv", "--unsure=first")
+    assert done.returncode == 0, done.stderr
+    assert {row["wnid"] for row in table(tmp_path / "out" / "decisions.tsv")} == {"n01322604", "n02084071"}
+
+
+@pytest.mark.parametrize(
+    "options, content, message",
+    [
+        (["--wnids=in"], "n02084071\nn99999999\n", "'n99999999' is no noun of WordNet 3.0"),
+        (["--wnids=in"], "n02084071\nn02084071\n", "in:2: n02084071 came before"),
+        (["--wnids=in"], "n02084071\tmany\n", "in: n02084071: 'many' is no number of images"),
+        (["--wnids=in"], "n00029378\n", "no class is left"),
+        (["--class_descriptions=in"], "/m/1,Dog\nDog\n", "in:2: not an id and a name"),
+        ([], "", "give --wnids, --class_descriptions or both"),
+    ],
+)
+def test_bad_input(tmp_path, options, content, message):
+    (tmp_path / "in").write_text(content)
+    done = build(tmp_path / "out", *(option.replace("=in", f"={tmp_path}/in") for option in options))
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_rare_and_synonyms(reader):
+    kept, decisions = vocabulary.drop_rare([Class("a", "a", 9), Class("b", "b", 10), Class("c", "c", None)], 10)
+    assert [one.id for one in kept] == ["b", "c"] and decisions["a"].outcome == "rare"
+    pair = [Class("n02084071", "dog", None, "n02084071"), Class("/m/2", "Canis", None, "n02084071")]
+    kept, decisions, _ = vocabulary.merge_synonyms(reader, pair)
+    assert [one.id for one in kept] == ["n02084071"] and decisions["/m/2"].wnid == "n02084071"
+    # car, automobile; railcar: both vehicles with wheels, both "car".
+    pair = [Class("n02958343", "car", None, "n02958343"), Class("/m/3", "railcar", None, "n02959942")]
+    kept, decisions, namesakes = vocabulary.merge_synonyms(reader, pair)
+    near = set(wordnet.hypernyms(reader, "n02958343")) & set(wordnet.hypernyms(reader, "n02959942"))
+    assert (len(kept) == 1) == bool(near) and bool(namesakes) == (not near)
+
+
+def test_a_child_of_its_nearest_ancestor(reader):
+    """Against NLTK's own paths, over the published ids if they are here."""
+    names = "n02084071 n02083346 n02075296 n01886756 n00015388 n00002684 n09229709 n06791372 n11425580 n02121620"
+    wnids = PUBLISHED.read_text().split() if PUBLISHED.exists() else names.split()
+    parents = vocabulary.hierarchy(reader, wnids)
+    classes = set(wnids)
+    for one in wnids[:: max(1, len(wnids) // 500)]:
+        expected = closest(reader, one, classes)
+        assert parents[one] in expected if expected else parents[one] in (None, "n00002684")
+    assert parents["n09229709"] == "n00002684"  # a bubble is a shape in WordNet, and an object in pictures
+    roots = Counter(root is None for root in parents.values())[True]
+    assert roots == (4 if PUBLISHED.exists() else 2)
+    entries = vocabulary.number(reader, parents)
+    assert sorted(entry.wnid for entry in entries) == sorted(wnids)
+    assert all(entry.parent < entry.index for entry in entries)
+    assert {e.wnid: entries[e.parent].wnid if e.parent != -1 else None for e in entries} == parents
