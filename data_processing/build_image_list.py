@@ -1,0 +1,156 @@
+"""Makes an image list of one or several sources, with the classes of a dictionary.
+
+    python data_processing/build_image_list.py --imagenet=imagenet --open_images=images.csv \\
+        --annotations=annotations-human.csv,annotations-machine.csv --output_dir=lists                    (counts)
+    python data_processing/build_image_list.py --imagenet=imagenet --open_images=images.csv \\
+        --annotations=annotations-human.csv,annotations-machine.csv --output_dir=lists \\
+        --dictionary=vocabulary/dictionary_and_semantic_hierarchy.txt --decisions=vocabulary/decisions.tsv
+
+Without --dictionary it only counts: counts.tsv has the images of each class of the sources, for
+`build_dictionary.py --image_counts`. With it, train.txt and val.txt hold the images that have a class left, in the
+order of the sources; --val_share of them, chosen by --random_seed and their paths alone, are for validation.
+
+Sources, of which several may be given:
+    --imagenet       folder of archives n02084071.tar or of folders n02084071/; paths are relative to it
+    --lists          image lists with the classes of --list_dictionary, as ML-Images publishes them
+    --open_images    Open Images' list of images, with --annotations
+    --tfds           a data set of TensorFlow Datasets; its pictures are written into --output_dir
+"""
+
+from collections import Counter
+import contextlib
+import hashlib
+import itertools
+from pathlib import Path
+import sys
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flags import FLAGS, checked
+from absl import app, flags
+from tqdm import tqdm
+
+from data_processing import dictionary, image_list, sources
+from data_processing.files import appears_complete, write_tsv
+
+flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
+flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
+flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")
+flags.DEFINE_string("open_images", "", "Open Images: CSV of images and their URLs.")
+flags.DEFINE_list("annotations", [], "Open Images: CSVs of labels.")
+flags.DEFINE_float("min_confidence", 0.0, "Open Images: labels below are left out.", 0.0, 1.0)
+flags.DEFINE_string("tfds", "", "TensorFlow Datasets: name of a data set.")
+flags.DEFINE_string("tfds_split", "train", "TensorFlow Datasets: split.")
+flags.DEFINE_string("tfds_data_dir", None, "TensorFlow Datasets: folder of its prepared data.")
+flags.DEFINE_string("tfds_manual_dir", None, "TensorFlow Datasets: folder of files that were fetched by hand.")
+flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: which class an id of a source is.")
+flags.DEFINE_float("val_share", 0.0, "Share of the images that are for validation.", 0.0, 1.0)
+flags.DEFINE_string("output_dir", None, "Folder to write into.")
+
+
+def main(argv):
+    del argv
+    output = Path(FLAGS.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    counts = Counter()
+    rows = tqdm(_counted(_read_sources(output), counts), unit=" images", unit_scale=True)
+    if FLAGS.dictionary:
+        _write_lists(output, rows, _read_classes())
+    else:
+        for _ in rows:
+            pass
+    if not counts:
+        raise ValueError("the sources have no labels; see --help for what they are")
+    write_tsv(output / "counts.tsv", "# id\timages", counts.most_common())
+    print(f"{counts.total():,} labels of {len(counts):,} classes of the sources: {output / 'counts.tsv'}")
+
+
+def _read_sources(output):
+    """Yields `sources.Labeled` of all sources that were given."""
+    found = []
+    if FLAGS.imagenet:
+        found.append(sources.imagenet(FLAGS.imagenet))
+    if FLAGS.lists:
+        if not FLAGS.list_dictionary:
+            raise ValueError("--lists need --list_dictionary, which says what their classes are")
+        entries = dictionary.read(FLAGS.list_dictionary)
+        found += [sources.labeled_list(path, entries) for path in FLAGS.lists]
+    if FLAGS.open_images:
+        if not FLAGS.annotations:
+            raise ValueError("--open_images needs --annotations, the CSVs of labels")
+        found.append(sources.open_images(FLAGS.open_images, FLAGS.annotations, FLAGS.min_confidence))
+    if FLAGS.tfds:
+        # Only this source needs TensorFlow.
+        from data_processing import tfds_source
+
+        found.append(
+            tfds_source.pictures(FLAGS.tfds, FLAGS.tfds_split, output, FLAGS.tfds_data_dir, FLAGS.tfds_manual_dir)
+        )
+    if not found:
+        raise ValueError("no source: give --imagenet, --lists, --open_images or --tfds")
+    return itertools.chain(*found)
+
+
+def _counted(rows, counts):
+    for row in rows:
+        counts.update(label for label, confidence in row.labels.items() if confidence > 0)
+        yield row
+
+
+def _read_classes():
+    """Returns {id in a source: index}."""
+    entries = dictionary.read(FLAGS.dictionary)
+    classes = {entry.wnid: entry.index for entry in entries}
+    if FLAGS.decisions:
+        for name, fields in sources.id_lines(FLAGS.decisions).items():
+            if name == "id":
+                continue
+            if len(fields) < 5:
+                raise ValueError(f"{FLAGS.decisions}: {name}: too few fields; is this the file of build_dictionary.py?")
+            _, _, _, index, wnid, *_ = fields
+            if index:
+                if not index.isdigit() or int(index) >= len(entries) or entries[int(index)].wnid != wnid:
+                    raise ValueError(
+                        f"{FLAGS.decisions}: {name} is class {index} ({wnid}), which {FLAGS.dictionary} does not have; "
+                        "give the two files of one run"
+                    )
+                classes[name] = int(index)
+            else:
+                classes.pop(name, None)
+    return classes
+
+
+def _write_lists(output, rows, classes):
+    """Writes train.txt and val.txt; images whose classes are all gone are left out, and counted."""
+    written, left_out = Counter(), 0
+    with contextlib.ExitStack() as stack:
+        splits = ("train", "val") if FLAGS.val_share else ("train",)
+        paths = {split: stack.enter_context(appears_complete(output / f"{split}.txt")) for split in splits}
+        opened = {
+            split: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n")) for split, path in paths.items()
+        }
+        for row in rows:
+            labels = {}
+            for name, confidence in row.labels.items():
+                if (label := classes.get(name)) is not None:
+                    labels[label] = max(confidence, labels.get(label, -1.0))
+            if not any(confidence > 0 for confidence in labels.values()):
+                left_out += 1
+                continue
+            split = "val" if _chosen(row.path, FLAGS.random_seed) < FLAGS.val_share else "train"
+            labels = dict(sorted(labels.items()))
+            kept = image_list.Row(row.path, tuple(labels), tuple(labels.values()))
+            opened[split].write(image_list.format_row(kept, f"{output / split}.txt"))
+            written[split] += 1
+    told = ", ".join(f"{written[split]:,} images in {output / split}.txt" for split in splits)
+    print(f"{told}; {left_out:,} images left out, which have no class of the dictionary")
+
+
+def _chosen(path, seed):
+    """A number in [0, 1) that follows from path and seed alone, so that other sources beside do not change a split."""
+    digest = hashlib.blake2b(path.encode(), digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("output_dir")
+    app.run(checked(main))

@@ -1,0 +1,80 @@
+"""Pictures and labels of any data set of TensorFlow Datasets that has them: "imagenet2012", "open_images_v4", ….
+
+Labels are known by the data set's own class names: WordNet ids in imagenet2012, machine ids in open_images_v4.
+"""
+
+import os
+from pathlib import Path
+import re
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from data_processing.sources import Labeled, SourceError
+
+
+def pictures(name, split, output, data_dir=None, manual_dir=None):
+    """Yields the pictures of a split as `Labeled`, after writing each to `output`/NAME/SPLIT/00000000.jpg (or .png).
+
+    Args:
+      name: of the data set, with its config and version if wanted: "imagenet2012:5.1.0".
+      split: as `tfds.load` takes it, "train" or "validation[:10%]".
+      output: folder; paths are relative to it. What is there already is not written again.
+      data_dir: TFDS's folder of prepared data, by default ~/tensorflow_datasets.
+      manual_dir: folder of the files that a person must fetch.
+
+    Raises SourceError for an unknown name or split, a missing manual file, and a data set without pictures or labels.
+    """
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        builder.download_and_prepare(download_config=config)
+        features = builder.info.features
+        class_names = _class_names(features)
+        data = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+    except tfds.core.DatasetNotFoundError as error:
+        raise SourceError(f"tfds:{name}: TensorFlow Datasets has no such data set; see tfds.list_builders()") from error
+    except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        raise SourceError(f"tfds:{name}: {' '.join(str(error).split())[:500]}") from error
+    folder = Path(re.sub(r"[^\w.-]", "_", name), re.sub(r"[^\w.-]", "_", split))
+    os.makedirs(Path(output, folder), exist_ok=True)
+    for number, example in enumerate(data.as_numpy_iterator()):
+        encoded = example["image"]
+        ending = "png" if encoded.startswith(b"\x89PNG") else "jpg"
+        path = folder / f"{number:08d}.{ending}"
+        if not Path(output, path).exists():
+            aside = Path(output, f"{path}.part")
+            aside.write_bytes(encoded)
+            os.replace(aside, Path(output, path))
+        yield Labeled(str(path), _labels(example, class_names))
+
+
+def _class_names(features):
+    """Returns the class names by index; SourceError if the data set has no pictures, or no labels that are known."""
+    if "image" not in features:
+        raise SourceError(f"it has no feature 'image', only {', '.join(sorted(features))}")
+    for label in (("label",), ("labels", "class"), ("labels",), ("objects", "label")):
+        found = features
+        try:
+            for key in label:
+                found = found[key]
+            return (found.feature if hasattr(found, "feature") else found).names
+        except (KeyError, TypeError, AttributeError):
+            continue
+    raise SourceError(f"it has no labels that are known here; its features are {', '.join(sorted(features))}")
+
+
+def _labels(example, class_names):
+    """{class name: confidence} of an example; the highest where one comes several times."""
+    if "label" in example:
+        return {class_names[int(example["label"])]: 1.0}
+    group = example.get("labels", example.get("objects"))
+    if not isinstance(group, dict):
+        return {class_names[label]: 1.0 for label in group.tolist()}
+    indices = group["class" if "class" in group else "label"].tolist()
+    found = {}
+    for label, confidence in zip(indices, group.get("confidence", [1.0] * len(indices)), strict=True):
+        # Open Images in TFDS counts confidence in tenths.
+        value = float(confidence) / (10 if group is example.get("objects") and "confidence" in group else 1)
+        found[class_names[label]] = max(round(value, 6), found.get(class_names[label], -1.0))
+    return {label: value for label, value in found.items() if value > 0 or value == -1}
