@@ -1,0 +1,122 @@
+"""Images a second of download_images.py against a plain threaded loop over urllib, as the release downloads.
+
+Both fetch the same pictures from a server on this machine that answers each request after a latency, from eight
+loopback addresses that stand for eight hosts. The loop has twenty threads (the release's default) and writes what it
+gets; ours checks that every picture decodes, too. Both start as processes of their own, in turns, and write to the
+same disk; their start counts.
+"""
+
+import asyncio
+import multiprocessing
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from flags import FLAGS, checked  # noqa: E402
+from absl import app, flags  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from data_processing import image_list  # noqa: E402
+
+flags.DEFINE_integer("repetitions", 3, "Turns of each; the median is printed.", lower_bound=1)
+flags.DEFINE_integer("pictures", 1500, "Pictures in one turn.", lower_bound=100)
+flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
+
+HOSTS = [f"127.0.0.{k}" for k in range(1, 9)]
+THREADS = 20
+LOOP = """
+import os, sys, queue, threading, urllib.request
+urls = queue.Queue()
+for line in open(sys.argv[1]):
+    urls.put(line.split("\\t")[0])
+def work():
+    while True:
+        try:
+            url = urls.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            data = urllib.request.urlopen(url, timeout=60).read()
+            open(os.path.join(sys.argv[2], "_".join(url.split("/")[-2:])), "wb").write(data)
+        except Exception as error:
+            print(url, error)
+threads = [threading.Thread(target=work) for _ in range(int(sys.argv[3]))]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def main(argv):
+    del argv
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        rng = np.random.default_rng(0)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375))
+        noisy = np.clip(np.asarray(coarse) + rng.normal(size=(375, 500, 1)) * 4, 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / "picture.jpg", quality=90)
+        picture = (folder / "picture.jpg").read_bytes()
+        ports = multiprocessing.Queue()
+        server = multiprocessing.Process(target=serve, args=(picture, FLAGS.latency, ports), daemon=True)
+        server.start()
+        port = ports.get()
+        urls = [f"http://{HOSTS[k % len(HOSTS)]}:{port}/{k}/{k}.jpg" for k in range(FLAGS.pictures)]
+        image_list.write(folder / "urls.txt", [image_list.Row(url, (1,), (1.0,)) for url in urls])
+        rates = {"threaded loop": [], "ours": []}
+        for turn in range(FLAGS.repetitions):
+            for name, command in (("threaded loop", loop), ("ours", ours)):
+                output = folder / f"{name} {turn}"
+                output.mkdir()
+                begin = time.perf_counter()
+                subprocess.run(command(folder, output), check=True, capture_output=True)
+                rates[name].append(FLAGS.pictures / (time.perf_counter() - begin))
+                came = sum(1 for path in output.rglob("*.jpg") if path.read_bytes() == picture)
+                if came != FLAGS.pictures:
+                    raise RuntimeError(f"{name}: {came} of {FLAGS.pictures} pictures came")
+        size = len(picture) / 1000
+        print(f"{FLAGS.pictures} pictures of {size:.0f} kB from {len(HOSTS)} hosts, latency {FLAGS.latency} s")
+        for name, rate in rates.items():
+            ratio = np.median(np.array(rate) / rates["threaded loop"])
+            spread = f"({min(rate):.0f} to {max(rate):.0f})"
+            print(f"  {name:<14}{np.median(rate):7.0f} images/s {spread}  {ratio:.1f} x the loop")
+
+
+def loop(folder, output):
+    return [sys.executable, "-c", LOOP, folder / "urls.txt", output, str(THREADS)]
+
+
+def ours(folder, output):
+    script = Path(__file__).parents[1] / "data_processing" / "download_images.py"
+    options = [f"--image_list={folder}/urls.txt", f"--output_dir={output}", "--allow_private_hosts"]
+    return [sys.executable, script, *options]
+
+
+def serve(picture, latency, ports):
+    """A server of HTTP/1.1 that answers every request with `picture`, after `latency` seconds."""
+
+    async def answer(reader, writer):
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(latency)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(picture))
+                writer.write(picture)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def run():
+        server = await asyncio.start_server(answer, "0.0.0.0", 0, backlog=1024)
+        ports.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    app.run(checked(main))
