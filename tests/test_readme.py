@@ -13,7 +13,12 @@ from tests.test_distributed import ENVIRONMENT, MPIRUN
 ROOT = Path(__file__).parents[1]
 COMMANDS = re.findall(r"^    (?:\$ )?((?:mpirun -np 2 )?python .*)$", (ROOT / "README.md").read_text(), re.M)
 # What takes minutes or needs ML-Images is tried in small: these come last and win.
-IN_SMALL = {"train.py": ["--max_iter=2"], "make_scenes.py": ["--class_images=1", "--voc_images=4"]}
+IN_SMALL = {
+    "train.py": ["--max_iter=2"],
+    "make_scenes.py": ["--class_images=1", "--voc_images=4"],
+    "make_sources.py": ["--open_images_pictures=40", "--class_pictures=2"],
+    "build_dictionary.py": ["--min_images=1"],
+}
 
 
 def run(command, folder):
@@ -37,12 +42,15 @@ def demo(tmp_path_factory):
     """The demo in small, and where `make demo` would have left it."""
     folder = tmp_path_factory.mktemp("readme")
     output = run("python demo/run_demo.py --num_images=60 --steps=8", folder)
-    return folder, output
+    servers = []
+    yield folder, output, servers
+    for server in servers:
+        server.kill()
 
 
 @pytest.mark.slow
 def test_demo_reports(demo):
-    folder, output = demo
+    folder, output, _ = demo
     assert re.search(
         r"mAP on 12 validation pictures: this network 0\.\d+, bag of colours 0\.\d+, chance 0\.\d+", output
     )
@@ -54,7 +62,7 @@ def test_demo_reports(demo):
 
 @pytest.mark.slow
 def test_demo_again_makes_nothing_anew(demo):
-    folder, _ = demo
+    folder, *_ = demo
     kept = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jpg", ".tfrecords", ".index")
     }
@@ -67,7 +75,12 @@ def test_demo_again_makes_nothing_anew(demo):
     "command", [c for c in COMMANDS if "benchmarks/" not in c and "ml-images" not in c], ids=lambda c: c.split(" --")[0]
 )
 def test_command(demo, command):
-    folder, _ = demo
+    folder, *_ = demo
+    if "http.server" in command:
+        # It runs on, as its "&" says, for the download that follows.
+        arguments = shlex.split(command.removesuffix(" &"))[1:]
+        demo[2].append(subprocess.Popen([sys.executable, *arguments], cwd=folder))
+        return
     # The small world has other pictures than the README's, but the same classes.
     run(command.replace("val_000003", "val_000001"), folder)
 

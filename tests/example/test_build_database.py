@@ -1,0 +1,113 @@
+"""From sources in the real formats to a database that trains: the whole chain, pictures over HTTP on loopback."""
+
+import functools
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import os
+from pathlib import Path
+import subprocess
+import sys
+import threading
+
+import pytest
+import tensorflow_datasets as tfds
+
+from data_processing import dictionary, image_list, sources
+import data_processing.tfds_ml_images  # noqa: F401
+from demo import make_sources
+
+ROOT = Path(__file__).parents[2]
+NETWORK = "--image_size=32 --data_format=NHWC --batch_size=64"
+# All classes are positive in all batches here, so that their weights in the loss are at the floor, 0.01; hence lr 0.1.
+TRAIN = (
+    "--resnet_size=18 --lr=0.1 --warmup=60 --lr_warmup=0.005 --lr_warmup_decay_step=10 --lr_warmup_decay_factor=1.6 "
+    "--lr_decay_step=800 --batch_norm_decay=0.9 --max_iter=1000 --rotated=0.05 --recoloured=0.1"
+)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def run(*command, **variables):
+    done = subprocess.run(
+        [str(part) for part in command], env=os.environ | variables, capture_output=True, text=True, timeout=1500
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def labels_of(path):
+    return {row.path: dict(zip(row.labels, row.confidences, strict=True)) for row in image_list.read(path)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_sources_become_a_database(tmp_path):
+    (tmp_path / "server").mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "server"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    script = [sys.executable, ROOT / "demo" / "make_sources.py", f"--output_dir={tmp_path}", f"--url={url}"]
+    run(*script, "--open_images_pictures=4000")
+    (tmp_path / "server" / "7.jpg").write_text("<html>not here</html>")
+    settings = dict(
+        PYTHON=sys.executable,
+        SHARDS="4",
+        VAL_SHARDS="2",
+        VAL_SHARE="0.05",
+        MIN_IMAGES="10",
+        DOWNLOAD_FLAGS="--allow_private_hosts --connections=16",
+        COOCCURRENCE_FLAGS="--min_images=40",
+        NETWORK_FLAGS=NETWORK,
+        TRAIN_FLAGS=TRAIN,
+    )
+    run(ROOT / "example" / "build_database.sh", tmp_path, **settings)
+    server.shutdown()
+
+    entries = dictionary.read(tmp_path / "database" / "dictionary_and_semantic_hierarchy.txt")
+    index = {entry.wnid: entry.index for entry in entries}
+    decisions = sources.id_lines(tmp_path / "vocabulary" / "decisions.tsv")
+    name_of = {fields[3]: name.removeprefix("/m/0") for name, fields in decisions.items() if name.startswith("/m/0")}
+    # The planted pair is found, with its ancestor, and no other.
+    one, other = make_sources.PLANTED
+    names = {wnid: name_of.get(str(k), wnid) for wnid, k in index.items()}
+    lines = (tmp_path / "cooccurrence" / "pairs.tsv").read_text().splitlines()[1:]
+    pairs = {tuple(names[wnid] for wnid in line.split("\t")[:2]) for line in lines}
+    assert pairs == {(one, other), (one, "n00015388")}, lines
+    # Every picture of that class has the other class now, and its ancestor; all rows are closed; each has a record.
+    rows = labels_of(tmp_path / "train_augmented.txt")
+    [label, label_of_other] = (int(decisions[f"/m/0{name}"][3]) for name in make_sources.PLANTED)
+    planted = [row for path, row in rows.items() if label in row]
+    assert len(planted) > 1000 and all(label_of_other in row and index["n00015388"] in row for row in planted)
+    chains = dictionary.ancestors(entries)
+    assert all(above in row for row in rows.values() for k in row for above in chains[k])
+    val = labels_of(tmp_path / "val_augmented.txt")
+    # The one that is HTML is nowhere, and said to be.
+    assert len(rows) + len(val) == 4000 - 1 + 60 * len(make_sources.NAMES)
+    failed = [path.read_text() for path in tmp_path.glob("downloaded_*/failed.tsv")]
+    assert sum(text.count(f"{url}/7.jpg\tHTML") for text in failed) == 1
+    # What was done is not done again; the shards train; and TensorFlow Datasets gives them.
+    again = run(ROOT / "example" / "build_database.sh", tmp_path, **settings)
+    assert again.splitlines() == [
+        f"{tmp_path}/database is ready: train.py --data_dir={tmp_path}/database --class_num={len(entries)}"
+    ]
+    output = run(
+        *(sys.executable, ROOT / "train.py", f"--data_dir={tmp_path}/database", f"--class_num={len(entries)}"),
+        *(f"--model_dir={tmp_path}/final", f"--log_dir={tmp_path}/log", "--resnet_size=18", "--max_iter=2"),
+        *(*NETWORK.split(), "--test_interval=2", "--log_interval=1"),
+    )
+    assert f"{len(rows):,} records (sparse labels) in 4 shards" in output and "saved" in output
+    config = tfds.download.DownloadConfig(manual_dir=str(tmp_path / "database"))
+    splits, info = tfds.load(
+        "ml_images",
+        data_dir=tmp_path / "tfds",
+        with_info=True,
+        download_and_prepare_kwargs={"download_config": config},
+    )
+    assert info.splits["train"].num_examples == len(rows) and info.splits["validation"].num_examples == len(val)
+    example = next(iter(splits["validation"].as_numpy_iterator()))
+    expected = val[example["name"].decode()]
+    assert dict(zip(example["labels"]["class"].tolist(), example["labels"]["confidence"].tolist(), strict=True)) == {
+        k: pytest.approx(value) for k, value in expected.items()
+    }
