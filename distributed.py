@@ -83,12 +83,11 @@ def run(train, variables):
     and takes new processes in. When one dies, the others call `train` anew, with the values of the last commit of rank
     0; likewise when some join, with the present ones. It must therefore take all that it needs from `variables`.
     """
-    variables = [v if isinstance(v, tf.Variable) else v.value for v in variables]
     if ELASTIC:
+        variables = [v if isinstance(v, tf.Variable) else v.value for v in variables]
         run_fn(_as_horovod_error(train), _restart)(_State(variables))
         return
-    if not _alone():
-        hvd.broadcast_variables(variables, root_rank=0)
+    broadcast(variables)
     train(_ranks(), lambda: None)
 
 
@@ -176,6 +175,12 @@ def groups(sizes, limit=GROUP_BYTES):
 def anywhere(flags):
     """Returns where `flags`, bool [n], is true on any rank; all ranks must call it."""
     return flags if _alone() else tf.cast(hvd.allreduce(tf.cast(flags, tf.int32), op=hvd.Max), tf.bool)
+
+
+def broadcast(variables):
+    """Gives `variables`, TensorFlow's or Keras's, everywhere the values of rank 0; all ranks must call it."""
+    if not _alone():
+        hvd.broadcast_variables([v if isinstance(v, tf.Variable) else v.value for v in variables], root_rank=0)
 
 
 def gather(value):

@@ -67,7 +67,7 @@ def main(argv):
     evaluation = _evaluate(predictions, _picture_count(index, ranks), description.class_num, result)
     _write_json(result / "metrics.json", evaluation, description, prefix, index)
     print(_table(evaluation, description.class_num))
-    if evaluation.classes is not None:
+    if not isinstance(evaluation.classes, metrics.Answers):
         _write_classes(result / "per_class.tsv", evaluation.classes, entries)
         _draw(result / "ap_vs_frequency.png", evaluation.classes, evaluation.measures)
     print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
@@ -165,7 +165,7 @@ def _write_json(path, evaluation, description, prefix, index):
         **description._asdict(),
         **{name: FLAGS[name].value for name in ("data_dir", "image_size", "precision")},
     }
-    if evaluation.classes is not None:
+    if not isinstance(evaluation.classes, metrics.Answers):
         settings |= {name: FLAGS[name].value for name in ("ap_mode", "threshold", "positive_thres")}
         settings["top_k"] = min(FLAGS.top_k_pred, description.class_num)
     measures = {name: None if np.isnan(value) else value for name, value in evaluation.measures.items()}
@@ -179,7 +179,7 @@ def _table(evaluation, class_num):
     """Returns what the user sees, as text."""
     m = evaluation.measures
     skipped = f", {len(evaluation.skipped):,} corrupt left out" if evaluation.skipped else ""
-    if evaluation.classes is None:
+    if isinstance(evaluation.classes, metrics.Answers):
         return f"{m['images']:,} pictures{skipped}\ntop-1 accuracy  {m['top_1']:.4f}\ntop-5 accuracy  {m['top_5']:.4f}"
     rows = [
         f"{m['images']:,} pictures{skipped}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",

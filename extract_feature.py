@@ -20,24 +20,17 @@ import tempfile
 import zipfile
 
 from flags import FLAGS, checked
-from absl import app, flags
+from absl import app
 import h5py
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import file_dataset
 from data_processing.files import appears_complete
 import distributed
 from models import checkpoint
+from models.prediction import output_function
 from models.resnet import resolve_data_format
-
-flags.DEFINE_enum(
-    "crop",
-    "center",
-    ["center", "10crop"],
-    "What of a picture is used: its centre, or the mean feature of ten crops (corners and centre, and mirrored).",
-)
 
 BATCH_SIZE = 32
 # Nine digits give back a float32 exactly.
@@ -57,7 +50,7 @@ def main(argv):
         expected={"resnet_size": int(FLAGS.resnet_size)} if FLAGS["resnet_size"].present else {},
     )
     width = model.output["feature"].shape[-1]
-    predict = feature_function(model, FLAGS.crop, FLAGS.xla)
+    predict = output_function(model, "feature", FLAGS.crop, FLAGS.xla)
     if ranks.rank:
         collections.deque(_predictions(predict, found, ranks), maxlen=0)
         return
@@ -67,20 +60,6 @@ def main(argv):
     print(f"written: {FLAGS.result}, {written:,} features")
     if written < len(found):
         raise ValueError(f"{len(found) - written:,} of {len(found):,} pictures could not be read and were left out")
-
-
-def feature_function(model, crop="center", xla=False):
-    """Returns the function from images, as `file_dataset.file_batches` gives them, to features float32 [batch, width].
-
-    Of ten crops it is the mean of their features. `xla`: whether to compile with XLA.
-    """
-    network = tf.function(
-        lambda images: model(images, training=False)["feature"], reduce_retracing=True, jit_compile=xla
-    )
-    if crop == "center":
-        return network
-    # One crop of all pictures after the other: ten times the time, but not ten times the memory.
-    return lambda images: tf.add_n([network(images[:, k]) for k in range(10)]) / 10
 
 
 def _predictions(predict, found, ranks):

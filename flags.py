@@ -18,6 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 FLAGS = flags.FLAGS
 
+# Names of flags that scripts hand on together, see `values`.
+NETWORK = ("precision", "batch_norm_decay", "batch_norm_epsilon")
+AUGMENTATION = ("crop_min_area", "crop_min_covered", "rotated", "recoloured")
+LEARNING_RATE = ("lr", "lr_schedule", "lr_decay_step", "lr_decay_factor", "warmup", "lr_warmup", "lr_warmup_decay_step")
+LEARNING_RATE += ("lr_warmup_decay_factor", "max_iter")
+
+DATASET = ("train_per_class", "val_share", "max_rejected", "manual_dir")
+
 # Flags of the release that are accepted and do nothing (here), each with the reason that is printed when it is set.
 OBSOLETE = {
     "with_bbox": "no code ever read it; crops are sampled in the whole picture",
@@ -31,8 +39,8 @@ OBSOLETE = {
     "piclist": "give the list to --images",
     "interval": "no code ever read it",
     "start": "no code ever read it",
-    "drop_rate": "it belongs to fine-tuning",
-    "FixBlock2": "it belongs to fine-tuning",
+    "drop_rate": "it belongs to finetune.py",
+    "FixBlock2": "it belongs to finetune.py",
 }
 
 
@@ -44,6 +52,7 @@ def _define_data():
     flags.DEFINE_integer("image_size", 224, "Height and width of the network's input, in pixels.", lower_bound=32)
     flags.DEFINE_integer("image_channels", 3, "Channels of the input: RGB.", lower_bound=3, upper_bound=3)
     flags.DEFINE_float("max_skipped", 0.01, "Share of corrupt records at which a run stops.", 0.0, 1.0)
+    flags.DEFINE_float("max_rejected", 0.01, "Share of images that building records may leave out.", 0.0, 1.0)
     flags.DEFINE_string("dictionary", "", "Class dictionary: multi-label with hierarchy, or index and words.")
 
 
@@ -79,6 +88,7 @@ def _define_optimizer():
     flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
     flags.DEFINE_float("lr", 0.1, "Learning rate after the warm-up.", lower_bound=0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
+    flags.DEFINE_enum("lr_schedule", "step", ["step", "cosine"], "How it falls: in steps, or as half a cosine to 0.")
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
@@ -117,17 +127,42 @@ def _define_use():
     flags.DEFINE_string("images", "", "Pictures: a folder, a list, or one file.")
     flags.DEFINE_string("result", "", "File to write.")
     flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
+    flags.DEFINE_enum(
+        "crop",
+        "center",
+        ["center", "10crop"],
+        "What of a picture is used: its centre, or the mean over ten crops (corners and centre, and mirrored).",
+    )
+    flags.DEFINE_enum(
+        "head",
+        None,
+        ["softmax", "sigmoid"],
+        "One class a picture, or any number; if not set, it follows from the dictionary or the records.",
+    )
     flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each picture.", lower_bound=1)
 
 
 def _define_obsolete():
-    for name in ("with_bbox", "restore", "FixBlock2"):
+    for name in ("with_bbox", "restore"):
         flags.DEFINE_bool(name, None, f"Does nothing here: {OBSOLETE[name]}.")
     for name in ("num_gpus", "file_shuffle_buffer", "prof_interval", "epoch_iter", "interval", "start"):
         flags.DEFINE_integer(name, None, f"Does nothing here: {OBSOLETE[name]}.")
     for name in ("tmp_model_dir", "mode", "piclist"):
         flags.DEFINE_string(name, None, f"Does nothing here: {OBSOLETE[name]}.")
-    flags.DEFINE_float("drop_rate", None, f"Does nothing here: {OBSOLETE['drop_rate']}.")
+
+
+def _define_finetuning():
+    flags.DEFINE_string(
+        "dataset",
+        "",
+        "Single-label data set to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
+        "imagenet:FOLDER or tfds:NAME.",
+    )
+    flags.DEFINE_integer("train_per_class", 0, "Training pictures of a class; 0: all but --val_share.", lower_bound=0)
+    flags.DEFINE_float("val_share", 0.2, "Share of a class's pictures for validation.", 0.01, 0.99)
+    flags.DEFINE_string("manual_dir", None, "Where --dataset=tfds:… finds files that a person must fetch.")
+    flags.DEFINE_bool("FixBlock2", False, "finetune.py: train stages_2, stages_3, global_pool and logits only.")
+    flags.DEFINE_float("drop_rate", 0.0, "finetune.py: share of the features that dropout sets to 0.", 0.0, 0.99)
 
 
 _define_data()
@@ -138,11 +173,19 @@ _define_optimizer()
 _define_run()
 _define_distributed()
 _define_use()
+_define_finetuning()
 _define_obsolete()
 
 
-def checked(main):
+def values(names):
+    """Returns the values of flags as a dictionary, to hand on as arguments."""
+    return {name: FLAGS[name].value for name in names}
+
+
+def checked(main, uses=()):
     """Returns the function for `app.run`: it says which flags do nothing, chooses the GPU and calls `main(argv)`.
+
+    `uses` names those of OBSOLETE that the script does use.
 
     A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1. Any other exception is
     a defect of ours and keeps its traceback.
@@ -152,7 +195,7 @@ def checked(main):
         if len(argv) > 1:
             raise app.UsageError(f"'{argv[1]}' is not a flag; write flags as --name=value")
         for name, reason in OBSOLETE.items():
-            if FLAGS[name].present and not (name == "num_gpus" and FLAGS.dry_run):
+            if FLAGS[name].present and name not in uses and not (name == "num_gpus" and FLAGS.dry_run):
                 print(f"--{name} has no effect: {reason}.", file=sys.stderr)
         if FLAGS["visiable_gpu"].present:
             os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu

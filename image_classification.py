@@ -27,12 +27,6 @@ import distributed
 from models import checkpoint
 from models.resnet import resolve_data_format
 
-flags.DEFINE_enum(
-    "head",
-    None,
-    ["softmax", "sigmoid"],
-    "From logits to scores; if not set, sigmoid with a multi-label dictionary and softmax with another.",
-)
 flags.DEFINE_bool("hierarchy", False, "Give each class the highest score among its own and its descendants'.")
 
 RESULT = "label_pred.txt"

@@ -21,7 +21,8 @@ from PIL import Image, ImageFilter  # noqa: E402
 
 from data_processing import file_dataset, pictures  # noqa: E402
 from data_processing.image_preprocessing import evaluation_image  # noqa: E402
-from extract_feature import BATCH_SIZE, feature_function, write_text  # noqa: E402
+from extract_feature import BATCH_SIZE, write_text  # noqa: E402
+from models.prediction import output_function  # noqa: E402
 from models.resnet import build_resnet, resolve_data_format  # noqa: E402
 
 flags.DEFINE_integer("pictures", 150, "JPEG files to make, around 400 x 300 pixels.", lower_bound=1)
@@ -32,7 +33,7 @@ def main(argv):
     del argv
     batch_size = FLAGS.batch_size if FLAGS["batch_size"].present else BATCH_SIZE
     model = build_resnet(int(FLAGS.resnet_size), 1000, data_format=resolve_data_format(FLAGS.data_format))
-    predict = feature_function(model, xla=FLAGS.xla)
+    predict = output_function(model, "feature", xla=FLAGS.xla)
     with tempfile.TemporaryDirectory() as folder:
         make_pictures(Path(folder), FLAGS.pictures, FLAGS.random_seed)
         found = file_dataset.read_pictures(folder)

@@ -1,7 +1,8 @@
 """Pictures inside tar archives, read where they lie: `n02084071/n02084071_8388.JPEG` in `n02084071.tar`.
 
-An archive is gone through once, from header to header, without reading what is between. Members that are not plain
-files, or whose names would leave the folder, do not count.
+An archive is gone through once, from header to header, without reading what is between. An archive inside of it, as in
+ImageNet's ILSVRC2012_img_train.tar, stands for a folder of its name. Members that are not plain files, or whose names
+would leave the folder, do not count.
 """
 
 from functools import cache
@@ -54,15 +55,27 @@ def _index(archive):
     found = {}
     try:
         with tarfile.open(archive, "r:") as file:
-            for member in file:
-                # tarfile keeps what it has read, for a use that there is none of here.
-                file.members = []
-                name = member.name.removeprefix("./")
-                inside = not name.startswith("/") and ".." not in name.split("/")
-                if member.isreg() and inside and name.lower().endswith(pictures.EXTENSIONS):
-                    found[name] = (member.offset_data, member.size)
+            _add_members(found, file, "", 0)
     except tarfile.TarError as error:
         if not found:
             raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
         logging.warning("%s: damaged after %d pictures (%s); the others are left out", archive, len(found), error)
     return found
+
+
+def _add_members(found, file, prefix, start):
+    """Adds the pictures of an open archive, which begins at byte `start` of the outermost one."""
+    for member in file:
+        # tarfile keeps what it has read, for a use that there is none of here.
+        file.members = []
+        name = member.name.removeprefix("./")
+        if not member.isreg() or name.startswith("/") or ".." in name.split("/"):
+            continue
+        if name.lower().endswith(pictures.EXTENSIONS):
+            found[prefix + name] = (start + member.offset_data, member.size)
+        elif name.endswith(".tar") and not prefix:
+            try:
+                with tarfile.open(fileobj=file.extractfile(member), mode="r:") as inner:
+                    _add_members(found, inner, f"{name.removesuffix('.tar')}/", start + member.offset_data)
+            except tarfile.TarError as error:
+                logging.warning("%s: %s in it is damaged (%s); its other pictures are left out", file.name, name, error)

@@ -8,15 +8,17 @@ from collections import Counter, deque
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 import errno
 import hashlib
+import json
 import multiprocessing
 import os
 from pathlib import Path
 import threading
 
+import numpy as np
 from tqdm import tqdm
 
 from data_processing import archives, image_list, pictures, tfrecord
-from data_processing.files import sync, temporary_name, write_json
+from data_processing.files import sha256, sync, temporary_name, write_json, write_text
 
 # Images that a worker counts before it tells.
 TELL = 16
@@ -28,6 +30,70 @@ UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "E
 def shard_path(folder, split, number, count):
     """The path of a shard: <split>-00000-of-00064.tfrecords."""
     return Path(folder) / f"{split}-{number:05d}-of-{count:05d}.tfrecords"
+
+
+def build(
+    list_path,
+    images,
+    output,
+    *,
+    split,
+    label_format,
+    class_num,
+    num_shards,
+    random_seed,
+    max_rejected,
+    max_pixels=pictures.MAX_PIXELS,
+    rank=0,
+    size=1,
+):
+    """Makes the shards of an image list that are not there yet; of several processes each makes its share.
+
+    When all are there, writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the
+    images that were left out, each with the reason) beside them.
+
+    Args:
+      list_path: the image list; `images`: folder that its paths are relative to.
+      output: folder of the shards, which is made.
+      split: what their names begin with.
+      label_format: one of `tfrecord.KINDS`.
+      class_num: number of classes.
+      num_shards: number of shards; random_seed: of the order in which images are mixed over them.
+      max_rejected: share of the images that may be left out before it is an error.
+      max_pixels: of the largest image.
+      rank, size: which process this is.
+
+    Raises ValueError if the folder holds shards of other settings, if there are fewer images than shards, if too many
+    were rejected, or a line of the list is wrong.
+    """
+    offsets = image_list.line_offsets(list_path)
+    if len(offsets) < num_shards:
+        raise ValueError(f"{list_path} has {len(offsets):,} images, fewer than --num_shards={num_shards}")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "image_list_sha256": sha256(list_path),
+        "split": split,
+        "label_format": label_format,
+        "class_num": class_num,
+        "num_shards": num_shards,
+        "random_seed": random_seed,
+        "max_pixels": max_pixels,
+    }
+    if not _settings_are_there(output, settings):
+        _check_list(list_path, class_num, label_format)
+        write_json(output / "settings.json", settings)
+    parts = np.array_split(np.random.default_rng(random_seed).permutation(offsets), num_shards)
+    shards = [shard_path(output, split, k, num_shards) for k in range(num_shards)]
+    mine = range(rank, num_shards, size)
+    missing = [(shards[k], parts[k]) for k in mine if not is_complete(shards[k])]
+    whose = f"process {rank} of {size}: " if size > 1 else ""
+    print(f"{whose}{len(offsets):,} images; of {len(mine)} shards {len(mine) - len(missing)} are there already")
+    build_shards(missing, settings, list_path, images)
+    if all(is_complete(shard) for shard in shards):
+        _finish(output, shards, settings, max_rejected)
+    else:
+        print(f"{whose}done; the last process to end writes {output / 'manifest.json'}")
 
 
 def build_shards(shards, settings, list_path, images, workers=None):
@@ -154,3 +220,47 @@ def _record(row, images, settings):
 def is_complete(shard):
     """Whether a shard, by its path, was written to its end."""
     return shard.exists() and shard.with_suffix(".json").exists()
+
+
+def _settings_are_there(output, settings):
+    """Whether an earlier run left shards, or began to, with these settings; ValueError if it left shards of others."""
+    if not (output / "settings.json").exists():
+        return False
+    there = json.loads((output / "settings.json").read_text())
+    other = [f"{name} {there.get(name)}, now {value}" for name, value in settings.items() if there.get(name) != value]
+    if other and any(output.glob("*.tfrecords")):
+        raise ValueError(
+            f"{output} holds shards made with other settings ({'; '.join(other)}); "
+            "give another --output_dir, or delete that folder"
+        )
+    return not other
+
+
+def _check_list(path, class_num, label_format):
+    """Raises ImageListError at the first wrong line, before hours of work."""
+    for row in tqdm(image_list.read(path, class_num), "checking the list", unit=" lines", unit_scale=True):
+        if label_format == "single" and len(row.labels) != 1:
+            raise image_list.ImageListError(
+                f"{path}: '{row.path}' has {len(row.labels)} labels; --label_format=single needs one an image"
+            )
+
+
+def _finish(output, shards, settings, max_rejected):
+    """Writes manifest.json and rejected.tsv. If several processes come here, they write the same bytes."""
+    parts = {shard.name: json.loads(shard.with_suffix(".json").read_text()) for shard in shards}
+    rejected = sorted(row for part in parts.values() for row in part.pop("rejected"))
+    classes = Counter()
+    for part in parts.values():
+        classes.update({int(label): count for label, count in part.pop("classes").items()})
+    records = sum(part["records"] for part in parts.values())
+    write_text(output / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
+    manifest = {"settings": settings, "records": records, "rejected": len(rejected), "shards": parts}
+    write_json(output / "manifest.json", manifest | {"classes": {str(k): classes[k] for k in sorted(classes)}})
+    print(f"{records:,} records of {len(classes):,} classes in {len(shards)} shards; {len(rejected):,} images rejected")
+    if len(rejected) > max_rejected * (records + len(rejected)):
+        reasons = Counter(reason for _, reason in rejected).most_common(3)
+        raise ValueError(
+            f"{len(rejected):,} of {records + len(rejected):,} images were rejected, more than --max_rejected="
+            f"{max_rejected:g} ({'; '.join(f'{count:,} x {reason}' for reason, count in reasons)}): see "
+            f"{output / 'rejected.tsv'}. Mend the images and delete {output}, or allow more."
+        )

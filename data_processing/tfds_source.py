@@ -25,17 +25,12 @@ def pictures(name, split, output, data_dir=None, manual_dir=None):
 
     Raises SourceError for an unknown name or split, a missing manual file, and a data set without pictures or labels.
     """
+    builder = _prepare(name, data_dir, manual_dir)
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-        builder.download_and_prepare(download_config=config)
-        features = builder.info.features
-        class_names = _class_names(features)
+        class_names = _class_names(builder.info.features)
         data = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-    except tfds.core.DatasetNotFoundError as error:
-        raise SourceError(f"tfds:{name}: TensorFlow Datasets has no such data set; see tfds.list_builders()") from error
     except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
-        raise SourceError(f"tfds:{name}: {' '.join(str(error).split())[:500]}") from error
+        raise _explained(name, error) from error
     folder = Path(re.sub(r"[^\w.-]", "_", name), re.sub(r"[^\w.-]", "_", split))
     os.makedirs(Path(output, folder), exist_ok=True)
     for number, example in enumerate(data.as_numpy_iterator()):
@@ -47,6 +42,37 @@ def pictures(name, split, output, data_dir=None, manual_dir=None):
             aside.write_bytes(encoded)
             os.replace(aside, Path(output, path))
         yield Labeled(str(path), _labels(example, class_names))
+
+
+def describe(name, data_dir=None, manual_dir=None):
+    """Returns the class names, by index, and the names of the splits of a data set; args and errors as of `pictures`.
+
+    Raises SourceError, too, if a picture has more than one label.
+    """
+    builder = _prepare(name, data_dir, manual_dir)
+    try:
+        class_names = _class_names(builder.info.features)
+    except SourceError as error:
+        raise _explained(name, error) from error
+    if "label" not in builder.info.features:
+        raise SourceError(f"tfds:{name}: its pictures have several labels each; a class a picture is needed here")
+    return class_names, list(builder.info.splits)
+
+
+def _prepare(name, data_dir, manual_dir):
+    """Returns the builder of a data set, which is downloaded and prepared if it is not there yet."""
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        return builder
+    except tfds.core.DatasetNotFoundError as error:
+        raise SourceError(f"tfds:{name}: TensorFlow Datasets has no such data set; see tfds.list_builders()") from error
+    except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        raise _explained(name, error) from error
+
+
+def _explained(name, error):
+    return SourceError(f"tfds:{name}: {' '.join(str(error).split())[:500]}")
 
 
 def _class_names(features):

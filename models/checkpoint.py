@@ -132,18 +132,19 @@ def load_model(path, *, data_format="channels_last", precision="float32", batch_
     return model, description
 
 
-def restore(prefix, variables):
+def restore(prefix, variables, ignored=()):
     """Assigns to `variables`, a dictionary from name to variable, the tensors of the checkpoint, bit for bit.
 
     Training state that the checkpoint holds and `variables` does not ask for is left alone. Raises CheckpointError,
     with nothing assigned, if variables are missing or have another shape, or if the checkpoint has variables of the
-    network that `variables` lacks.
+    network that `variables` lacks and whose names do not begin with one of `ignored`, a tuple.
     """
     reader = _reader(prefix)
     shapes = reader.get_variable_to_shape_map()
     wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
     missing = sorted(wanted.keys() - shapes.keys())
     extra = sorted(n for n in shapes.keys() - wanted.keys() if n.startswith(NETWORK_SCOPES) and not SLOT.search(n))
+    extra = [name for name in extra if not name.startswith(ignored)]
     misshapen = sorted(n for n in wanted.keys() & shapes.keys() if wanted[n] != tuple(shapes[n]))
     if missing or extra or misshapen:
         raise CheckpointError(_explain(prefix, wanted, shapes, missing, extra, misshapen))

@@ -1,4 +1,10 @@
-"""The weighted, adaptive, negative-down-sampled sigmoid loss of ML-Images (released code; paper section 4)."""
+"""Losses: the weighted, adaptive, negative-down-sampled sigmoid loss of ML-Images (released code; paper section 4), and
+plain ones of sigmoids and of a softmax to compare with and to fine-tune with.
+
+Each has `count(labels)`, which counts a batch as a whole and returns the weights of its classes, and
+`mean_entropy(labels, logits, weights)`, the loss of the batch or of a part of it; `step`, the batches counted;
+`variables_by_name()`, the state that a checkpoint needs; `shares()`, what is worth a line of progress.
+"""
 
 import tensorflow as tf
 
@@ -54,6 +60,13 @@ class WeightedSigmoidLoss(tf.Module):
         """Returns the state that a restart needs: a dictionary from a name in the checkpoint to a variable."""
         return {"loss/pos_count": self.pos_count, "loss/neg_count": self.neg_count, "loss/step": self.step}
 
+    def shares(self):
+        """Returns by name, as floats, the shares of the classes that were positive and selected in the last batch."""
+        return {
+            "positive_classes": float(self.positive_share),
+            "selected_classes": float(self.selected_share),
+        }
+
     def __call__(self, labels, logits):
         """Returns the loss of a batch, float32 [], and counts the batch.
 
@@ -65,11 +78,7 @@ class WeightedSigmoidLoss(tf.Module):
 
     def mean_entropy(self, labels, logits, weights):
         """Returns the loss of pictures whose classes weigh `weights`, float32 [class_num]; see `__call__`."""
-        labels = tf.cast(labels, tf.float32)
-        logits = tf.cast(logits, tf.float32)
-        entropies = tf.nn.weighted_cross_entropy_with_logits(labels, logits, self.pos_weight)
-        entropies = tf.where(labels == -1, 0.0, entropies)
-        return tf.reduce_sum(weights * tf.reduce_mean(entropies, axis=0))
+        return tf.reduce_sum(weights * _class_entropies(labels, logits, self.pos_weight))
 
     def count(self, labels):
         """Counts a batch by its labels, see `__call__`; returns the weights of the classes in it, float32 [class_num].
@@ -90,6 +99,62 @@ class WeightedSigmoidLoss(tf.Module):
         negative_weight = _log10(10.0 / (8.0 + neg_count))
         negative_weight = tf.where(negative_weight > 0.01, negative_weight, self.neg_floor)
         return tf.where(positive, positive_weight, tf.where(selected, negative_weight, 0.0))
+
+
+class _UnweightedLoss(tf.Module):
+    """A loss whose classes all weigh the same: it only counts its batches."""
+
+    def __init__(self):
+        super().__init__(name="loss")
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+
+    def variables_by_name(self):
+        return {"loss/step": self.step}
+
+    def shares(self):
+        return {}
+
+    def count(self, labels):
+        self.step.assign_add(1)
+        return tf.ones([])
+
+
+class SigmoidLoss(_UnweightedLoss):
+    """Plain sigmoid cross-entropy: the sum over all classes of the mean over the batch; nothing where labels are -1.
+
+    It is what the weighted loss is compared with (paper section 5).
+    """
+
+    def mean_entropy(self, labels, logits, weights):
+        """Args and result as of `WeightedSigmoidLoss.mean_entropy`."""
+        return tf.reduce_sum(weights * _class_entropies(labels, logits, 1.0))
+
+
+class SoftmaxLoss(_UnweightedLoss):
+    """Softmax cross-entropy of single labels, mean over the pictures that have one (released fine-tuning)."""
+
+    def __init__(self, label_smoothing=0.0):
+        """`label_smoothing`, in [0, 1): share of a label's weight that is spread evenly over all classes (Szegedy et
+        al. 2016, "Rethinking the Inception Architecture", section 7)."""
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def mean_entropy(self, labels, logits, weights):
+        """Returns the loss, float32 []; labels are integers [batch], or -1 where unknown; logits [batch, class_num]."""
+        logits = tf.cast(logits, tf.float32)
+        known = labels >= 0
+        log_shares = tf.nn.log_softmax(logits)
+        own = tf.gather(log_shares, tf.maximum(labels, 0), batch_dims=1)
+        smoothed = (1 - self.label_smoothing) * own + self.label_smoothing * tf.reduce_mean(log_shares, axis=1)
+        pictures = tf.reduce_sum(tf.cast(known, tf.float32))
+        return -weights * tf.math.divide_no_nan(tf.reduce_sum(tf.where(known, smoothed, 0.0)), pictures)
+
+
+def _class_entropies(labels, logits, pos_weight):
+    """Sigmoid cross-entropy of each class, mean over the batch, float32 [class_num]; nothing where labels are -1."""
+    labels = tf.cast(labels, tf.float32)
+    entropies = tf.nn.weighted_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32), pos_weight)
+    return tf.reduce_mean(tf.where(labels == -1, 0.0, entropies), axis=0)
 
 
 def _log10(x):

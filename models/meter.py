@@ -61,8 +61,7 @@ class Meter:
             "loss": np.mean([float(result["loss"]) for _, _, result in self.results]),
             "weight_decay_loss": float(self.results[-1][2]["decay"]),
             "learning_rate": self.results[-1][1],
-            "positive_classes": float(loss.positive_share),
-            "selected_classes": float(loss.selected_share),
+            **loss.shares(),
             "images_per_second": self.images / seconds,
             "input_wait": self.waited / seconds,
         }

@@ -111,6 +111,15 @@ def build_resnet(
     return keras.Model(images, {"feature": feature, "logits": logits}, name=f"resnet_{resnet_size}")
 
 
+def freeze(model, trained):
+    """Leaves only the layers whose names begin with one of `trained`, a tuple of scopes, to be trained.
+
+    The others keep their weights, and their batch normalisation its statistics, which it uses instead of the batch's.
+    """
+    for layer in model.layers:
+        layer.trainable = layer.name.startswith(trained)
+
+
 def _block(x, name, filters, bottleneck, first, style):
     """One residual block; the `first` of a stage halves the resolution and projects its shortcut."""
     strides = 2 if first else 1

@@ -1,0 +1,31 @@
+"""Builds the records of a single-label data set for finetune.py, which also does it by itself.
+
+    python data_processing/build_classification.py --dataset=caltech256:256_ObjectCategories.tar \\
+        --output_dir=records/caltech256 --train_per_class=30
+
+Writes train/, val/ and dictionary.txt into --output_dir, and dataset.json last. What is there is not made again.
+"""
+
+from pathlib import Path
+import sys
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flags import DATASET, FLAGS, checked, values
+from absl import app, flags
+
+from data_processing import classification
+
+flags.DEFINE_string("output_dir", None, "Folder of the records.")
+
+
+def main(argv):
+    del argv
+    if not FLAGS.dataset:
+        raise ValueError(f"--dataset is missing; write it as one of {'; '.join(classification.KINDS.values())}")
+    made = classification.build(FLAGS.dataset, FLAGS.output_dir, seed=FLAGS.random_seed, **values(DATASET))
+    print(f"{FLAGS.output_dir}: {made.class_num:,} classes, {made.train:,} pictures to train, {made.val:,} to validate")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["output_dir"])
+    app.run(checked(main))

@@ -1,0 +1,268 @@
+"""Single-label data sets: ImageNet, Caltech-256, any folder of class folders, any of TensorFlow Datasets; as records.
+
+A source is named KIND:PLACE, see `read`. Whatever it is, it ends as shards of single labels, as `build_tfrecords.py`
+makes them, with the names of the classes beside them.
+"""
+
+import json
+from pathlib import Path
+import re
+import shutil
+import tarfile
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+from scipy.io import loadmat
+
+from data_processing import archives, image_list, pictures, shard_writer, sources
+from data_processing.files import write_json, write_text
+from data_processing.sources import SourceError
+
+KINDS = {
+    "folder": "folder:FOLDER, with a folder of pictures for each class",
+    "caltech256": "caltech256:256_ObjectCategories.tar, or the folder that it or its class folders are in",
+    "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
+    "tfds": "tfds:NAME, a data set of TensorFlow Datasets",
+}
+# What is written last into the folder of the records.
+DONE = "dataset.json"
+DICTIONARY = "dictionary.txt"
+CALTECH = "256_ObjectCategories"
+CLUTTER = "257.clutter"
+DEVKIT = "ILSVRC2012_devkit_t12"
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+# Pictures in a shard; at most so many shards.
+SHARD_PICTURES, MAX_SHARDS = 1000, 1024
+
+
+class Source(NamedTuple):
+    """A data set before it is split.
+
+    Attributes:
+      images: folder that paths are relative to.
+      names: of the classes, by index.
+      train: pairs of a path and a class.
+      val: the same for validation, or None: they are to be split off.
+    """
+
+    images: Path
+    names: list[str]
+    train: list[tuple[str, int]]
+    val: list[tuple[str, int]] | None = None
+
+
+class DataSet(NamedTuple):
+    """What `build` made: the number of classes, and of records for training and for validation."""
+
+    class_num: int
+    train: int
+    val: int
+
+
+def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_rejected=0.01, manual_dir=None):
+    """Makes the records of a data set in `output`, unless they are there: train/, val/ and dictionary.txt.
+
+    Args:
+      source: KIND:PLACE, see `KINDS`.
+      output: folder. Its dataset.json, written last, says that all is there.
+      train_per_class, val_share, seed: see `split`. A data set with a validation part of its own keeps that whole.
+      max_rejected: share of the pictures that may be damaged; rejected.tsv in train/ and val/ lists them.
+      manual_dir: where TensorFlow Datasets finds what a person must fetch.
+
+    Returns the `DataSet`. Raises ValueError (SourceError) for a source that is not as it must be, too many damaged
+    pictures, and an `output` that holds records of another source or split.
+    """
+    output = Path(output)
+    settings = {"source": source, "train_per_class": train_per_class, "val_share": val_share, "seed": seed}
+    if (output / DONE).exists():
+        there = json.loads((output / DONE).read_text())
+        other = [f"{name} {there.get(name)}, now {value}" for name, value in settings.items() if there[name] != value]
+        if other:
+            raise ValueError(
+                f"{output} holds records made with other settings ({'; '.join(other)}); give another folder, or delete "
+                "that one"
+            )
+        return DataSet(*(there[name] for name in DataSet._fields))
+    output.mkdir(parents=True, exist_ok=True)
+    found = read(source, output / "pictures", manual_dir)
+    parts = {"train": found.train, "val": found.val}
+    if found.val is None or train_per_class:
+        chosen, others = split([k for _, k in found.train], train_per_class, val_share, seed)
+        parts["train"] = [found.train[k] for k in chosen]
+        if found.val is None:
+            parts["val"] = [found.train[k] for k in others]
+    counts = {}
+    for name, rows in parts.items():
+        if not rows:
+            raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_share")
+        list_path = output / f"{name}.txt"
+        image_list.write(list_path, (image_list.Row(path, (k,), (1.0,)) for path, k in rows))
+        shard_writer.build(
+            list_path,
+            found.images,
+            output / name,
+            split=name,
+            label_format="single",
+            class_num=len(found.names),
+            num_shards=min(-(-len(rows) // SHARD_PICTURES), MAX_SHARDS),
+            random_seed=seed,
+            max_rejected=max_rejected,
+        )
+        counts[name] = json.loads((output / name / "manifest.json").read_text())["records"]
+    write_dictionary(output / DICTIONARY, found.names)
+    write_json(output / DONE, settings | {"class_num": len(found.names)} | counts)
+    shutil.rmtree(output / "pictures", ignore_errors=True)
+    return DataSet(len(found.names), **counts)
+
+
+def split(labels, train_per_class, val_share, seed):
+    """Splits pictures in two, class by class; returns two sorted lists of indices into `labels`.
+
+    Each class is shuffled by the seed. `train_per_class` of its pictures come into the first part, or, if that is 0,
+    all but `val_share` of them. At least one is left for the second part, if there are two. With the same seed the
+    first part of a smaller `train_per_class` is a part of that of a larger one.
+    """
+    labels = np.asarray(labels)
+    parts = [], []
+    for label in np.unique(labels):
+        order = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        count = train_per_class or round((1 - val_share) * len(order))
+        count = max(1, min(count, len(order) - 1))
+        parts[0].extend(order[:count].tolist())
+        parts[1].extend(order[count:].tolist())
+    return sorted(parts[0]), sorted(parts[1])
+
+
+def read(source, scratch, manual_dir=None) -> Source:
+    """Finds the pictures and classes of `source`, KIND:PLACE. `scratch`: folder for pictures that come in no files."""
+    kind, _, place = source.partition(":")
+    if kind not in KINDS or not place:
+        raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
+    if kind == "tfds":
+        return _tfds(place, scratch, manual_dir)
+    if not Path(place).exists():
+        raise SourceError(f"--dataset={source}: there is no {place}")
+    return {"folder": _folder, "caltech256": _caltech256, "imagenet": _imagenet}[kind](Path(place))
+
+
+def _folder(folder):
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise SourceError(f"{folder}: no folders in it; make one for each class, with its pictures")
+    return Source(folder, names, _class_folders(folder, names))
+
+
+def _class_folders(folder, names, prefix=""):
+    """Pairs of a path, with `prefix`, and a class, of the pictures in the folders `names`; an empty one is an error."""
+    rows = []
+    for k, name in enumerate(names):
+        found = [Path(path).relative_to(folder).as_posix() for path in pictures.picture_paths(folder / name)]
+        if not found:
+            raise SourceError(f"{folder / name}: no pictures in this class folder; fill it, or take it away")
+        rows += [(prefix + path, k) for path in found]
+    return rows
+
+
+def _caltech256(place):
+    """Caltech-256 (Griffin et al. 2007): 256 classes in folders 001.ak47 to 256.toad, without the 257th, clutter."""
+    if place.is_dir() and (place / f"{CALTECH}.tar").is_file():
+        place = place / f"{CALTECH}.tar"
+    if place.is_file():
+        if place.suffix != ".tar":
+            raise SourceError(f"{place}: no .tar; give {CALTECH}.tar, as it was fetched")
+        paths = archives.names(place)
+        images, prefix = place.parent, f"{place.stem}/"
+    else:
+        images, prefix = (place / CALTECH if (place / CALTECH).is_dir() else place), ""
+        paths = [Path(path).relative_to(images).as_posix() for path in pictures.picture_paths(images)]
+    # A few pictures lie in folders below a class's: left behind by its authors, doubles of others.
+    pattern = re.compile(rf"(?:{CALTECH}/)?(\d{{3}}\.[^/]+)/[^/]+")
+    matches = [match for match in map(pattern.fullmatch, paths) if match and match[1] != CLUTTER]
+    folders = sorted({match[1] for match in matches})
+    if not folders:
+        raise SourceError(f"{place}: no pictures like {CALTECH}/001.ak47/001_0001.jpg in it; is it Caltech-256?")
+    left_out = len(paths) - len(matches)
+    if left_out:
+        print(f"{place}: {left_out:,} pictures of {CLUTTER} or outside of class folders are left out")
+    numbers = {name: k for k, name in enumerate(folders)}
+    rows = [(prefix + match[0], numbers[match[1]]) for match in matches]
+    return Source(images, [name.partition(".")[2] for name in folders], rows)
+
+
+def _imagenet(folder):
+    """ILSVRC2012, with its classes in the published order: that of their WordNet ids."""
+    if (folder / "train").is_dir():
+        paths = [f"train/{row.path}" for row in sources.imagenet(folder / "train")]
+    else:
+        paths = [f"ILSVRC2012_img_train/{name}" for name in archives.names(_needed(folder, "ILSVRC2012_img_train.tar"))]
+    wnids = sorted({path.split("/")[1] for path in paths})
+    numbers = {wnid: k for k, wnid in enumerate(wnids)}
+    train = [(path, numbers[path.split("/")[1]]) for path in paths]
+    words = {}
+    if (folder / "val").is_dir() and any(path.is_dir() for path in (folder / "val").iterdir()):
+        val = [(f"val/{row.path}", next(iter(row.labels))) for row in sources.imagenet(folder / "val")]
+    else:
+        truth, words = _devkit(folder)
+        if (folder / "val").is_dir():
+            paths = [f"val/{Path(path).name}" for path in pictures.picture_paths(folder / "val")]
+        else:
+            paths = [f"ILSVRC2012_img_val/{name}" for name in archives.names(_needed(folder, "ILSVRC2012_img_val.tar"))]
+        if len(paths) != len(truth):
+            raise SourceError(f"{folder}: {len(paths):,} validation pictures, but {GROUND_TRUTH} has {len(truth):,}")
+        val = list(zip(sorted(paths), truth, strict=True))
+    unknown = sorted({wnid for _, wnid in val} - numbers.keys())
+    if unknown:
+        raise SourceError(f"{folder}: {len(unknown):,} classes of validation have no training pictures: {unknown[:3]}")
+    return Source(folder, [words.get(wnid, wnid) for wnid in wnids], train, [(p, numbers[wnid]) for p, wnid in val])
+
+
+def _needed(folder, name):
+    path = folder / name
+    if not path.is_file():
+        raise SourceError(f"{path} is missing; fetch it from https://image-net.org/challenges/LSVRC/2012/")
+    return path
+
+
+def _devkit(folder):
+    """Returns the WordNet id of each validation picture, in their order, and {WordNet id: words}, from the devkit."""
+    if (folder / DEVKIT).is_dir():
+        files = {name: (folder / DEVKIT / "data" / name).read_bytes() for name in (GROUND_TRUTH, "meta.mat")}
+    else:
+        with tarfile.open(_needed(folder, f"{DEVKIT}.tar.gz"), "r:gz") as archive:
+            files = {
+                Path(member.name).name: archive.extractfile(member).read()
+                for member in archive
+                if member.isreg() and member.size < 2**26 and Path(member.name).name in (GROUND_TRUTH, "meta.mat")
+            }
+    missing = {GROUND_TRUTH, "meta.mat"} - files.keys()
+    if missing:
+        raise SourceError(f"{folder / DEVKIT}.tar.gz: {' and '.join(sorted(missing))} not in it; fetch it again")
+    with tempfile.NamedTemporaryFile(suffix=".mat") as file:
+        file.write(files["meta.mat"])
+        file.flush()
+        synsets = np.atleast_1d(loadmat(file.name, squeeze_me=True)["synsets"])
+    wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+    words = {str(synset["WNID"]): str(synset["words"]) for synset in synsets}
+    return [wnids[int(line)] for line in files[GROUND_TRUTH].split()], words
+
+
+def _tfds(name, scratch, manual_dir):
+    # Only who names it needs it: its import takes seconds.
+    from data_processing import tfds_caltech256, tfds_source  # noqa: F401 (registers ours)
+
+    names, splits = tfds_source.describe(name, manual_dir=manual_dir)
+    numbers = {name: k for k, name in enumerate(names)}
+    if "train" not in splits:
+        raise SourceError(f"tfds:{name}: it has no split train, only {', '.join(splits)}")
+    other = next((part for part in ("validation", "test") if part in splits), None)
+    parts = {}
+    for part in filter(None, ("train", other)):
+        found = tfds_source.pictures(name, part, scratch, manual_dir=manual_dir)
+        parts[part] = [(row.path, numbers[next(iter(row.labels))]) for row in found if row.labels]
+    return Source(Path(scratch), names, parts["train"], parts.get(other))
+
+
+def write_dictionary(path, names):
+    """Writes a single-label dictionary: index and name of each class."""
+    write_text(path, "".join(f"{k}\t{' '.join(name.split())}\n" for k, name in enumerate(names)))

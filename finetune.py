@@ -1,0 +1,352 @@
+"""Fine-tunes a pre-trained network on a data set with one class a picture, or on multi-label records.
+
+    python finetune.py --dataset=caltech256:256_ObjectCategories.tar --train_per_class=30 --data_dir=records \\
+        --pretrain_ckpt=checkpoints/resnet.ckpt --model_dir=out/caltech256 --batch_size=32 --lr=0.01 --max_iter=5000
+
+`--dataset` makes records in --data_dir, once; without it --data_dir holds records that are there. The checkpoint may be
+ours or a published one; where the number of classes differs, the layer of the logits is a new one. The network with the
+best validation is kept in MODEL_DIR/best, with the names of its classes; at the end it is measured at all --val_sizes
+and --val_crops, in a table and in MODEL_DIR/validation.json. The same command goes on from the newest checkpoint, and
+`mpirun` starts several processes, both as with train.py.
+"""
+
+import contextlib
+import functools
+import json
+from pathlib import Path
+import shutil
+
+from flags import AUGMENTATION, DATASET, FLAGS, LEARNING_RATE, NETWORK, checked, values
+from absl import app, flags
+import tensorflow as tf
+
+from data_processing import classification, dictionary
+from data_processing.files import write_json
+from data_processing.image_preprocessing import Augmentation
+import distributed
+from models import checkpoint
+from models.learning_rate import learning_rate
+from models.losses import SoftmaxLoss, WeightedSigmoidLoss
+from models.prediction import CROPS, output_function
+from models.resnet import build_resnet, freeze, resolve_data_format
+from models.train_step import make_train_step
+from models.weight_average import WeightAverage
+import training
+
+flags.DEFINE_float("lr_layer_decay", 1.0, "Factor of the learning rate from a stage to the one before it.", 0.0, 1.0)
+flags.DEFINE_float("label_smoothing", 0.0, "Share of a label that is spread over all classes.", 0.0, 0.99)
+flags.DEFINE_float("ema_decay", 0.0, "Decay of the average of the weights that is validated and kept; 0: none.", 0.0, 1)
+flags.DEFINE_string(
+    "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on pictures have which size, from 0 on: 0:224,30:299."
+)
+flags.DEFINE_list("val_sizes", ["224", "299"], "Sizes to validate at; the last decides which checkpoint is the best.")
+flags.DEFINE_multi_enum("val_crops", list(CROPS), CROPS, "Crops to validate with at the end; one flag each.")
+# As released: fine-tuning crops pictures more boldly than pre-training.
+FLAGS.set_default("crop_min_area", 0.05)
+FLAGS.set_default("crop_min_covered", 0.0)
+
+# What --FixBlock2 leaves to be trained (released code).
+LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
+# From the last to the first: --lr_layer_decay applies once more from each to the next.
+STAGES = (("logits", "global_pool"), ("stages_3",), ("stages_2",), ("stages_1",), ("stages_0",), ("init",))
+BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
+BEST = "best"
+SHOWN = ("top_1", "top_5", "class_mean", "macro_map", "micro_ap")
+
+
+def main(argv):
+    del argv
+    ranks = distributed.start()
+    run = training.Run(**values(training.Run._fields))
+    sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{FLAGS.image_size}")
+    val_sizes = [_size(text, "--val_sizes") for text in FLAGS.val_sizes]
+    class_num, names = _data(ranks)
+    index = training.index_records(FLAGS.data_dir, "train", class_num)
+    val_index = _validation_index(class_num)
+    head = FLAGS.head or ("softmax" if index.kind == "single" else "sigmoid")
+    if head == "softmax" and index.kind != "single":
+        raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several a picture: they need --head=sigmoid")
+    model = build_resnet(
+        int(FLAGS.resnet_size),
+        class_num,
+        data_format=resolve_data_format(FLAGS.data_format),
+        seed=FLAGS.random_seed,
+        **values(NETWORK),
+    )
+    if FLAGS.FixBlock2:
+        freeze(model, LATE_LAYERS)
+    if FLAGS.dry_run:
+        if ranks.rank == 0:
+            _print_plan(model, index, run, ranks._replace(size=FLAGS.num_gpus or ranks.size), max(sizes)[1])
+        return
+    if head == "softmax":
+        loss = SoftmaxLoss(FLAGS.label_smoothing)
+    else:
+        loss = WeightedSigmoidLoss(
+            class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
+        )
+    weights = checkpoint.model_variables(model)
+    step, optimizer_state = make_train_step(
+        model,
+        weights,
+        loss,
+        weight_decay=FLAGS.weight_decay,
+        momentum=FLAGS.opt_momentum,
+        precision=FLAGS.precision,
+        xla=FLAGS.xla,
+        accumulate_steps=FLAGS.accumulate_steps,
+        average=functools.partial(distributed.average, compression=FLAGS.compression),
+        batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY * FLAGS.weight_decay,
+        lr_factor=lambda name: layer_factor(name, FLAGS.lr_layer_decay),
+        drop_rate=FLAGS.drop_rate,
+        seed=FLAGS.random_seed,
+        rank=ranks.rank,
+    )
+    average = WeightAverage(weights, FLAGS.ema_decay) if FLAGS.ema_decay else None
+    state = weights | optimizer_state | loss.variables_by_name()
+    state |= {"records_seen": tf.Variable(0, dtype=tf.int64, trainable=False)}
+    state |= average.variables_by_name() if average else {}
+    if ranks.rank == 0:
+        training.print_network(model, FLAGS.precision)
+        _print_choices(index, head)
+        if not training.resume(run, state):
+            _start(weights, class_num)
+            if average:
+                average.reset()
+        _write_names(Path(FLAGS.model_dir), names)
+    stop = training.stop_on_signals()
+    best = _Best(Path(FLAGS.model_dir, BEST), names)
+    predict = functools.cache(lambda crop: output_function(model, "logits", crop))
+
+    def measure(image_size, crop, ranks):
+        return _measure(predict(crop), val_index, class_num, image_size, crop, ranks)
+
+    def validate(done, ranks):
+        with average.in_place() if average else contextlib.nullcontext():
+            measures = measure(val_sizes[-1], "center", ranks)
+            return best.offer(done, measures, weights) if measures else None
+
+    def train_as(ranks, commit):
+        done = training.train(
+            step,
+            loss,
+            index,
+            state,
+            run,
+            ranks,
+            commit,
+            stop,
+            batches=lambda start, size: _batches(index, head, start, size, run, ranks, class_num),
+            size_at=lambda epoch: size_at(sizes, epoch),
+            learning_rate=lambda step: _learning_rate(step, ranks),
+            validate=(lambda done: validate(done, ranks)) if val_index and run.test_interval else None,
+            names=names,
+            after_step=average.update if average else None,
+        )
+        if done != run.max_iter or not val_index:
+            return
+        if not run.test_interval or done % run.test_interval:
+            validate(done, ranks)
+        if ranks.rank == 0:
+            checkpoint.restore(checkpoint.resolve(best.folder), weights)
+        distributed.broadcast(weights.values())
+        table = {
+            f"{size}, {crop}": measure(size, crop, ranks)
+            for size in val_sizes
+            for crop in dict.fromkeys(FLAGS.val_crops)
+        }
+        if ranks.rank == 0:
+            _report(best, table)
+
+    distributed.run(train_as, state.values())
+
+
+def parse_sizes(text):
+    """Returns [(epoch, size), …] of a schedule like "0:224,30:299"; ValueError if it does not begin at 0 and rise."""
+    stairs = []
+    for part in text.split(","):
+        epoch, _, size = part.partition(":")
+        try:
+            stairs.append((float(epoch), _size(size, part)))
+        except ValueError as error:
+            raise ValueError(f"--image_size_schedule={text}: '{part}' is not EPOCH:SIZE, size 32 or more") from error
+    epochs = [epoch for epoch, _ in stairs]
+    if epochs[0] != 0 or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+        raise ValueError(f"--image_size_schedule={text}: epochs must begin with 0 and rise")
+    return stairs
+
+
+def _size(text, where):
+    if not (text.strip().isdigit() and int(text) >= 32):
+        raise ValueError(f"{where}: '{text}' is no size in pixels, 32 or more")
+    return int(text)
+
+
+def size_at(stairs, epoch):
+    """Returns the size of pictures, in pixels, at an epoch, a float; `stairs` as of `parse_sizes`."""
+    return [size for begin, size in stairs if begin <= epoch][-1]
+
+
+def layer_factor(name, decay):
+    """Returns what the learning rate of the variable `name` is multiplied with: `decay` ** (stages above its own)."""
+    return next(decay**k for k, scopes in enumerate(STAGES) if name.startswith(scopes))
+
+
+def _data(ranks):
+    """Makes the records of --dataset, if any; returns the number of classes and their names or None."""
+    class_num = FLAGS.class_num
+    path = FLAGS.dictionary
+    if FLAGS.dataset:
+        if ranks.rank == 0:
+            classification.build(FLAGS.dataset, FLAGS.data_dir, seed=FLAGS.random_seed, **values(DATASET))
+        distributed.gather(None)  # the others wait for it
+    if (done := Path(FLAGS.data_dir, classification.DONE)).exists():
+        class_num = json.loads(done.read_text())["class_num"]
+        path = path or str(Path(FLAGS.data_dir, classification.DICTIONARY))
+    elif (manifest := Path(FLAGS.data_dir, "train", "manifest.json")).exists():
+        class_num = json.loads(manifest.read_text())["settings"]["class_num"]
+    if FLAGS["class_num"].present and FLAGS.class_num != class_num:
+        raise ValueError(
+            f"--class_num={FLAGS.class_num}, but the records in {FLAGS.data_dir} are of {class_num} classes; leave "
+            "--class_num out"
+        )
+    names = dictionary.read_names(path) if path else None
+    if names and len(names) != class_num:
+        raise ValueError(f"{path} has {len(names)} classes, and the records {class_num}; give the records' dictionary")
+    return class_num, names
+
+
+def _validation_index(class_num):
+    try:
+        return training.index_records(FLAGS.data_dir, "val", class_num)
+    except ValueError as error:
+        if FLAGS.test_interval:
+            raise
+        print(f"no validation: {error}")
+        return None
+
+
+def _print_plan(model, index, run, ranks, image_size):
+    training.print_network(model, FLAGS.precision)
+    training.print_plan(
+        model,
+        index,
+        run,
+        ranks,
+        image_size=image_size,
+        learning_rate=lambda step: _learning_rate(step, ranks),
+        compression=FLAGS.compression,
+    )
+
+
+def _print_choices(index, head):
+    trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
+    print(f"{head} head ({'--head' if FLAGS.head else f'{index.kind} labels'}); {trained}")
+    if FLAGS.lr_layer_decay != 1:
+        rates = (f"{scopes[0]} {FLAGS.lr_layer_decay**k:.3g}" for k, scopes in enumerate(STAGES))
+        print(f"learning rates by layer: times {', '.join(rates)}")
+
+
+def _start(weights, class_num):
+    """Takes the weights of --pretrain_ckpt, but those of the logits where its classes are not as many."""
+    if not FLAGS.pretrain_ckpt:
+        print(
+            f"starting from random weights, seed {FLAGS.random_seed}; give a pre-trained network with --pretrain_ckpt"
+        )
+        return
+    prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
+    held = checkpoint.describe(prefix).class_num
+    print(f"starting from the weights of {prefix}")
+    if held == class_num:
+        checkpoint.restore(prefix, weights)
+        return
+    kept = {name: variable for name, variable in weights.items() if not name.startswith("logits/")}
+    checkpoint.restore(prefix, kept, ignored=("logits/",))
+    print(f"new logits layer: {class_num:,} classes here, {held:,} in the checkpoint")
+
+
+def _batches(index, head, start, image_size, run, ranks, class_num):
+    batches = training.batches(
+        index,
+        start,
+        image_size,
+        run,
+        ranks,
+        class_num=class_num,
+        seed=FLAGS.random_seed,
+        augmentation=Augmentation(*values(AUGMENTATION).values()),
+        shuffle_buffer=FLAGS.shuffle_buffer,
+        threads=FLAGS.num_preprocess_threads,
+    )
+    single = index.kind == "single" and head == "sigmoid"
+    return training.as_multi_label(batches, class_num) if single else batches
+
+
+def _learning_rate(step, ranks):
+    factor = ranks.size * FLAGS.accumulate_steps if FLAGS.lr_scaling == "linear" else 1
+    return factor * learning_rate(step, **values(LEARNING_RATE))
+
+
+def _measure(predict, index, class_num, image_size, crop, ranks):
+    measures = training.measure(
+        predict,
+        index,
+        class_num,
+        ranks,
+        batch_size=FLAGS.batch_size,
+        image_size=image_size,
+        max_skipped=FLAGS.max_skipped,
+        crop=crop,
+        threads=FLAGS.num_preprocess_threads,
+        batches=FLAGS.test_iter,
+        top_k=FLAGS.top_k_pred,
+    )
+    return {name: measures[name] for name in SHOWN if name in measures} if measures else None
+
+
+class _Best:
+    """The checkpoint with the best validation so far, in a folder of its own."""
+
+    def __init__(self, folder, names):
+        self.folder, self.names = folder, names
+
+    def offer(self, step, measures, weights):
+        """Keeps the weights if they are better than what is there; returns the measures."""
+        of = next(iter(measures))
+        there = self.described()
+        if there is None or there["measures"].get(of, -1) < measures[of]:
+            checkpoint.save(self.folder, step, weights, 1)
+            _write_names(self.folder, self.names)
+            write_json(self.folder / "validation.json", {"step": step, "measures": measures})
+        return measures
+
+    def described(self):
+        path = self.folder / "validation.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write_names(folder, names):
+    """Puts the names of the classes beside a checkpoint, for image_classification.py."""
+    if not names:
+        return
+    path = folder / classification.DICTIONARY
+    if FLAGS.dictionary:
+        shutil.copyfile(FLAGS.dictionary, path)
+    else:
+        classification.write_dictionary(path, names)
+
+
+def _report(best, table):
+    step = best.described()["step"]
+    content = {"checkpoint": checkpoint.resolve(best.folder), "step": step, "measures": table}
+    write_json(Path(FLAGS.model_dir, "validation.json"), content)
+    columns = list(next(iter(table.values())))
+    print(
+        f"best checkpoint: step {step:,}, in {best.folder}\n{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}"
+    )
+    for title, measures in table.items():
+        print(f"{title:16}{''.join(f'{measures[c]:12.4f}' for c in columns)}")
+
+
+if __name__ == "__main__":
+    app.run(checked(main, uses=("FixBlock2", "drop_rate")))
