@@ -3,9 +3,9 @@
     python evaluate.py --data_dir=records --model_dir=out/checkpoint --dictionary=dictionary.txt --result=out/eval
 
 `--model_dir` is a folder of checkpoints, of which the newest is taken, or the prefix of one. `--data_dir` holds shards
-`val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; of multi-label records
-also per_class.tsv, one line a class, and ap_vs_frequency.png. Under `mpirun` each process predicts a share of the
-pictures, and the first one measures and writes.
+`val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; per_class.tsv, one line
+a class; of multi-label records also ap_vs_frequency.png, of single-label ones classes.html, with a confusion picture.
+Under `mpirun` each process predicts a share of the pictures, and the first one measures and writes.
 """
 
 import collections
@@ -17,13 +17,13 @@ from flags import FLAGS, checked
 from absl import app, flags
 from matplotlib.figure import Figure
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing import dataset, dictionary, tfrecord
 from data_processing.files import appears_complete, write_text
 import distributed
-from models import checkpoint, metrics
+from models import checkpoint, class_report, metrics
+from models.prediction import output_function, pictures_at_once
 from models.resnet import resolve_data_format
 
 flags.DEFINE_enum(
@@ -67,7 +67,12 @@ def main(argv):
     evaluation = _evaluate(predictions, _picture_count(index, ranks), description.class_num, result)
     _write_json(result / "metrics.json", evaluation, description, prefix, index)
     print(_table(evaluation, description.class_num))
-    if not isinstance(evaluation.classes, metrics.Answers):
+    if isinstance(evaluation.classes, metrics.Answers):
+        names = [name or str(k) for k, (_, name) in enumerate(entries)]
+        class_report.write_table(result / "per_class.tsv", class_report.class_rows(evaluation.classes, names))
+        title = f"{prefix} on {FLAGS.data_dir}"
+        class_report.write_page(result / "classes.html", evaluation.classes, names, evaluation.measures, title)
+    else:
         _write_classes(result / "per_class.tsv", evaluation.classes, entries)
         _draw(result / "ap_vs_frequency.png", evaluation.classes, evaluation.measures)
     print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
@@ -88,22 +93,27 @@ def _load_model():
 
 def _read_dictionary(class_num):
     """Returns WordNet id (empty in a single-label dictionary) and names of each class."""
-    if not FLAGS.dictionary:
+    path = FLAGS.dictionary or dictionary.beside(FLAGS.model_dir)
+    if not path:
         return [("", "")] * class_num
-    if dictionary.is_multi_label(FLAGS.dictionary):
-        entries = [(entry.wnid, entry.names) for entry in dictionary.read(FLAGS.dictionary)]
+    if dictionary.is_multi_label(path):
+        entries = [(entry.wnid, entry.names) for entry in dictionary.read(path)]
     else:
-        entries = [("", names) for names in dictionary.read_names(FLAGS.dictionary)]
+        entries = [("", names) for names in dictionary.read_names(path)]
     if len(entries) != class_num:
         raise ValueError(
-            f"{FLAGS.dictionary} has {len(entries):,} classes and the checkpoint {class_num:,}; "
+            f"{path} has {len(entries):,} classes and the checkpoint {class_num:,}; "
             "give the dictionary that the records were built with"
         )
     return entries
 
 
 def _picture_count(index, ranks):
-    return min(len(index), FLAGS.test_iter * FLAGS.batch_size * ranks.size or len(index))
+    return min(len(index), FLAGS.test_iter * _batch_size() * ranks.size or len(index))
+
+
+def _batch_size():
+    return pictures_at_once(FLAGS.batch_size, FLAGS.crop)
 
 
 def _check_space(folder, needed):
@@ -117,18 +127,17 @@ def _check_space(folder, needed):
 
 def _predictions(model, index, class_num, ranks):
     """Yields labels and logits of this rank's share of the pictures."""
-    predict = tf.function(
-        lambda images: model(images, training=False)["logits"], reduce_retracing=True, jit_compile=FLAGS.xla
-    )
     batches = dataset.evaluation_batches(
         index,
         class_num=class_num,
-        batch_size=FLAGS.batch_size,
+        batch_size=_batch_size(),
         image_size=FLAGS.image_size,
         rank=ranks.rank,
         size=ranks.size,
+        crop=FLAGS.crop,
         threads=FLAGS.num_preprocess_threads,
     )
+    predict = output_function(model, "logits", FLAGS.crop, FLAGS.xla)
     return metrics.predictions(predict, batches.take(FLAGS.test_iter or -1))
 
 
@@ -163,7 +172,7 @@ def _write_json(path, evaluation, description, prefix, index):
     settings = {
         "checkpoint": prefix,
         **description._asdict(),
-        **{name: FLAGS[name].value for name in ("data_dir", "image_size", "precision")},
+        **{name: FLAGS[name].value for name in ("data_dir", "image_size", "crop", "precision")},
     }
     if not isinstance(evaluation.classes, metrics.Answers):
         settings |= {name: FLAGS[name].value for name in ("ap_mode", "threshold", "positive_thres")}
@@ -180,7 +189,9 @@ def _table(evaluation, class_num):
     m = evaluation.measures
     skipped = f", {len(evaluation.skipped):,} corrupt left out" if evaluation.skipped else ""
     if isinstance(evaluation.classes, metrics.Answers):
-        return f"{m['images']:,} pictures{skipped}\ntop-1 accuracy  {m['top_1']:.4f}\ntop-5 accuracy  {m['top_5']:.4f}"
+        names = {"top_1": "top-1 accuracy", "top_5": "top-5 accuracy", "class_mean": "mean over classes"}
+        lines = [f"{text:18}{m[name]:.4f}" for name, text in names.items()]
+        return "\n".join([f"{m['images']:,} pictures{skipped}", *lines])
     rows = [
         f"{m['images']:,} pictures{skipped}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",
         "",

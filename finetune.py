@@ -202,7 +202,7 @@ def _data(ranks):
         distributed.gather(None)  # the others wait for it
     if (done := Path(FLAGS.data_dir, classification.DONE)).exists():
         class_num = json.loads(done.read_text())["class_num"]
-        path = path or str(Path(FLAGS.data_dir, classification.DICTIONARY))
+        path = path or str(Path(FLAGS.data_dir, dictionary.BESIDE))
     elif (manifest := Path(FLAGS.data_dir, "train", "manifest.json")).exists():
         class_num = json.loads(manifest.read_text())["settings"]["class_num"]
     if FLAGS["class_num"].present and FLAGS.class_num != class_num:
@@ -329,7 +329,7 @@ def _write_names(folder, names):
     """Puts the names of the classes beside a checkpoint, for image_classification.py."""
     if not names:
         return
-    path = folder / classification.DICTIONARY
+    path = folder / dictionary.BESIDE
     if FLAGS.dictionary:
         shutil.copyfile(FLAGS.dictionary, path)
     else:

@@ -15,6 +15,8 @@ from absl import app, flags, logging  # noqa: E402
 
 # TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow leaves oneDNN off on processors without AVX-512, where a training step then takes four times as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 FLAGS = flags.FLAGS
 

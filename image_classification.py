@@ -3,7 +3,8 @@
     python image_classification.py --images=list.txt --model_dir=checkpoints/resnet.ckpt --dictionary=dictionary.txt
 
 `--images` is a folder, a list (path and label, if any, on each line) or one picture; `--model_dir` is a checkpoint's
-prefix or a folder of checkpoints. For each picture a line with its path (and label) is printed and written to
+prefix or a folder of checkpoints; the names of the classes are those of `--dictionary`, or of the dictionary.txt that
+finetune.py left beside the checkpoint. For each picture a line with its path (and label) is printed and written to
 `--result`, then a line "index name: score" for each of the `--top_k_pred` best classes; with `--threshold`, only for
 those that reach it. A `--result` that ends in .json becomes JSON instead.
 
@@ -37,9 +38,10 @@ def main(argv):
     del argv
     ranks = distributed.start()
     result = FLAGS.result or RESULT
-    names, chains = _read_dictionary()
+    dictionary_path = FLAGS.dictionary or dictionary.beside(FLAGS.model_dir)
+    names, chains = _read_dictionary(dictionary_path)
     found = file_dataset.read_pictures(FLAGS.images)
-    model, description = _load_model(len(names))
+    model, description = _load_model(len(names), dictionary_path)
     head = FLAGS.head or ("sigmoid" if chains else "softmax")
     predict = score_function(model, head, chains if FLAGS.hierarchy else None, FLAGS.xla)
     if ranks.rank:
@@ -55,25 +57,25 @@ def main(argv):
         raise ValueError(f"{len(found) - written:,} of {len(found):,} pictures could not be read and were left out")
 
 
-def _read_dictionary():
+def _read_dictionary(path):
     """Returns the names by index and, from a multi-label dictionary, the ancestors of each class, else None."""
-    if not FLAGS.dictionary:
+    if not path:
         raise ValueError("--dictionary is missing; give the dictionary that the network's classes come from")
-    if dictionary.is_multi_label(FLAGS.dictionary):
-        entries = dictionary.read(FLAGS.dictionary)
+    if dictionary.is_multi_label(path):
+        entries = dictionary.read(path)
         return [entry.names for entry in entries], dictionary.ancestors(entries)
     if FLAGS.hierarchy:
-        raise ValueError(f"--hierarchy needs a multi-label dictionary, with parents; {FLAGS.dictionary} has none")
-    return dictionary.read_names(FLAGS.dictionary), None
+        raise ValueError(f"--hierarchy needs a multi-label dictionary, with parents; {path} has none")
+    return dictionary.read_names(path), None
 
 
-def _load_model(class_num):
+def _load_model(class_num, dictionary_path):
     """Returns the network of the checkpoint and its description; `class_num` is the number of the dictionary."""
     prefix = checkpoint.resolve(FLAGS.model_dir)
     held = checkpoint.describe(prefix).class_num
     if held != class_num:
         raise ValueError(
-            f"{FLAGS.dictionary} has {class_num:,} classes and {prefix} {held:,}; "
+            f"{dictionary_path} has {class_num:,} classes and {prefix} {held:,}; "
             "give the dictionary that the checkpoint was trained with"
         )
     return checkpoint.load_model(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.io import loadmat
 
-from data_processing import archives, image_list, pictures, shard_writer, sources
+from data_processing import archives, dictionary, image_list, pictures, shard_writer, sources
 from data_processing.files import write_json, write_text
 from data_processing.sources import SourceError
 
@@ -27,7 +27,6 @@ KINDS = {
 }
 # What is written last into the folder of the records.
 DONE = "dataset.json"
-DICTIONARY = "dictionary.txt"
 CALTECH = "256_ObjectCategories"
 CLUTTER = "257.clutter"
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -110,7 +109,7 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
             max_rejected=max_rejected,
         )
         counts[name] = json.loads((output / name / "manifest.json").read_text())["records"]
-    write_dictionary(output / DICTIONARY, found.names)
+    write_dictionary(output / dictionary.BESIDE, found.names)
     write_json(output / DONE, settings | {"class_num": len(found.names)} | counts)
     shutil.rmtree(output / "pictures", ignore_errors=True)
     return DataSet(len(found.names), **counts)

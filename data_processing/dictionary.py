@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+BESIDE = "dictionary.txt"
 HEADER = "category_index\tcategory_id\tindex_of_parent_category\tcategory name"
 
 
@@ -94,6 +95,13 @@ def is_multi_label(path) -> bool:
     """Whether a dictionary is of the multi-label kind, with a hierarchy."""
     lines = _lines(path)
     return bool(lines) and _is_header(lines[0])
+
+
+def beside(checkpoint):
+    """Returns the path of the dictionary.txt that finetune.py left beside a checkpoint, a folder or prefix, or None."""
+    checkpoint = Path(checkpoint)
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / BESIDE
+    return str(path) if path.is_file() else None
 
 
 def _lines(path):
