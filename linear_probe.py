@@ -39,13 +39,14 @@ flags.DEFINE_list(
 flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
 flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logistic, svm, knn.")
 
-# Candidates for C and for the number of neighbours.
-CS = (0.0001, 0.001, 0.01, 0.1, 1.0)
+# Candidates for C, as the features are scaled here, and for the number of neighbours.
+LOGISTIC_CS = (0.0001, 0.001, 0.01, 0.1, 1.0)
+SVM_CS = (0.00001, 0.0001, 0.001, 0.01)
 NEIGHBOURS = (1, 3, 5, 10, 20)
 VALIDATION_SHARE = 0.2
 PROBES = {
-    "logistic": (CS, lambda c, seed: LogisticRegression(C=c, max_iter=200, tol=1e-3)),
-    "svm": (CS, lambda c, seed: LinearSVC(C=c, dual="auto", tol=1e-2, max_iter=200, random_state=seed)),
+    "logistic": (LOGISTIC_CS, lambda c, seed: LogisticRegression(C=c, max_iter=200, tol=1e-3)),
+    "svm": (SVM_CS, lambda c, seed: LinearSVC(C=c, dual="auto", tol=1e-2, max_iter=200, random_state=seed)),
     "knn": (NEIGHBOURS, lambda k, seed: KNeighborsClassifier(k, weights="distance")),
 }
 
