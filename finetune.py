@@ -62,7 +62,7 @@ def main(argv):
     val_sizes = [_size(text, "--val_sizes") for text in FLAGS.val_sizes]
     class_num, names = _data(ranks)
     index = training.index_records(FLAGS.data_dir, "train", class_num)
-    val_index = _validation_index(class_num)
+    val_index = _validation_index(class_num, ranks)
     head = FLAGS.head or ("softmax" if index.kind == "single" else "sigmoid")
     if head == "softmax" and index.kind != "single":
         raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several a picture: they need --head=sigmoid")
@@ -216,13 +216,14 @@ def _data(ranks):
     return class_num, names
 
 
-def _validation_index(class_num):
+def _validation_index(class_num, ranks):
     try:
         return training.index_records(FLAGS.data_dir, "val", class_num)
     except ValueError as error:
         if FLAGS.test_interval:
             raise
-        print(f"no validation: {error}")
+        if ranks.rank == 0:
+            print(f"no validation: {error}")
         return None
 
 

@@ -236,8 +236,12 @@ def train(
 
 
 def _average_moving(state):
-    """Gives the moving averages of batch normalisation, which each process moves by its own batches, their means."""
-    moving = [variable for name, variable in state.items() if "/moving_" in name]
+    """Gives the moving averages of batch normalisation, which each process moves by its own batches, their means.
+
+    Those of a frozen layer, which has no momentum, stay as they are to the bit.
+    """
+    scopes = {name: name.partition("/moving_")[0] for name in state if "/moving_" in name}
+    moving = [state[name] for name, scope in scopes.items() if f"{scope}/gamma/Momentum" in state]
     for variable, mean in zip(moving, distributed.average([tf.convert_to_tensor(v) for v in moving]), strict=True):
         variable.assign(mean)
 

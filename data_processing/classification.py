@@ -149,18 +149,13 @@ def _folder(folder):
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise SourceError(f"{folder}: no folders in it; make one for each class, with its pictures")
-    return Source(folder, names, _class_folders(folder, names))
-
-
-def _class_folders(folder, names, prefix=""):
-    """Pairs of a path, with `prefix`, and a class, of the pictures in the folders `names`; an empty one is an error."""
     rows = []
     for k, name in enumerate(names):
         found = [Path(path).relative_to(folder).as_posix() for path in pictures.picture_paths(folder / name)]
         if not found:
             raise SourceError(f"{folder / name}: no pictures in this class folder; fill it, or take it away")
-        rows += [(prefix + path, k) for path in found]
-    return rows
+        rows += [(path, k) for path in found]
+    return Source(folder, names, rows)
 
 
 def _caltech256(place):

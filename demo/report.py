@@ -28,7 +28,7 @@ td, th { padding: 3px 12px 3px 0; text-align: left; vertical-align: top } td.n {
 """
 
 
-def write(out, dictionary_path, rows, summary, neighbours, seconds):
+def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
     """Writes report.html into the demo's folder.
 
     Args:
@@ -36,6 +36,7 @@ def write(out, dictionary_path, rows, summary, neighbours, seconds):
       dictionary_path: the class dictionary.
       rows: rows of the validation list, in the order of pictures.txt.
       summary: mAP by the name of what reached it.
+      transfer: the same for accuracies on the pictures of single things.
       neighbours: int [pictures, k], nearest others of each validation picture.
       seconds: how long the demo took.
     """
@@ -52,13 +53,18 @@ def write(out, dictionary_path, rows, summary, neighbours, seconds):
         f"<p>Trained, evaluated and used in {seconds / 60:.1f} minutes by <code>make demo</code>: "
         f"{len(entries)} classes, of which {len(drawn)} are drawn and the others their WordNet ancestors.</p>",
         "<h2>Did it learn?</h2>",
-        _summary(summary),
+        "<p>Mean average precision on the validation pictures:</p>",
+        _bars(summary),
         _measures(measures),
         "<h2>Training</h2>",
         _figure(_curves(out / "log"), "Loss of the training batches, and mAP on the validation pictures."),
         "<h2>Classes</h2>",
         _classes(classes),
         _figure((out / "evaluation/ap_vs_frequency.png").read_bytes(), "Frequent classes are learnt first."),
+        "<h2>Put to another use</h2>",
+        "<p>Fine-tuned, or with a linear classifier on its features, to name the one thing in each of other pictures, "
+        "after a few of each. Share of right answers:</p>",
+        _bars(transfer),
         "<h2>What it sees</h2><p>The classes with the highest scores; <span class=hit>green</span> ones are right.</p>",
         _cards(predictions, rows, objects),
         "<h2>Nearest neighbours by feature</h2>",
@@ -89,14 +95,14 @@ def _figure(png, caption):
     return f'<figure><img src="{_image(png, "png")}"><figcaption><small>{caption}</small></figcaption></figure>'
 
 
-def _summary(summary):
-    """The mAP of the network and of what it must beat, as bars."""
-    longest = max(summary.values())
+def _bars(values):
+    """What the network reached, and what it must beat, by name, as bars."""
+    longest = max(values.values())
     rows = (
         f"<tr><td>{name}<td class=n>{value:.3f}<td><div class=bar style='width:{400 * value / longest:.0f}px'></div>"
-        for name, value in summary.items()
+        for name, value in values.items()
     )
-    return f"<p>Mean average precision on the validation pictures:</p><table>{''.join(rows)}</table>"
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _measures(measures):

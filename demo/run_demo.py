@@ -9,8 +9,6 @@ already is not made again, so a second run takes up where the first one ended.
 import json
 from pathlib import Path
 import resource
-import shlex
-import subprocess
 import sys
 import time
 
@@ -21,12 +19,12 @@ import numpy as np
 
 from data_processing import dictionary, image_list
 from demo import baseline, report
+from demo.scripts import run
 
 flags.DEFINE_string("output_dir", "out/demo", "Folder of all that the demo makes.")
 flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=20)
-flags.DEFINE_integer("steps", 900, "Steps to train.", lower_bound=2)
+flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 
-ROOT = Path(__file__).parents[1]
 PICTURE_SIZE = 60
 INPUT_SIZE = 48
 BATCH_SIZE = 64
@@ -39,11 +37,11 @@ def main(argv):
     began = time.perf_counter()
     out = Path(FLAGS.output_dir)
     world, records, model, evaluation = out / "world", out / "records", out / "model", out / "evaluation"
-    _run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1,
-         class_images=-(-FLAGS.num_images // 375), voc_images=FLAGS.num_images // 15)  # fmt: skip
+    run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1,
+        class_images=max(4, FLAGS.num_images // 375), voc_images=FLAGS.num_images // 15)  # fmt: skip
     class_num = len(dictionary.read(world / DICTIONARY))
     for split in ("train", "val"):
-        _run(
+        run(
             "data_processing/build_tfrecords.py",
             image_list=world / f"{split}.txt",
             images=world,
@@ -52,16 +50,17 @@ def main(argv):
             num_shards=4,
             class_num=class_num,
         )
-    _run("train.py", data_dir=records, dictionary=world / DICTIONARY, model_dir=model, log_dir=out / "log",
-         class_num=class_num, **_recipe(FLAGS.steps))  # fmt: skip
+    run("train.py", data_dir=records, dictionary=world / DICTIONARY, model_dir=model, log_dir=out / "log",
+        class_num=class_num, **_recipe(FLAGS.steps))  # fmt: skip
     use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
-    _run("evaluate.py", data_dir=records, model_dir=model, dictionary=world / DICTIONARY, result=evaluation, **use)
+    run("evaluate.py", data_dir=records, model_dir=model, dictionary=world / DICTIONARY, result=evaluation, **use)
     rows = list(image_list.read(world / "val.txt"))
     _write_list(out / "pictures.txt", world, rows)
     _write_list(out / "few_pictures.txt", world, rows[:CLASSIFIED])
-    _run("image_classification.py", images=out / "few_pictures.txt", model_dir=model, dictionary=world / DICTIONARY,
-         top_k_pred=12, result=out / "predictions.json", **use)  # fmt: skip
-    _run("extract_feature.py", images=out / "pictures.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
+    run("image_classification.py", images=out / "few_pictures.txt", model_dir=model, dictionary=world / DICTIONARY,
+        top_k_pred=12, result=out / "predictions.json", **use)  # fmt: skip
+    run("extract_feature.py", images=out / "pictures.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
+    transfer = _transfer(out, model, use)
     colours = baseline.evaluate(world, class_num)
     measures = json.loads((evaluation / "metrics.json").read_text())["measures"]
     summary = {
@@ -71,10 +70,44 @@ def main(argv):
     }
     neighbours = _nearest(np.load(out / "features.npz"))
     seconds = time.perf_counter() - began
-    report.write(out, world / DICTIONARY, rows, summary, neighbours, seconds)
-    print(f"\nmAP on {len(rows):,} validation pictures: " + ", ".join(f"{k} {v:.3f}" for k, v in summary.items()))
+    report.write(out, world / DICTIONARY, rows, summary, transfer, neighbours, seconds)
+    print(f"\nmAP on {len(rows):,} validation pictures: {_as_text(summary)}")
+    print(f"then for pictures of one thing, top-1: {_as_text(transfer)}")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"{seconds / 60:.1f} minutes, largest process {memory:.1f} GB. Now open {out / 'report.html'}")
+
+
+def _transfer(out, model, use):
+    """Fine-tunes the network to folders of single things, and judges its features; returns accuracies by name."""
+    folders, tuned, features = out / "world" / "classes", out / "finetuned", out / "class_features.npz"
+    few = max(2, FLAGS.num_images // 750)
+    steps = max(2, FLAGS.steps // 6)
+    run(
+        "finetune.py",
+        dataset=f"folder:{folders}",
+        train_per_class=few,
+        data_dir=out / "class_records",
+        pretrain_ckpt=model,
+        model_dir=tuned,
+        log_dir=out / "finetune_log",
+        **_recipe(steps) | dict(lr=0.03, lr_schedule="cosine", warmup=0, test_interval=0),
+        val_sizes=INPUT_SIZE,
+        val_crops="center",
+    )
+    run("extract_feature.py", images=folders, pretrain_ckpt=model, result=features, **use)
+    run("linear_probe.py", features=features, train_per_class=few, splits=1, probes="logistic",
+        result=out / "probe.json")  # fmt: skip
+    [tested] = json.loads((tuned / "validation.json").read_text())["measures"].values()
+    probe = json.loads((out / "probe.json").read_text())
+    return {
+        "fine-tuned": tested["top_1"],
+        "linear probe of the features": probe["results"][0]["splits"][0]["accuracy"],
+        "chance": 1 / probe["classes"],
+    }
+
+
+def _as_text(values):
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _recipe(steps):
@@ -103,15 +136,6 @@ def _recipe(steps):
         test_interval=max(1, steps // 8),
         log_interval=max(1, steps // 24),
     )
-
-
-def _run(script, **arguments):
-    """Runs a script of the repository, shows its command line and its output; an error of it ends the demo."""
-    command = [script, *(f"--{name}={value}" for name, value in arguments.items())]
-    print(f"\n$ python {shlex.join(command)}", flush=True)
-    status = subprocess.run([sys.executable, ROOT / script, *command[1:]]).returncode
-    if status:
-        raise ValueError(f"{script} ended with status {status}; its message stands above")
 
 
 def _write_list(path, world, rows):

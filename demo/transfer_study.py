@@ -1,0 +1,263 @@
+"""What is a pre-training worth? Networks pre-trained in several ways, on the same scenes, are put to the same use.
+
+    python demo/transfer_study.py --output_dir=out/transfer
+
+Scenes of the demo world are learnt from with one label each, with all their labels and plain sigmoids, and with all
+their labels and the paper's loss; a fourth network learns nothing. Each is then fine-tuned to pictures of single
+things, a few a class, and its features are judged as they are by linear_probe.py. Each seed is another pre-training
+(weights, order, distortions) and another split of the single things; all four share the splits. Writes table.tsv and
+figure.png into --output_dir; what is there already is not made again. docs/transfer.md says what came out, and why the
+comparison is fair.
+
+Each network has one core, and as many are trained at a time as there are cores.
+
+--tune, on another world, tries the learning rates of RATES for each, and prints which were the best.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+import json
+import os
+from pathlib import Path
+import sys
+import time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flags import FLAGS, checked
+from absl import app, flags
+from matplotlib.figure import Figure
+import numpy as np
+
+from data_processing import dictionary, image_list
+from data_processing.files import appears_complete, write_json, write_tsv
+from demo.scripts import run
+
+flags.DEFINE_string("output_dir", "out/transfer", "Folder of all that the study makes.")
+flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
+flags.DEFINE_integer("num_images", 7500, "Scenes; four fifths of them are for pre-training.", lower_bound=20)
+flags.DEFINE_integer("class_images", 20, "Pictures of each single thing.", lower_bound=6)
+flags.DEFINE_integer("pretrain_steps", 400, "Steps of pre-training, of 64 pictures.", lower_bound=10)
+flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
+flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
+
+SETTINGS = ("num_images", "class_images", "pretrain_steps", "finetune_steps")
+SCRATCH, SINGLE, PLAIN, WEIGHTED = "scratch", "single", "plain", "weighted"
+TITLES = {
+    SCRATCH: "none (random weights)",
+    SINGLE: "one label a scene, softmax",
+    PLAIN: "all labels, plain sigmoids",
+    WEIGHTED: "all labels, the paper's loss",
+}
+# Without pre-training a network needs longer.
+SCRATCH_STEPS = 3
+TRAIN_PER_CLASS = 5
+PICTURE_SIZE, INPUT_SIZE = 60, 40
+DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
+# What is tried, and what was the best of it, of pre-training and of fine-tuning: `--tune`, see docs/transfer.md.
+RATES = {
+    SCRATCH: {"pretrain": [0.0], "finetune": [0.03, 0.1, 0.3]},
+    SINGLE: {"pretrain": [0.03, 0.1, 0.3], "finetune": [0.01, 0.03, 0.1]},
+    PLAIN: {"pretrain": [0.003, 0.01, 0.03], "finetune": [0.01, 0.03, 0.1]},
+    WEIGHTED: {"pretrain": [0.002, 0.006, 0.02], "finetune": [0.01, 0.03, 0.1]},
+}
+BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.03), PLAIN: (0.01, 0.03), WEIGHTED: (0.006, 0.03)}
+MEASURES = {"finetuned": "fine-tuned, top-1", "probe": "linear probe, accuracy"}
+
+
+def main(argv):
+    del argv
+    began = time.perf_counter()
+    out = Path(FLAGS.output_dir, "tuning") if FLAGS.tune else Path(FLAGS.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_settings(out / "settings.json")
+    _make_data(out)
+    jobs = [(kind, seed) for seed in range(1, FLAGS.seeds + 1) for kind in TITLES]
+
+    def study(job):
+        kind, seed = job
+        pretrain_rate, finetune_rate = BEST[kind]
+        model = _pretrain(out, kind, seed, pretrain_rate)
+        results = {"finetuned": _finetune(out, kind, seed, model, finetune_rate), "probe": _probe(out, seed, model)}
+        shown = ", ".join(f"{MEASURES[name]} {value:.4f}" for name, value in results.items())
+        minutes = (time.perf_counter() - began) / 60
+        print(f"{minutes:5.1f} min  {TITLES[kind]}, seed {seed}: {shown}", flush=True)
+        return results
+
+    # Where one fails, those that have not begun do not begin.
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        if FLAGS.tune:
+            list(pool.map(lambda kind: _tune(out, kind), TITLES))
+            return
+        found = list(pool.map(study, jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    by_kind = {kind: [row for (k, _), row in zip(jobs, found, strict=True) if k == kind] for kind in TITLES}
+    _report(out, {kind: {name: [row[name] for row in rows] for name in MEASURES} for kind, rows in by_kind.items()})
+    print(f"{(time.perf_counter() - began) / 60:.1f} minutes; written: {out / 'table.tsv'}, {out / 'figure.png'}")
+
+
+def _check_settings(path):
+    """Raises ValueError if the folder holds a study of other settings, whose results would be taken for these."""
+    settings = {name: FLAGS[name].value for name in SETTINGS}
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise ValueError(f"{path} is of a study with other settings; give another --output_dir, or delete that one")
+    write_json(path, settings)
+
+
+def _make_data(out):
+    """Draws the world; makes records of its scenes with all labels, and with one, and of each split of its things."""
+    world, log = out / "world", out / "log.txt"
+    run("demo/make_scenes.py", log, output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE,
+        class_images=FLAGS.class_images, voc_images=0, seed=2 if FLAGS.tune else 1)  # fmt: skip
+    entries = dictionary.read(world / DICTIONARY)
+    chains = dictionary.ancestors(entries)
+    rows = image_list.read(world / "train.txt")
+    image_list.write(world / "single.txt", (surest_label(row, chains, k) for k, row in enumerate(rows)))
+    for name, label_format in (("train", "sparse"), ("single", "single")):
+        run(
+            "data_processing/build_tfrecords.py",
+            log,
+            image_list=world / f"{name}.txt",
+            images=world,
+            output_dir=out / "records" / name / "train",
+            split="train",
+            num_shards=4,
+            class_num=len(entries),
+            label_format=label_format,
+        )
+    for seed in range(1, FLAGS.seeds + 1):
+        run("data_processing/build_classification.py", log, dataset=f"folder:{world / 'classes'}",
+            output_dir=out / f"classes-{seed}", train_per_class=TRAIN_PER_CLASS, random_seed=seed)  # fmt: skip
+
+
+def surest_label(row, chains, number):
+    """Returns a row of an image list with one label: of those that are no ancestors of others, the surest one.
+
+    Of equal ones (things that are all well visible) lots are drawn, by the `number` of the row. `chains` are the
+    ancestors of each class.
+    """
+    above = {ancestor for label in row.labels for ancestor in chains[label]}
+    sure = {label: c for label, c in zip(row.labels, row.confidences, strict=True) if label not in above}
+    best = [label for label, confidence in sure.items() if confidence == max(sure.values())]
+    return image_list.Row(row.path, (int(np.random.default_rng([1, number]).choice(best)),), (1.0,))
+
+
+def _schedule(steps, rate):
+    """A tenth of the steps for warming up, then half a cosine: the same for all."""
+    return dict(
+        max_iter=steps,
+        warmup=steps // 10,
+        lr_warmup=rate / 8,
+        lr_warmup_decay_step=max(1, steps // 40),
+        lr_warmup_decay_factor=8**0.25,
+        lr=rate,
+        lr_schedule="cosine",
+        resnet_size=18,
+        data_format="NHWC",
+        image_size=INPUT_SIZE,
+        batch_size=64,
+        batch_norm_decay=0.9,
+        crop_min_area=0.7,
+        crop_min_covered=0.7,
+        rotated=0.1,
+        recoloured=0.2,
+    )
+
+
+def _run(folder, script, **arguments):
+    """Runs a script on one core; what it says is in log.txt of `folder`."""
+    folder.mkdir(exist_ok=True)
+    run(script, folder / "log.txt", {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}, **arguments)
+
+
+def _pretrain(out, kind, seed, rate):
+    """Returns the folder of the pre-trained network; "scratch" is as random as the others were at their beginning."""
+    model = out / f"{kind}-{seed}-{rate:g}"
+    steps = 0 if kind == SCRATCH else FLAGS.pretrain_steps
+    if not (model / f"model.ckpt-{steps}.index").exists():
+        records = out / "records" / ("single" if kind == SINGLE else "train")
+        arguments = dict(data_dir=records, model_dir=model, log_dir=model / "log", random_seed=seed)
+        if kind != SINGLE:
+            arguments |= dict(class_num=len(dictionary.read(out / "world" / DICTIONARY)))
+            arguments |= dict(loss=PLAIN if kind == PLAIN else WEIGHTED)
+        schedule = _schedule(FLAGS.pretrain_steps, rate) | dict(max_iter=steps, log_interval=50)
+        schedule |= {} if steps else dict(lr_schedule="step")  # half a cosine of no steps is none
+        _run(model, "finetune.py" if kind == SINGLE else "train.py", **arguments, **schedule)
+    return model
+
+
+def _finetune(out, kind, seed, model, rate):
+    """Returns the top-1 accuracy, in [0, 1], of the network after the last step: no step is chosen by the test."""
+    tuned = model / f"finetuned-{rate:g}"
+    if not (tuned / "validation.json").exists():
+        steps = FLAGS.finetune_steps * (SCRATCH_STEPS if kind == SCRATCH else 1)
+        _run(
+            model,
+            "finetune.py",
+            data_dir=out / f"classes-{seed}",
+            pretrain_ckpt=model,
+            model_dir=tuned,
+            log_dir=tuned / "log",
+            random_seed=seed,
+            val_sizes=INPUT_SIZE,
+            val_crops="center",
+            log_interval=20,
+            **_schedule(steps, rate),
+        )
+    [measures] = json.loads((tuned / "validation.json").read_text())["measures"].values()
+    return measures["top_1"]
+
+
+def _probe(out, seed, model):
+    """Returns the accuracy, in [0, 1], of a logistic regression on the features of the same split."""
+    probe = model / "probe.json"
+    if not probe.exists():
+        features = model / "features.npz"
+        _run(model, "extract_feature.py", images=out / "world" / "classes", pretrain_ckpt=model, result=features,
+             image_size=INPUT_SIZE, data_format="NHWC", batch_size=100)  # fmt: skip
+        _run(model, "linear_probe.py", features=features, train_per_class=TRAIN_PER_CLASS, splits=1, random_seed=seed,
+             probes="logistic", result=probe)  # fmt: skip
+    [result] = json.loads(probe.read_text())["results"]
+    return result["splits"][0]["accuracy"]
+
+
+def _tune(out, kind):
+    """Tries the rates: of pre-training by the probe, then of fine-tuning from the best of these."""
+    models = {rate: _pretrain(out, kind, 1, rate) for rate in RATES[kind]["pretrain"]}
+    probes = {rate: _probe(out, 1, model) for rate, model in models.items()}
+    best = max(probes, key=probes.get)
+    tuned = {rate: _finetune(out, kind, 1, models[best], rate) for rate in RATES[kind]["finetune"]}
+    shown = (", ".join(f"{rate:g}: {value:.4f}" for rate, value in one.items()) for one in (probes, tuned))
+    print(f"{TITLES[kind]}: pre-training, probe at {next(shown)}; fine-tuning, top-1 at {next(shown)}", flush=True)
+    print(f"    best: {best:g}, {max(tuned, key=tuned.get):g}", flush=True)
+
+
+def _report(out, found):
+    """Writes and prints means and standard deviations over the seeds; draws them, each seed as a dot."""
+    rows = []
+    for kind, results in found.items():
+        spread = (f"{np.mean(v):.4f}\t{np.std(v, ddof=1):.4f}\t{' '.join(f'{x:.4f}' for x in v)}".split("\t")
+                  for v in results.values())  # fmt: skip
+        rows.append([TITLES[kind], *(field for fields in spread for field in fields)])
+    header = ["pre-training", *(f"{t}{c}" for t in MEASURES.values() for c in ("", ", standard deviation", ", seeds"))]
+    write_tsv(out / "table.tsv", "\t".join(header), rows)
+    print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in MEASURES.values()))
+    for row in rows:
+        print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in (1, 4)))
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for offset, (name, title) in zip((0.18, -0.18), MEASURES.items(), strict=True):
+        places = len(found) - 1 - np.arange(len(found)) + offset
+        values = np.array([results[name] for results in found.values()])
+        axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
+        axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
+    axes.set_yticks(len(found) - 1 - np.arange(len(found)), [TITLES[kind] for kind in found])
+    axes.set(xlabel=f"accuracy, {TRAIN_PER_CLASS} training pictures a class; dots: seeds", xlim=(0, None))
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    with appears_complete(out / "figure.png") as aside:
+        figure.savefig(aside, dpi=120, format="png")
+
+
+if __name__ == "__main__":
+    app.run(checked(main))

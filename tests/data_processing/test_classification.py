@@ -1,0 +1,309 @@
+"""Single-label data sets in the layouts that they are published in: what becomes of them, and what is refused."""
+
+import gzip
+import io
+from pathlib import Path
+import subprocess
+import sys
+import tarfile
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+from scipy.io import savemat
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from data_processing import classification, dictionary, tfds_source, tfrecord
+from data_processing.sources import SourceError
+
+ROOT = Path(__file__).parents[2]
+
+
+def jpeg(seed):
+    encoded = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 9, 3), np.uint8)).save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+def archive(members):
+    """A tar archive, as bytes, of names and contents; None is a link out of the folder."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as file:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            member.size = len(content or b"")
+            file.addfile(member, io.BytesIO(content or b""))
+    return data.getvalue()
+
+
+def caltech(classes=("001.ak47", "002.american-flag", "257.clutter"), pictures=6):
+    return {
+        f"256_ObjectCategories/{name}/{name[:3]}_{k:04d}.jpg": jpeg([int(name[:3]), k])
+        for name in classes
+        for k in range(1, pictures + 1)
+    }
+
+
+def records(folder):
+    """{name: (label, image)} of the shards in a folder."""
+    found = {}
+    for path in sorted(folder.glob("*.tfrecords")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            name, image, labels = tfrecord.decode(record, "single")
+            [(label, _)] = labels
+            found[name.decode()] = (label, image)
+    return found
+
+
+def write_folders(folder, classes=3, pictures=6):
+    for k in range(classes):
+        (folder / f"class {k}").mkdir(parents=True)
+        for n in range(pictures):
+            (folder / f"class {k}" / f"{n}.jpg").write_bytes(jpeg([k, n]))
+    return folder
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    count=st.integers(0, 12),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 3),
+)
+def test_splits_are_disjoint_whole_and_of_the_right_size(labels, count, share, seed):
+    first, second = classification.split(labels, count, share, seed)
+    assert sorted(first + second) == list(range(len(labels)))
+    assert first == sorted(first) and second == sorted(second)
+    for label in set(labels):
+        all_of_it = labels.count(label)
+        chosen = sum(labels[k] == label for k in first)
+        if all_of_it == 1:
+            assert chosen == 1
+        elif count:
+            assert chosen == min(count, all_of_it - 1)  # one is left to test on
+        else:
+            assert 1 <= chosen <= all_of_it - 1 and abs(chosen - (1 - share) * all_of_it) <= 1
+    assert classification.split(labels, count, share, seed) == (first, second)
+
+
+def test_splits_follow_the_seed_and_grow():
+    labels = np.arange(400) % 4
+    first = {seed: set(classification.split(labels, 15, 0.2, seed)[0]) for seed in range(3)}
+    assert len(first[0] & first[1]) < 40 and len(first[1] & first[2]) < 40  # 60 each; 9 in common by chance
+    for fewer, more in ((15, 30), (30, 60)):
+        assert set(classification.split(labels, fewer, 0.2, 0)[0]) < set(classification.split(labels, more, 0.2, 0)[0])
+
+
+def test_folders_become_records_once(tmp_path):
+    source = write_folders(tmp_path / "source")
+    (source / ".hidden").mkdir()
+    (source / "class 0" / "below").mkdir()
+    (source / "class 0" / "below" / "deep.JPG").write_bytes(jpeg(9))
+    out = tmp_path / "out"
+    made = classification.build(f"folder:{source}", out, train_per_class=4, seed=1)
+    assert made == (3, 12, 7)
+    train, val = records(out / "train"), records(out / "val")
+    assert len(train) == 12 and len(val) == 7 and not train.keys() & val.keys()
+    for name, (label, image) in (train | val).items():
+        assert name.startswith(f"class {label}/") and image == (source / name).read_bytes()
+    assert dictionary.read_names(out / "dictionary.txt") == ["class 0", "class 1", "class 2"]
+    there = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert classification.build(f"folder:{source}", out, train_per_class=4, seed=1) == made
+    assert there == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(ValueError, match=r"made with other settings \(train_per_class 4, now 5\); give another folder"):
+        classification.build(f"folder:{source}", out, train_per_class=5, seed=1)
+
+
+def test_a_stopped_build_goes_on(tmp_path):
+    source, out = write_folders(tmp_path / "source"), tmp_path / "out"
+    made = classification.build(f"folder:{source}", out)
+    before = records(out / "train") | records(out / "val")
+    (out / classification.DONE).unlink()
+    next((out / "val").glob("*.json")).unlink()
+    assert classification.build(f"folder:{source}", out) == made
+    assert records(out / "train") | records(out / "val") == before
+
+
+@pytest.mark.parametrize("form", ["tar", "folder with tar", "unpacked", "class folders"])
+def test_caltech256(tmp_path, form, capsys):
+    members = caltech() | {"256_ObjectCategories/002.american-flag/greg/extra.jpg": jpeg(5)}
+    bad = {
+        "256_ObjectCategories/../../001.ak47/x.jpg": b"x",
+        "/001.ak47/y.jpg": b"x",
+        "256_ObjectCategories/001.ak47/link.jpg": None,
+    }
+    place = tmp_path / "256_ObjectCategories.tar"
+    if "tar" in form:
+        place.write_bytes(archive(members | bad))
+        place = tmp_path if "folder" in form else place
+    else:
+        for name, content in members.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+        place = tmp_path / "256_ObjectCategories" if form == "class folders" else tmp_path
+    made = classification.build(f"caltech256:{place}", tmp_path / "out", train_per_class=4)
+    assert made == (2, 8, 4)  # clutter is left out, and what lies below a class's folder
+    assert "7 pictures of 257.clutter or outside of class folders are left out" in capsys.readouterr().out
+    assert dictionary.read_names(tmp_path / "out/dictionary.txt") == ["ak47", "american-flag"]
+    both = records(tmp_path / "out/train") | records(tmp_path / "out/val")
+    assert {image for _, image in both.values()} == {data for name, data in caltech().items() if "257" not in name}
+    assert all(f"{label + 1:03d}." in name for name, (label, _) in both.items())
+
+
+def test_damaged_pictures_of_an_archive_are_listed_and_skipped_up_to_a_limit(tmp_path):
+    members = caltech()
+    members["256_ObjectCategories/001.ak47/001_0003.jpg"] = jpeg(1)[:90]
+    members["256_ObjectCategories/002.american-flag/002_0001.jpg"] = b"<!DOCTYPE html>gone"
+    place = tmp_path / "256_ObjectCategories.tar"
+    place.write_bytes(archive(members))
+    with pytest.raises(ValueError, match="more than --max_rejected=0.01.*rejected.tsv"):
+        classification.build(f"caltech256:{place}", tmp_path / "strict", train_per_class=5)
+    made = classification.build(f"caltech256:{place}", tmp_path / "out", train_per_class=5, max_rejected=0.5)
+    assert made.train + made.val == 10
+    listed = "".join((tmp_path / "out" / part / "rejected.tsv").read_text() for part in ("train", "val"))
+    assert "001_0003.jpg\tcut short" in listed and "002_0001.jpg\tHTML" in listed
+
+
+def test_an_archive_that_is_cut_short_gives_what_is_before_the_cut(tmp_path, caplog):
+    place = tmp_path / "256_ObjectCategories.tar"
+    data = archive(caltech(("001.ak47", "002.american-flag")))
+    place.write_bytes(data[: data.index(b"002_0005.jpg") + 600])
+    made = classification.build(f"caltech256:{place}", tmp_path / "out", train_per_class=3, max_rejected=0.5)
+    assert made.class_num == 2 and 9 <= made.train + made.val <= 10
+    (tmp_path / "other.tar").write_bytes(b"no archive" * 100)
+    with pytest.raises(ValueError, match="other.tar: no tar archive, or damaged"):
+        classification.read(f"caltech256:{tmp_path / 'other.tar'}", None)
+
+
+WNIDS = ["n01440764", "n01443537", "n01484850"]
+
+
+def imagenet(folder, form):
+    """ILSVRC2012 as archives, or as folders; validation pictures are of the classes 2, 0, 1, 2."""
+    truth = [2, 0, 1, 2]
+    train = {wnid: {f"{wnid}_{n}.JPEG": jpeg([k, n]) for n in range(3)} for k, wnid in enumerate(WNIDS)}
+    val = {f"ILSVRC2012_val_{k + 1:08d}.JPEG": jpeg([7, k]) for k in range(len(truth))}
+    # In the devkit ids go by another order than WordNet's, from 1.
+    ids = {"n01484850": 1, "n01440764": 2, "n01443537": 3}
+    synsets = np.array(
+        [(ids[wnid], wnid, f"name {wnid}, other") for wnid in ids],
+        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
+    )
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets})
+    lines = "".join(f"{ids[WNIDS[k]]}\n" for k in truth).encode()
+    devkit = "ILSVRC2012_devkit_t12/data/"
+    kit = {f"{devkit}meta.mat": meta.getvalue(), f"{devkit}ILSVRC2012_validation_ground_truth.txt": lines}
+    if form == "archives":
+        inner = {f"{wnid}.tar": archive(pictures) for wnid, pictures in train.items()}
+        (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(inner))
+        (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
+        (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(archive(kit)))
+        return truth
+    for wnid, pictures in train.items():
+        (folder / "train" / wnid).mkdir(parents=True)
+        for name, data in pictures.items():
+            (folder / "train" / wnid / name).write_bytes(data)
+    for (name, data), k in zip(val.items(), truth, strict=True):
+        place = folder / "val" / WNIDS[k] / name if form == "folders" else folder / "val" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    if form == "folders and devkit":
+        for name, data in kit.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+    return truth
+
+
+@pytest.mark.parametrize("form", ["archives", "folders", "folders and devkit"])
+def test_imagenet_has_the_published_class_order(tmp_path, form):
+    truth = imagenet(tmp_path, form)
+    assert classification.build(f"imagenet:{tmp_path}", tmp_path / "out") == (3, 9, 4)
+    train, val = records(tmp_path / "out/train"), records(tmp_path / "out/val")
+    assert {(label, image) for label, image in train.values()} == {
+        (k, jpeg([k, n])) for k in range(3) for n in range(3)
+    }
+    assert {image: label for label, image in val.values()} == {jpeg([7, k]): label for k, label in enumerate(truth)}
+    names = dictionary.read_names(tmp_path / "out/dictionary.txt")
+    assert names == (WNIDS if form == "folders" else [f"name {wnid}, other" for wnid in WNIDS])
+
+
+class Flowers(tfds.core.GeneratorBasedBuilder):
+    """One class a picture, a split for testing, and one picture whose label is kept secret."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "flowers_of_classification_tests"
+
+    def _info(self):
+        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["rose", "tulip"])}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(range(6)), "test": self._generate_examples(range(6, 9))}
+
+    def _generate_examples(self, numbers):
+        for k in numbers:
+            yield k, {"image": np.full((5, 5, 3), 20 * k, np.uint8), "label": -1 if k == 8 else k % 2}
+
+
+def test_a_data_set_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_source.tfds, "builder", _prepared_in(tmp_path / "data", tfds_source.tfds.builder))
+    assert classification.build(f"tfds:{Flowers.name}", tmp_path / "out") == (2, 6, 2)
+    for part, numbers in (("train", range(6)), ("val", range(6, 8))):
+        found = {int(np.asarray(Image.open(io.BytesIO(image)))[0, 0, 0]): label
+                 for label, image in records(tmp_path / "out" / part).values()}  # fmt: skip
+        assert found == {20 * k: k % 2 for k in numbers}
+    assert dictionary.read_names(tmp_path / "out/dictionary.txt") == ["rose", "tulip"]
+    assert not (tmp_path / "out/pictures").exists()  # they are in the records
+    with pytest.raises(SourceError, match="tfds:no_such_thing: TensorFlow Datasets has no such data set"):
+        classification.read("tfds:no_such_thing", tmp_path)
+    with pytest.raises(SourceError, match="tfds:imagenet2012: .*ILSVRC2012"):
+        classification.read("tfds:imagenet2012", tmp_path, manual_dir=str(tmp_path))
+
+
+def _prepared_in(folder, builder):
+    return lambda name, data_dir=None: builder(name, data_dir=data_dir or str(folder))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("caltech256", "write it as one of folder:FOLDER"),
+        ("flickr:x", "write it as one of"),
+        ("folder:{}/nowhere", "there is no .*nowhere"),
+        ("folder:{}/flat", "flat: no folders in it; make one for each class"),
+        ("folder:{}/holey", "holey/empty: no pictures in this class folder; fill it, or take it away"),
+        ("caltech256:{}/flat", "no pictures like 256_ObjectCategories/001.ak47"),
+        ("caltech256:{}/flat/a.zip", "no .tar; give 256_ObjectCategories.tar"),
+        ("imagenet:{}/flat", "ILSVRC2012_img_train.tar is missing; fetch it"),
+    ],
+)
+def test_says_what_is_wrong(tmp_path, source, message):
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat/a.zip").write_bytes(b"")
+    write_folders(tmp_path / "holey")
+    (tmp_path / "holey/empty").mkdir()
+    with pytest.raises(SourceError, match=message):
+        classification.build(source.format(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out" / classification.DONE).exists()
+
+
+def test_imagenet_that_does_not_fit_together(tmp_path):
+    imagenet(tmp_path, "folders and devkit")
+    (tmp_path / "val/ILSVRC2012_val_00000004.JPEG").unlink()
+    with pytest.raises(SourceError, match="3 validation pictures, but ILSVRC2012_validation_ground_truth.txt has 4"):
+        classification.read(f"imagenet:{tmp_path}", None)
+
+
+def test_as_a_user_runs_it(tmp_path):
+    source = write_folders(tmp_path / "source")
+    script = ROOT / "data_processing" / "build_classification.py"
+    command = [sys.executable, script, f"--output_dir={tmp_path}/out", f"--dataset=folder:{source}", "--val_share=0.5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/out: 3 classes, 9 pictures to train, 9 to validate" in done.stdout
