@@ -71,13 +71,14 @@ def open_images(images, annotations, min_confidence=0.0) -> Iterator[Labeled]:
         holds against machines: their 0 takes a label away. Otherwise the highest confidence holds.
       min_confidence: labels below it are left out.
 
-    The annotations are held in memory, 16 bytes each: 1.3 GB for 80 million.
+    The annotations are held in memory, 40 bytes each at the most: 3.2 GB for 80 million.
     """
     image_ids, labels, confidences, names = _annotations(annotations)
     order = np.argsort(image_ids, kind="stable")
     image_ids, labels, confidences = image_ids[order], labels[order], confidences[order]
     for where, row in _csv_rows(images, ("ImageID", "OriginalURL")):
-        image_id = _image_id(row["ImageID"], where)
+        # A plain integer would turn the array into floating point, where neighbours are one.
+        image_id = np.uint64(_image_id(row["ImageID"], where))
         begin, end = np.searchsorted(image_ids, image_id, "left"), np.searchsorted(image_ids, image_id, "right")
         found = {}
         for label, confidence in zip(labels[begin:end].tolist(), confidences[begin:end].tolist(), strict=True):

@@ -141,6 +141,18 @@ def test_open_images(tmp_path):
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0}, "http://a/2,3.jpg": {1: 0.8}}
 
 
+def test_neighbouring_ids_keep_their_labels(tmp_path):
+    """2^60 and 2^60 + 1 are one number in floating point."""
+    (tmp_path / "images.csv").write_text(
+        "ImageID,OriginalURL\n1000000000000000,http://a/dog.jpg\n1000000000000001,http://a/sea.jpg\n"
+    )
+    (tmp_path / "machine.csv").write_text(
+        "ImageID,LabelName,Confidence\n1000000000000001,/m/sea,0.5\n1000000000000000,/m/dog,0.75\n"
+    )
+    found = list(sources.open_images(tmp_path / "images.csv", [tmp_path / "machine.csv"]))
+    assert found == [("http://a/dog.jpg", {"/m/dog": 0.75}), ("http://a/sea.jpg", {"/m/sea": 0.5})]
+
+
 def test_later_versions_of_open_images(tmp_path):
     assert run(tmp_path, *write(tmp_path, LATER), *with_dictionary(tmp_path)).returncode == 0
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0}}
