@@ -34,6 +34,20 @@ REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 BLOCK = 2**16
 PRIVATE = "is no public address"
+# Networks of IPv6 whose addresses hold one of IPv4, each with the number of bits behind it: compatible, mapped and
+# translated addresses, NAT64 (RFC 6052) and 6to4 (RFC 3056). Teredo and the like are no public addresses for Python.
+CARRIERS = {
+    ipaddress.ip_network(network): bits_behind
+    for network, bits_behind in (
+        ("::/96", 0),
+        ("::ffff:0:0/96", 0),
+        ("::ffff:0:0:0/96", 0),
+        ("64:ff9b::/96", 0),
+        ("2002::/16", 80),
+    )
+}
+# NAT64 within one site (RFC 8215), which not every version of Python knows.
+LOCAL_GATEWAYS = ipaddress.ip_network("64:ff9b:1::/48")
 AGENT = "ml-images-downloader/1.0"
 
 
@@ -159,11 +173,22 @@ def _socket_factory(private_hosts):
 
     def make(address):
         family, kind, protocol, _, where = address
-        if not private_hosts and not ipaddress.ip_address(where[0].partition("%")[0]).is_global:
+        if not private_hosts and not _is_public(where[0]):
             raise OSError(errno.EACCES, f"{where[0]} {PRIVATE}")
         return socket.socket(family, kind, protocol)
 
     return make
+
+
+def _is_public(text):
+    """Whether an address is of the internet and, if a gateway would lead from it to one of IPv4, that one is, too."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    leads_to = [
+        ipaddress.IPv4Address(int(address) >> bits_behind & 0xFFFFFFFF)
+        for network, bits_behind in CARRIERS.items()
+        if address in network
+    ]
+    return address.is_global and address not in LOCAL_GATEWAYS and all(one.is_global for one in leads_to)
 
 
 async def _fetch(session, url, folder, limits, scratch, pool, hosts, slots):
@@ -192,15 +217,21 @@ async def _fetch(session, url, folder, limits, scratch, pool, hosts, slots):
                 failure = _Failure("timeout", f"more than {limits.timeout:g} s", temporary=True)
             except aiohttp.ClientPayloadError as error:
                 failure = _Failure("cut short", str(error), temporary=True)
-            except aiohttp.InvalidURL as error:
+            # A name that is too long for names of hosts is found when it is looked up.
+            except (aiohttp.InvalidURL, UnicodeError) as error:
                 failure = _Failure("bad URL", str(error))
             except aiohttp.ClientConnectorCertificateError as error:
                 failure = _Failure("certificate", str(error))
-            # Any other error of the system is one of the disk, and ends the run.
-            except (aiohttp.ClientError, ConnectionError, ValueError) as error:
+            except (aiohttp.ClientError, ConnectionError) as error:
                 private = PRIVATE in str(error)
                 kind = "private address" if private else "connection"
                 failure = _Failure(kind, str(error) or type(error).__name__, temporary=not private)
+            except OSError:
+                # Not of the network but of the disk: it ends the run.
+                raise
+            except Exception as error:
+                # Nothing that one server sends may end a run, which would end there at each start.
+                failure = _Failure("unexpected", f"{type(error).__name__}: {error}", temporary=True)
             finally:
                 aside.unlink(missing_ok=True)
             if not failure.temporary or failure.wait > limits.max_wait or attempt == limits.attempts - 1:
@@ -228,9 +259,9 @@ def _split(url):
     try:
         parts = urlsplit(url)
         _ = parts.port
+        return parts if parts.scheme in ("http", "https") and parts.hostname else None
     except ValueError:
         return None
-    return parts if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 async def _get(session, url, aside, limits):
@@ -238,7 +269,10 @@ async def _get(session, url, aside, limits):
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as response:
             if response.status in REDIRECTS and "Location" in response.headers:
-                url = urljoin(url, response.headers["Location"])
+                try:
+                    url = urljoin(url, response.headers["Location"])
+                except ValueError as error:
+                    raise _Failure("bad redirect", response.headers["Location"]) from error
                 if _split(url) is None:
                     raise _Failure("bad redirect", url)
                 if Path(urlsplit(url).path).name.startswith(PLACEHOLDER_NAME):
@@ -271,7 +305,7 @@ def _retry_after(response):
     text = response.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         date = parsedate_to_datetime(text)
         date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
         return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())

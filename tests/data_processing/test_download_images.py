@@ -1,8 +1,11 @@
 """The downloader, as a user starts it, against a server on loopback that does what servers do, and worse."""
 
+import asyncio
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import io
+import ipaddress
 import os
 from pathlib import Path
 import signal
@@ -85,12 +88,18 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(*((b"", 429) if seen == 1 else (PICTURE,)), **({"Retry_After": "1"} if seen == 1 else {}))
         elif kind == "always_busy":
             self.answer(b"", 429, Retry_After="9999")
+        elif kind == "never":
+            self.answer(b"", 429, Retry_After="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+        elif kind == "nowhere":
+            self.answer(b"", 503, Retry_After="Mon, 01 Jan 2035 00:00:00 +99999999999999")
         elif kind == "down":
             self.answer(*((b"", 503) if seen == 1 else (PICTURE,)))
         elif kind == "loop":
             self.answer(b"", 302, Location=self.path)
         elif kind == "private":
             self.answer(b"", 302, Location=f"http://127.0.0.2:{self.server.server_port}/fine/secret")
+        elif kind == "no_redirect":
+            self.answer(b"", 302, Location="http://[::bad")
         elif kind == "file_redirect":
             self.answer(b"", 302, Location="file:///etc/passwd")
         elif kind == "moved":
@@ -174,6 +183,9 @@ FAILS = {
     "missing": ("HTTP 404", 1),
     "gone": ("HTTP 410", 1),
     "always_busy": ("HTTP 429", 1),
+    "never": ("HTTP 429", 2),
+    "nowhere": ("HTTP 503", 2),
+    "no_redirect": ("bad redirect", 1),
     "loop": ("too many redirects", 6),
     "file_redirect": ("bad redirect", 1),
     "html": ("HTML", 1),
@@ -201,6 +213,7 @@ def test_each_url_is_accounted_for_exactly_once(server, tmp_path):
         f"{server.url}/fine/caf%C3%A9.jpg?x=1&y=a/b",
     ]
     wrong = ["../../etc/passwd", "ftp://127.0.0.1/a.jpg", "http://", "http://[", "http://127.0.0.1:99999/a.jpg"]
+    wrong += [f"http://{'a' * 64}.example/a.jpg", f"http://{'é' * 64}.example/a.jpg"]
     rows = [image_list.Row(url, (k,), (0.5,)) for k, url in enumerate([*names, *odd, *wrong, *names[-5:]])]
     urls, output, sample = tmp_path / "urls.txt", tmp_path / "out", tmp_path / "sample.jpg"
     image_list.write(urls, rows)
@@ -233,7 +246,7 @@ def test_each_url_is_accounted_for_exactly_once(server, tmp_path):
     server.seen.clear()
     assert run(urls, output, f"--placeholders={sample}", "--connections=64", "--per_host=64").returncode == 0
     again = {path.split("/")[1] for path in server.seen}
-    assert again == {"slow", "truncated", "longer", "always_busy", "trickle", "empty", "hangup"}
+    assert again == {"slow", "truncated", "longer", "always_busy", "never", "nowhere", "trickle", "empty", "hangup"}
     came_again, failed_again = lists(output)
     assert came_again == came
     assert failed_again.keys() == failed.keys()
@@ -260,18 +273,42 @@ def test_private_addresses_are_not_fetched_from(server, tmp_path):
     assert failed[rows[0].path] == failed[rows[-1].path] == "private address"
 
 
+@pytest.mark.parametrize(
+    "address",
+    "127.0.0.1 10.0.0.1 ::1 fe80::1%eth0 ::ffff:127.0.0.1 ::ffff:0:10.0.0.1 ::127.0.0.1 64:ff9b::7f00:1 "
+    "64:ff9b::169.254.169.254 64:ff9b:1::808:808 2002:7f00:1:: 2002:c0a8:101::1 2001:0:1::1 0.0.0.0 ::".split(),
+)
+def test_addresses_that_lead_to_private_ones(address):
+    assert not downloads._is_public(address)
+
+
+def test_public_addresses():
+    for address in ("8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "2002:808:808::1"):
+        assert downloads._is_public(address)
+
+
+def test_what_one_url_does_is_a_failure_and_what_the_disk_does_ends_the_run(tmp_path, monkeypatch):
+    async def fetch(error):
+        async def get(*_):
+            raise error
+
+        monkeypatch.setattr(downloads, "_get", get)
+        limits = downloads.Limits(attempts=1)
+        return [r async for r in downloads.download(["http://a/"], tmp_path, limits, tmp_path, None)]
+
+    for error in (OverflowError("odd"), RecursionError("odd"), KeyError("odd")):
+        [result] = asyncio.run(fetch(error))
+        assert result.kind == "unexpected" and result.temporary and type(error).__name__ in result.detail
+    with pytest.raises(OSError, match="No space"):
+        asyncio.run(fetch(OSError(28, "No space left on device")))
+
+
 def test_a_redirect_to_a_private_address_is_not_followed(server, tmp_path, monkeypatch):
     """The first host counts as public here, the one that it redirects to does not."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-    import ipaddress
-
     real = ipaddress.ip_address
-
-    class Public:
-        is_global = True
-
-    monkeypatch.setattr(downloads.ipaddress, "ip_address", lambda text: Public() if text == "127.0.0.1" else real(text))
+    monkeypatch.setattr(
+        downloads.ipaddress, "ip_address", lambda text: real("8.8.8.8" if text == "127.0.0.1" else text)
+    )
 
     async def fetch():
         limits = downloads.Limits(timeout=5)
