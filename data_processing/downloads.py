@@ -6,6 +6,7 @@ there need not be fetched again.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 import contextlib
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -15,7 +16,6 @@ import ipaddress
 import itertools
 import os
 from pathlib import Path
-import random
 import socket
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from data_processing import pictures
+from data_processing.turns import HOST_DOWN, Turns
 
 ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp"}
 # What Flickr sends, as 200 OK, for a photo that is gone: 2,051 bytes with this MD5, or a redirect to this name.
@@ -33,6 +34,9 @@ TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 BLOCK = 2**16
+# Names that are looked up at the same time; and URLs that have begun, or wait for their host, for each connection.
+LOOKUPS = 64
+QUEUED = 64
 PRIVATE = "is no public address"
 # Networks of IPv6 whose addresses hold one of IPv4, each with the number of bits behind it: compatible, mapped and
 # translated addresses, NAT64 (RFC 6052) and 6to4 (RFC 3056). Teredo and the like are no public addresses for Python.
@@ -60,7 +64,7 @@ class Limits(NamedTuple):
       timeout: seconds for one try of one picture.
       attempts: tries of one picture.
       wait: seconds before the second try; they double with each. What a server asks for (Retry-After) counts if more.
-      max_wait: seconds at most; a server that asks for more is left alone until the next run.
+      max_wait: seconds at most; what a server wants to be asked for later than that fails until the next run.
       max_bytes: of a file.
       max_pixels: of a picture.
       resize_short: pixels that the short side is reduced to, or 0: the bytes stay as they came.
@@ -101,13 +105,6 @@ class _Failure(Exception):
         self.kind, self.detail, self.temporary, self.wait = kind, detail, temporary, wait
 
 
-class _Host:
-    """What this process does with a host: at most so many connections, none before `not_before` (loop time)."""
-
-    def __init__(self, per_host):
-        self.slots, self.not_before, self.users = asyncio.Semaphore(per_host), 0.0, 0
-
-
 def digest(url) -> str:
     """Returns what the name of a URL's picture is made of: 32 hexadecimal digits."""
     return hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -135,37 +132,69 @@ async def download(urls, folder, limits, scratch, pool):
       scratch: folder of this process, on the same disk, for what is on its way.
       pool: executor in which pictures are checked; its workers are how many pictures are decoded at a time.
     """
-    hosts, urls, ended = {}, iter(urls), False
-    slots = asyncio.Semaphore(limits.connections)
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, socket_factory=_socket_factory(limits.private_hosts))
-    timeout = aiohttp.ClientTimeout(total=limits.timeout)
-    # Nothing is unpacked on the way: what is compressed further than a picture is none.
-    headers = {"User-Agent": AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
-    jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, headers=headers, auto_decompress=False, cookie_jar=jar
-    ) as session:
-        running = set()
+    loop = asyncio.get_running_loop()
+    # In its threads names are looked up, and those of dead hosts take long.
+    loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "lookup"))
+    # It may take long to find the next URL whose picture is not there yet.
+    reader = ThreadPoolExecutor(1, "list")
+    turns = Turns(limits.per_host, limits.attempts, limits.wait, limits.max_wait)
+    urls, ended, reading, running = iter(urls), False, None, {}
+    async with _session(limits) as session:
         try:
             while True:
-                # More than there are slots, so that those who wait for their turn or their host leave none idle.
-                if len(running) < 4 * limits.connections and not ended:
-                    # In a thread: it may take long to find the next one that is not there yet.
-                    room = 8 * limits.connections - len(running)
-                    found = await asyncio.to_thread(lambda room=room: list(itertools.islice(urls, room)))
-                    ended = len(found) < room
+                while len(running) < limits.connections and (job := turns.take(loop.time())):
+                    if job.host_is_down:
+                        turns.end(job, loop.time())
+                        detail = f"{HOST_DOWN} URLs of {job.name} failed one after another"
+                        yield Result(job.url, kind="host down", detail=detail, temporary=True)
+                    else:
+                        task = asyncio.create_task(_fetch(session, job.url, folder, limits, scratch, pool))
+                        running[task] = job
+                room = turns.untouched < limits.connections and len(turns) < QUEUED * limits.connections
+                if room and not ended and reading is None:
+                    reading = loop.run_in_executor(reader, _some, urls, 4 * limits.connections)
+                waits = running.keys() | ({reading} if reading else set())
+                pause = turns.sleep(loop.time()) if len(running) < limits.connections else None
+                if not waits:
+                    if pause is None:
+                        return
+                    await asyncio.sleep(pause)
+                    continue
+                done, _ = await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {reading}:
+                    result, asked = task.result()
+                    if not turns.tried(running.pop(task), loop.time(), result.temporary, asked):
+                        yield result
+                if reading in done:
+                    found, reading = reading.result(), None
+                    ended = not found
                     for url in found:
-                        task = _fetch(session, url, folder, limits, scratch, pool, hosts, slots)
-                        running.add(asyncio.create_task(task))
-                if not running:
-                    return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
+                        if parts := _split(url):
+                            turns.add(url, parts.netloc)
+                        else:
+                            yield Result(url, kind="bad URL", detail="not http:// or https:// and a host")
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            reader.shutdown()
+
+
+def _session(limits):
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, socket_factory=_socket_factory(limits.private_hosts))
+    # Nothing is unpacked on the way: what is compressed further than a picture is none.
+    headers = {"User-Agent": AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=limits.timeout),
+        headers=headers,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def _some(urls, count):
+    return list(itertools.islice(urls, count))
 
 
 def _socket_factory(private_hosts):
@@ -191,67 +220,41 @@ def _is_public(text):
     return address.is_global and address not in LOCAL_GATEWAYS and all(one.is_global for one in leads_to)
 
 
-async def _fetch(session, url, folder, limits, scratch, pool, hosts, slots):
-    """Tries to get one picture; returns a `Result`."""
-    parts = _split(url)
-    if parts is None:
-        return Result(url, kind="bad URL", detail="not http:// or https:// and a host")
-    host = hosts.setdefault(parts.netloc, _Host(limits.per_host))
-    host.users += 1
-    aside = Path(scratch, f"{digest(url)}.part")
-    loop, size = asyncio.get_running_loop(), 0
+async def _fetch(session, url, folder, limits, scratch, pool):
+    """Tries once to get a picture; returns a `Result`, and how many seconds its host asks to be left alone."""
+    aside, size = Path(scratch, f"{digest(url)}.part"), 0
     try:
-        for attempt in range(limits.attempts):
-            await _until(host, loop)
-            try:
-                async with host.slots, slots:
-                    await _until(host, loop)
-                    size, md5 = await asyncio.wait_for(_get(session, url, aside, limits), limits.timeout)
-                if md5 in limits.placeholders:
-                    raise _Failure("placeholder", f"MD5 {md5}")
-                path = await loop.run_in_executor(pool, _keep, aside, folder, digest(url), limits)
-                return Result(url, path=path, size=size)
-            except _Failure as error:
-                failure = error
-            except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
-                failure = _Failure("timeout", f"more than {limits.timeout:g} s", temporary=True)
-            except aiohttp.ClientPayloadError as error:
-                failure = _Failure("cut short", str(error), temporary=True)
-            # A name that is too long for names of hosts is found when it is looked up.
-            except (aiohttp.InvalidURL, UnicodeError) as error:
-                failure = _Failure("bad URL", str(error))
-            except aiohttp.ClientConnectorCertificateError as error:
-                failure = _Failure("certificate", str(error))
-            except (aiohttp.ClientError, ConnectionError) as error:
-                private = PRIVATE in str(error)
-                kind = "private address" if private else "connection"
-                failure = _Failure(kind, str(error) or type(error).__name__, temporary=not private)
-            except OSError:
-                # Not of the network but of the disk: it ends the run.
-                raise
-            except Exception as error:
-                # Nothing that one server sends may end a run, which would end there at each start.
-                failure = _Failure("unexpected", f"{type(error).__name__}: {error}", temporary=True)
-            finally:
-                aside.unlink(missing_ok=True)
-            if not failure.temporary or failure.wait > limits.max_wait or attempt == limits.attempts - 1:
-                break
-            # Half of the wait is random, so that many do not come back together.
-            wait = min(limits.max_wait, limits.wait * 2**attempt) * random.uniform(0.5, 1)
-            if failure.wait:
-                host.not_before = max(host.not_before, loop.time() + failure.wait)
-            await asyncio.sleep(max(wait, failure.wait))
+        size, md5 = await asyncio.wait_for(_get(session, url, aside, limits), limits.timeout)
+        if md5 in limits.placeholders:
+            raise _Failure("placeholder", f"MD5 {md5}")
+        loop = asyncio.get_running_loop()
+        path = await loop.run_in_executor(pool, _keep, aside, folder, digest(url), limits)
+        return Result(url, path=path, size=size), 0.0
+    except _Failure as error:
+        failure = error
+    except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
+        failure = _Failure("timeout", f"more than {limits.timeout:g} s", temporary=True)
+    except aiohttp.ClientPayloadError as error:
+        failure = _Failure("cut short", str(error), temporary=True)
+    # A name that is too long for names of hosts is found when it is looked up.
+    except (aiohttp.InvalidURL, UnicodeError) as error:
+        failure = _Failure("bad URL", str(error))
+    except aiohttp.ClientConnectorCertificateError as error:
+        failure = _Failure("certificate", str(error))
+    except (aiohttp.ClientError, ConnectionError) as error:
+        private = PRIVATE in str(error)
+        kind = "private address" if private else "connection"
+        failure = _Failure(kind, str(error) or type(error).__name__, temporary=not private)
+    except OSError:
+        # Not of the network but of the disk: it ends the run.
+        raise
+    except Exception as error:
+        # Nothing that one server sends may end a run, which would end there at each start.
+        failure = _Failure("unexpected", f"{type(error).__name__}: {error}", temporary=True)
     finally:
-        host.users -= 1
-        if not host.users and host.not_before <= loop.time():
-            hosts.pop(parts.netloc, None)
+        aside.unlink(missing_ok=True)
     detail = " ".join(failure.detail.split())[:200]
-    return Result(url, kind=failure.kind, detail=detail, temporary=failure.temporary, size=size)
-
-
-async def _until(host, loop):
-    while (left := host.not_before - loop.time()) > 0:
-        await asyncio.sleep(left)
+    return Result(url, kind=failure.kind, detail=detail, temporary=failure.temporary, size=size), failure.wait
 
 
 def _split(url):

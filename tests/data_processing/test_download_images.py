@@ -9,6 +9,7 @@ import ipaddress
 import os
 from pathlib import Path
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from PIL import Image
 import pytest
 
 from data_processing import downloads, image_list
+from data_processing.turns import HOST_DOWN
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 2.0
@@ -88,6 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(*((b"", 429) if seen == 1 else (PICTURE,)), **({"Retry_After": "1"} if seen == 1 else {}))
         elif kind == "always_busy":
             self.answer(b"", 429, Retry_After="9999")
+        elif kind == "later":
+            self.answer(b"", 429, Retry_After="100")
         elif kind == "never":
             self.answer(b"", 429, Retry_After="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
         elif kind == "nowhere":
@@ -329,6 +333,31 @@ def test_politeness(server, tmp_path):
     assert len(lists(tmp_path / "out")[0]) == 24
 
 
+def test_one_host_keeps_no_other_waiting(server, tmp_path):
+    """Of a host that says "later" more URLs than there are places, then a good host's, then a dead one's."""
+    good = server.url.replace("127.0.0.1", "localhost")
+    urls = [f"{server.url}/later/{k}" for k in range(80)] + [f"{good}/numbered/{k}" for k in range(4)]
+    with socket.socket() as unheard:  # bound, so that nobody else is there, but does not listen
+        unheard.bind(("127.0.0.1", 0))
+        urls += [f"http://127.0.0.1:{unheard.getsockname()[1]}/{k}" for k in range(60)]
+
+        async def fetch():
+            limits = downloads.Limits(connections=4, attempts=2, wait=0.01, private_hosts=True)
+            found = []
+            with ThreadPoolExecutor(1) as pool:
+                async for result in downloads.download(urls, tmp_path, limits, tmp_path, pool):
+                    found.append(result)
+                    if len(found) == 64:  # those of the first host come when it may be asked again
+                        return found
+
+        found = asyncio.run(asyncio.wait_for(fetch(), 60))
+    assert {result.url for result in found if result.path} == {url for url in urls if url.startswith(good)}
+    kinds = Counter(result.kind for result in found if not result.path)
+    assert kinds.keys() == {"connection", "host down"} and kinds["host down"] >= 60 - HOST_DOWN - 4
+    assert all(result.temporary for result in found if not result.path)
+    assert sum(count for path, count in server.seen.items() if "later" in path) <= 4
+
+
 def test_resizes_at_the_door(server, tmp_path):
     (tmp_path / "urls.txt").write_text(f"{server.url}/fine/a.jpg\t1:0.5\n")
     assert run(tmp_path / "urls.txt", tmp_path / "out", "--resize_short=12").returncode == 0
@@ -378,7 +407,7 @@ def test_ranks_share_the_list(server, tmp_path):
         for rank in range(2)
     ]
     assert all(process.wait(60) == 0 for process in together)
-    assert all("0 fetched" not in process.stdout.read() for process in together)
+    assert all(": 0 fetched" not in process.stdout.read() for process in together)
     came, failed = lists(tmp_path / "out")
     assert len(came) == 60 and not failed and set(server.seen.values()) == {1}
     assert [(tmp_path / "out" / row.path).read_bytes() for row in came] == [jpeg(k % 40) for k in range(60)]
