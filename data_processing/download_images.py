@@ -59,8 +59,7 @@ def main(argv):
     output = Path(FLAGS.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     limits = _limits()
-    done = output / f".done-{rank}-of-{size}"
-    done.unlink(missing_ok=True)
+    _done(output, rank, size).unlink(missing_ok=True)
     failed = {} if FLAGS.retry_failed else _read_failed(output)
     scratch = output / f".scratch-{rank}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -79,11 +78,8 @@ def main(argv):
     )
     if counts["stopped"]:
         raise ValueError("stopped; the same command goes on from here")
-    done.touch()
-    if all((output / f".done-{k}-of-{size}").exists() for k in range(size)):
+    if _is_last(output, rank, size):
         _write_lists(FLAGS.image_list, output)
-        for k in range(size):
-            (output / f".done-{k}-of-{size}").unlink(missing_ok=True)
 
 
 NOT_FAILED = ("fetched", "bytes", "there", "failed before", "stopped")
@@ -91,6 +87,28 @@ NOT_FAILED = ("fetched", "bytes", "there", "failed before", "stopped")
 
 def _good(counts):
     return sum(counts[name] for name in NOT_FAILED)
+
+
+def _done(output, rank, size):
+    return output / f".done-{rank}-of-{size}"
+
+
+def _is_last(output, rank, size):
+    """Notes that this process is done. Returns whether all are and, of those that end in one moment, this is the one.
+
+    If it is killed while it then writes, no other will: all are to be started again, as after any other stop.
+    """
+    _done(output, rank, size).touch()
+    if not all(_done(output, k, size).exists() for k in range(size)):
+        return False
+    try:
+        # Only one can take this away.
+        _done(output, 0, size).unlink()
+    except FileNotFoundError:
+        return False
+    for k in range(1, size):
+        _done(output, k, size).unlink(missing_ok=True)
+    return True
 
 
 def _limits():
@@ -134,9 +152,14 @@ def _failed_rows(path):
 
 
 def _urls_to_fetch(path, output, rank, size, failed, counts):
-    """Yields the URLs of a list that are this process's and were not fetched, nor failed for good; each once."""
+    """Yields the URLs of a list that are this process's and were not fetched, nor failed for good; each once.
+
+    It ends early when `counts` has "stopped": on a resume there may be nothing to yield for minutes.
+    """
     yielded = set()
     for row in tqdm(image_list.read(path, require_labels=False), "list", unit=" rows", unit_scale=True, position=1):
+        if counts["stopped"]:
+            return
         name = downloads.digest(row.path)
         if int(name, 16) % size != rank or (key := bytes.fromhex(name)) in yielded:
             continue

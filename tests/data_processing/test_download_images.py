@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import io
 import ipaddress
+import itertools
 import os
 from pathlib import Path
 import signal
@@ -391,6 +392,45 @@ def test_goes_on_after_it_was_stopped(server, tmp_path, stop):
     assert [row.labels for row in came] == [(k,) for k in range(count)] and len(failed) == 10
     assert sum(seen for path, seen in server.seen.items() if "delayed" in path) == count - there
     assert not list(output.rglob("*.part")) and not list(output.glob(".*"))
+
+
+def test_stops_while_it_looks_for_something_to_fetch(server, tmp_path):
+    """A list without an end, of one URL that failed."""
+    output, urls = tmp_path / "out", tmp_path / "urls.txt"
+    output.mkdir()
+    (output / "failed.tsv").write_text(f"{server.url}/missing/a\tHTTP 404\tno\t\n")
+    os.mkfifo(urls)
+    process = subprocess.Popen(command(urls, output), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        with open(urls, "w") as pipe:
+            for k in itertools.count():
+                pipe.write(f"{server.url}/missing/a\t\n" * 100)
+                if k == 100:
+                    process.send_signal(signal.SIGTERM)
+                assert k < 1_000_000
+    except BrokenPipeError:
+        pass
+    text = process.communicate(timeout=20)[0]
+    assert process.returncode == 1 and "the same command goes on" in text and not server.seen
+
+
+def test_of_ranks_that_end_in_one_moment_one_writes(tmp_path):
+    code = """
+import sys, threading
+from pathlib import Path
+from data_processing import download_images
+output, last, barrier = Path(sys.argv[1]), [], threading.Barrier(4)
+def end(rank):
+    for _ in range(200):
+        barrier.wait()
+        last.append(download_images._is_last(output, rank, 4))
+        barrier.wait()
+ranks = [threading.Thread(target=end, args=[rank]) for rank in range(4)]
+[rank.start() for rank in ranks], [rank.join() for rank in ranks]
+print(len(last), sum(last), len(list(output.iterdir())))
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "800 200 0\n", done.stderr
 
 
 def test_ranks_share_the_list(server, tmp_path):
