@@ -29,7 +29,7 @@ from flags import FLAGS, checked
 from absl import app, flags
 from tqdm import tqdm
 
-from data_processing import dictionary, image_list, sources
+from data_processing import archives, dictionary, image_list, sources
 from data_processing.files import appears_complete, write_tsv
 
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
@@ -46,13 +46,16 @@ flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: whic
 flags.DEFINE_float("val_share", 0.0, "Share of the images that are for validation.", 0.0, 1.0, allow_override=True)
 flags.DEFINE_string("output_dir", None, "Folder to write into.")
 
+# Names that are told of what is left out.
+SHOWN = 5
+
 
 def main(argv):
     del argv
     output = Path(FLAGS.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    counts = Counter()
-    rows = tqdm(_counted(_read_sources(output), counts), unit=" images", unit_scale=True)
+    counts, unusable = Counter(), []
+    rows = tqdm(_counted(_usable(_read_sources(output), unusable), counts), unit=" images", unit_scale=True)
     if FLAGS.dictionary:
         _write_lists(output, rows, _read_classes())
     else:
@@ -62,6 +65,8 @@ def main(argv):
         raise ValueError("the sources have no labels; see --help for what they are")
     write_tsv(output / "counts.tsv", "# id\timages", counts.most_common())
     print(f"{counts.total():,} labels of {len(counts):,} classes of the sources: {output / 'counts.tsv'}")
+    _tell("images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8", unusable)
+    _tell("damaged archives, whose other images are missing; fetch them again", archives.damaged())
 
 
 def _read_sources(output):
@@ -88,6 +93,21 @@ def _read_sources(output):
     if not found:
         raise ValueError("no source: give --imagenet, --lists, --open_images or --tfds")
     return itertools.chain(*found)
+
+
+def _tell(what, found):
+    if found:
+        first = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        print(f"{len(found):,} {what}: {first}")
+
+
+def _usable(rows, unusable):
+    """Yields the rows that an image list can hold; the paths of others, as Python writes them, go into `unusable`."""
+    for row in rows:
+        if image_list.can_hold(row.path):
+            yield row
+        else:
+            unusable.append(ascii(row.path))
 
 
 def _counted(rows, counts):

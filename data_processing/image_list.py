@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 import os
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -125,10 +126,16 @@ def write(path, rows):
 
 def format_row(row, where) -> str:
     """Returns a line, with its end, for a `Row`. Raises ImageListError for a path that could not be read again."""
-    if not row.path.strip() or any(end in row.path for end in "\t\r\n"):
-        raise ImageListError(f"{where}: a path is empty or holds a tab or line end: {row.path!r}")
+    if not can_hold(row.path):
+        raise ImageListError(f"{where}: a path is empty, holds a tab or line end, or is not UTF-8: {row.path!r}")
     # The tab stands even where no label follows: without one, spaces in a path would separate.
     return f"{row.path}\t{format_labels(row.labels, row.confidences)}\n"
+
+
+def can_hold(path) -> bool:
+    """Whether a path or URL, once written, can be read again."""
+    # Bytes of a file's name that are not UTF-8 are surrogates in Python.
+    return bool(path.strip()) and not re.search("[\t\r\n\ud800-\udfff]", path)
 
 
 def format_labels(labels, confidences) -> str:

@@ -1,6 +1,7 @@
 """Image lists of ImageNet's archives, published lists and Open Images' tables, as a user makes them."""
 
 import io
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -95,6 +96,29 @@ def test_a_damaged_archive(tmp_path):
     (tmp_path / "n00000001.tar").write_text("no archive")
     with pytest.raises(archives.ArchiveError, match="n00000001.tar: no tar archive"):
         archives.names(tmp_path / "n00000001.tar")
+
+
+def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
+    source = tmp_path / "imagenet"
+    source.mkdir()
+    odd = {"a\tb.JPEG": b"x", os.fsdecode(b"\xff.JPEG"): b"x", "fine.JPEG": b"x"}
+    archive(source / "n02084071.tar", odd)
+    archive(source / "n09426788.tar", {f"{k}.JPEG": picture(k) * 20 for k in range(9)})
+    os.truncate(source / "n09426788.tar", 60_000)
+    table = "ImageID,OriginalURL\n0f,\n02,http://a/1\tb.jpg\n" + "fffffffffffffff0,http://a/2.jpg\n"
+    options = write(tmp_path, OPEN_IMAGES | {"images.csv": table})
+    done = run(tmp_path, f"--imagenet={source}", *options, *with_dictionary(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"\n1 damaged archives, whose other images are missing; fetch them again: {source}/n09426788.tar\n"
+        in done.stdout
+    )
+    assert "\n4 images left out, whose path or URL is empty" in done.stdout and r"n02084071/a\tb.JPEG" in done.stdout
+    found = rows(tmp_path / "out/train.txt")
+    assert [path for path in found if "n09426788" not in path] == ["n02084071/fine.JPEG", "http://a/2.jpg"]
+    assert 0 < len(found) - 2 < 9
+    # Nor are they counted, for the choice of classes.
+    assert sources.id_lines(tmp_path / "out/counts.tsv")["n02084071"] == ["1"]
 
 
 OPEN_IMAGES = {
