@@ -189,8 +189,8 @@ def checked(main, uses=()):
 
     `uses` names those of OBSOLETE that the script does use.
 
-    A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1. Any other exception is
-    a defect of ours and keeps its traceback.
+    A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1; and so after Ctrl-C.
+    Any other exception is a defect of ours and keeps its traceback.
     """
 
     def start(argv):
@@ -207,6 +207,8 @@ def checked(main, uses=()):
             return
         except (ValueError, OSError) as error:
             message = f"error: {error}"
+        except KeyboardInterrupt:
+            message = "stopped"
         # Outside of `except`: the traceback is gone, and with it the input pipeline, whose threads may be calling
         # Python and would wait for ever in an interpreter that is shutting down.
         sys.exit(message)

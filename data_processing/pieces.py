@@ -6,8 +6,11 @@ from concurrent.futures.process import BrokenProcessPool
 import itertools
 import multiprocessing
 import os
+import signal
 
 from tqdm import tqdm
+
+from data_processing.workers import end_with_main_process
 
 # What a process works on at a time, in bytes.
 PIECE = 4 * 2**20
@@ -36,11 +39,16 @@ def map_pieces(function, path, arguments=(), workers=None):
                 bar.update(end - begin)
         except BrokenProcessPool as error:
             raise OSError(f"{path}: a worker was killed, for lack of memory perhaps; start again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _start(function, path, arguments):
     global _function, _path, _arguments
     _function, _path, _arguments = function, path, arguments
+    end_with_main_process()
+    # Ctrl-C reaches all processes of a terminal; the main one says so.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _work(begin, end):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from data_processing import archives, image_list, pictures, tfrecord
 from data_processing.files import sha256, sync, temporary_name, write_json, write_text
+from data_processing.workers import end_with_main_process
 
 # Images that a worker counts before it tells.
 TELL = 16
@@ -143,13 +144,8 @@ def build_shards(shards, settings, list_path, images, workers=None):
 def _start_worker(told):
     global _told
     _told = told
-    threading.Thread(target=_end_with_main_process, daemon=True).start()
-
-
-def _end_with_main_process():
-    # A worker whose main process was killed would finish its shard beside the next run, then wait for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    # It would finish its shard beside the next run.
+    end_with_main_process()
 
 
 def _build_shard(path, offsets, settings, list_path, images, threads):

@@ -3,15 +3,14 @@
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 import multiprocessing
-import os
 from pathlib import Path
-import threading
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from data_processing.workers import end_with_main_process
 from demo import grounds, scenes, voc, world
 
 
@@ -65,21 +64,11 @@ def make_pictures(output, settings, processes) -> dict[str, list]:
     made = {kind: [] for kind in GROUNDS}
     # "spawn" behaves alike on all systems, and does not copy the parent's threads in the middle of what they do.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _start_worker) as pool:
+    with ProcessPoolExecutor(processes, context, end_with_main_process) as pool:
         results = pool.map(partial(make_picture, output, settings), jobs, chunksize=16)
         for job, found in zip(jobs, tqdm(results, total=len(jobs), unit=" pictures", mininterval=1), strict=True):
             made[job.kind].append((job, *found))
     return made
-
-
-def _start_worker():
-    threading.Thread(target=_end_with_main_process, daemon=True).start()
-
-
-def _end_with_main_process():
-    # A worker whose main process was killed would wait for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def list_jobs(settings) -> list[Job]:

@@ -1,6 +1,8 @@
 """Labels with all that they imply: against a naive reference on random hierarchies; and the script, run."""
 
+import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 
@@ -161,6 +163,38 @@ def test_pieces_come_in_order_from_all_processes(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("".join(f"{k}\n" for k in range(5000)))
     found = list(pieces.map_pieces(number_of_lines, tmp_path / "a", (7,), workers=2))
     assert len(found) > 20 and sum(found, []) == list(range(7, 5007))
+
+
+ENDLESS = """
+import sys, time
+sys.path.insert(0, {root!r})
+from flags import checked
+from absl import app
+from data_processing import pieces
+
+def work(lines):
+    print("begun", flush=True)
+    time.sleep(1000)
+
+if __name__ == "__main__":
+    app.run(checked(lambda _: list(pieces.map_pieces(work, __file__))))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_the_main_process(tmp_path, signum):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.format(root=str(ROOT)))
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    # Ctrl-C reaches all processes.
+    os.killpg(process.pid, signum) if signum == signal.SIGINT else process.send_signal(signum)
+    # It ends when the last one that has the pipe does.
+    _, told = process.communicate(timeout=30)
+    assert "Traceback" not in told
+    assert signum != signal.SIGINT or process.returncode == 1 and told.endswith("stopped\n")
 
 
 def test_a_list_of_several_pieces_names_the_right_line(tmp_path):
