@@ -47,8 +47,8 @@ def main(argv):
         raise ValueError("no classes: give --wnids, --class_descriptions or both")
     reader = wordnet.load()
     synsets, words = _read_classes(reader)
-    chosen = _read_chosen(words)
-    abstract = list(sources.id_lines(FLAGS.abstract)) if FLAGS.abstract else None
+    chosen = _read_chosen(reader, words)
+    abstract = _read_abstract(reader) if FLAGS.abstract else vocabulary.ABSTRACT
     listed = set(sources.id_lines(FLAGS.drop)) if FLAGS.drop else ()
 
     mapped, unmapped, review = vocabulary.map_labels(reader, words, chosen, FLAGS.unsure)
@@ -75,12 +75,12 @@ def _read_classes(reader):
     """Returns the classes that came as WordNet ids, and those that came as words."""
     counts = {}
     if FLAGS.image_counts:
-        for name, fields in sources.id_lines(FLAGS.image_counts).items():
-            counts[name] = _count(fields[0] if fields else "", f"{FLAGS.image_counts}: {name}")
+        for where, name, fields in sources.id_rows(FLAGS.image_counts):
+            counts[name] = _count(fields[0] if fields else "", where)
     synsets, words = [], []
-    for wnid, fields in (sources.id_lines(FLAGS.wnids) if FLAGS.wnids else {}).items():
-        images = _count(fields[0], f"{FLAGS.wnids}: {wnid}") if fields and fields[0] else counts.get(wnid)
-        synsets.append(vocabulary.Class(wnid, wordnet.names(reader, wnid), images, wnid))
+    for where, wnid, fields in sources.id_rows(FLAGS.wnids) if FLAGS.wnids else ():
+        images = _count(fields[0], where) if fields and fields[0] else counts.get(wnid)
+        synsets.append(vocabulary.Class(wnid, _names(reader, wnid, where), images, wnid))
     if FLAGS.class_descriptions:
         for name, word in sources.class_descriptions(FLAGS.class_descriptions).items():
             # A class that nobody counted though others were has no image.
@@ -94,19 +94,36 @@ def _count(text, where):
     return int(text)
 
 
-def _read_chosen(words):
+def _names(reader, wnid, where):
+    """Returns the names of a WordNet id that was read at `where`, which WordNetError names if it is none."""
+    try:
+        return wordnet.names(reader, wnid)
+    except wordnet.WordNetError as error:
+        raise wordnet.WordNetError(f"{where}: {error}") from error
+
+
+def _read_abstract(reader):
+    """Returns {WordNet id: names} of --abstract."""
+    return {wnid: _names(reader, wnid, where) for where, wnid, _ in sources.id_rows(FLAGS.abstract)}
+
+
+def _read_chosen(reader, words):
     """Returns {id: WordNet id or "-"} of --label_synsets."""
     if not FLAGS.label_synsets:
         return {}
-    chosen = sources.id_lines(FLAGS.label_synsets)
-    chosen.pop("id", None)  # the header of a review file
-    empty = next((name for name, fields in chosen.items() if not fields or not fields[0]), None)
-    if empty is not None:
-        raise ValueError(f"{FLAGS.label_synsets}: {empty} has no WordNet id after a tab; write '-' if none fits")
+    chosen = {}
+    for where, name, fields in sources.id_rows(FLAGS.label_synsets):
+        if name == "id":  # the header of a review file
+            continue
+        if not fields or not fields[0]:
+            raise ValueError(f"{where}: {name} has no WordNet id after a tab; write '-' if none fits")
+        if fields[0] != "-":
+            _names(reader, fields[0], where)
+        chosen[name] = fields[0]
     unknown = sorted(chosen.keys() - {word.id for word in words})
     if unknown:
         print(f"{FLAGS.label_synsets}: {len(unknown):,} ids are of no class here, {unknown[0]} the first")
-    return {name: fields[0] for name, fields in chosen.items()}
+    return chosen
 
 
 def _write_decisions(path, classes, kept, decisions, entries):

@@ -6,7 +6,7 @@ on, so that the labels of a picture, closed, stay what they are when they are cl
 
 from typing import NamedTuple
 
-from data_processing import dictionary, files
+from data_processing import dictionary, files, image_list
 
 COUNTED = (
     "rows",
@@ -47,16 +47,18 @@ def write_pairs(path, pairs, entries):
 def read_pairs(path, entries) -> list[tuple[int, int]]:
     """Returns (class, co-occurring class) of each line of a file of `write_pairs`, or of just two columns.
 
-    Raises DictionaryError for a class that the dictionary does not have, and for a pair of which one is an ancestor of
-    the other: the child implies its ancestor anyhow, and an ancestor that implied a child would imply it everywhere.
+    Raises ImageListError for a line that is not UTF-8; DictionaryError for a class that the dictionary does not have,
+    and for a pair of which one is an ancestor of the other: the child implies its ancestor anyhow, and an ancestor that
+    implied a child would imply it everywhere.
     """
     index = {entry.wnid: entry.index for entry in entries}
     chains = dictionary.ancestors(entries)
     pairs = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            fields = line.rstrip("\n").split("\t")
-            if not line.strip() or line.startswith("#") or number == 1 and fields[0] == "wnid":
+    with open(path, "rb") as file:
+        for number, data in enumerate(file, start=1):
+            line = image_list.decode_line(data, f"{path}:{number}")
+            fields = line.split("\t")
+            if not line or line.startswith("#") or number == 1 and fields[0] == "wnid":
                 continue
             if len(fields) < 2 or any(wnid not in index for wnid in fields[:2]):
                 raise dictionary.DictionaryError(

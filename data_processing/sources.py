@@ -19,6 +19,8 @@ from data_processing import archives, image_list, pictures
 WNID = re.compile(r"n\d{8}")
 # Names of the columns, in the order of Open Images V1 to V3. Later versions have the same columns, and more.
 ANNOTATION_COLUMNS = ("ImageID", "LabelName", "Confidence")
+# A file is decoded a block at a time.
+NO_CSV = "here or soon after it is not CSV in UTF-8"
 
 # Added to a confidence that people gave, so that it is above every machine's.
 HUMAN = 2
@@ -126,36 +128,50 @@ def _csv_rows(path, columns):
                     raise SourceError(f"{where}: too few fields; columns are {', '.join(reader.fieldnames)}")
                 yield where, row
         except (csv.Error, UnicodeDecodeError) as error:
-            raise SourceError(f"{path}:{reader.line_num + 1}: not CSV in UTF-8: {error}") from error
+            raise SourceError(f"{path}:{reader.line_num + 1}: {NO_CSV}: {error}") from error
 
 
 def class_descriptions(path) -> dict[str, str]:
     """Returns {id: name} of Open Images' class-descriptions.csv, of any version: without a header line, or with one."""
     found = {}
     with open(path, encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if not row or number == 1 and row[0] == "LabelName":
-                continue
-            if len(row) < 2 or not row[0].startswith("/"):
-                raise SourceError(f"{path}:{number}: not an id and a name, like /m/0bt9lr,Dog")
-            if row[0] in found:
-                raise SourceError(f"{path}:{number}: {row[0]} came before; keep one of the two lines")
-            found[row[0]] = row[1]
+        reader = csv.reader(file)
+        try:
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if not row or reader.line_num == 1 and row[0] == "LabelName":
+                    continue
+                if len(row) < 2 or not row[0].startswith("/"):
+                    raise SourceError(f"{where}: not an id and a name, like /m/0bt9lr,Dog")
+                if row[0] in found:
+                    raise SourceError(f"{where}: {row[0]} came before; keep one of the two lines")
+                found[row[0]] = row[1]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SourceError(f"{path}:{reader.line_num + 1}: {NO_CSV}: {error}") from error
     return found
 
 
 def id_lines(path) -> dict[str, list[str]]:
-    """Returns {id: other fields} of a file with an id a line, its other fields after tabs; "#" begins a comment."""
-    found = {}
+    """Returns {id: other fields} of a file as `id_rows` reads it."""
+    return {name: fields for _, name, fields in id_rows(path)}
+
+
+def id_rows(path) -> Iterator[tuple[str, str, list[str]]]:
+    """Yields "FILE:LINE", id and other fields of a file with an id a line, the others after tabs; "#" begins a comment.
+
+    Raises SourceError for a line without an id, and for an id that comes twice.
+    """
+    found = set()
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            text = image_list.decode_line(line, f"{path}:{number}")
+            where = f"{path}:{number}"
+            text = image_list.decode_line(line, where)
             if not text or text.startswith("#"):
                 continue
             name, *fields = (field.strip() for field in text.split("\t"))
             if not name:
-                raise SourceError(f"{path}:{number}: no id at the beginning of the line")
+                raise SourceError(f"{where}: no id at the beginning of the line")
             if name in found:
-                raise SourceError(f"{path}:{number}: {name} came before; keep one of the two lines")
-            found[name] = fields
-    return found
+                raise SourceError(f"{where}: {name} came before; keep one of the two lines")
+            found.add(name)
+            yield where, name, fields

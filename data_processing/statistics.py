@@ -241,14 +241,25 @@ def page(entries, images, summary):
     return PAGE.format(images=summary["images"], classes=summary["classes"], rows=table, trees="".join(trees))
 
 
+def _read(other):
+    """Returns the number of images in an --output_dir of this script, and {WordNet id: fields of classes.tsv}."""
+    path = other / "statistics.json"
+    try:
+        images = int(json.loads(path.read_text(encoding="utf-8"))["images"])
+        path = other / "classes.tsv"
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        if any(len(fields) != len(COLUMNS.split("\t")) for fields in rows):
+            raise ValueError("too few fields in a line")
+    except OSError as error:
+        raise ValueError(f"--compare={other} is no --output_dir of statistics.py: {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); make it anew with statistics.py") from error
+    return images, {fields[1]: fields for fields in rows}
+
+
 def _write_difference(other, output, rows):
     """Writes diff.tsv, by WordNet ids, and says what it holds."""
-    try:
-        lines = (other / "classes.tsv").read_text(encoding="utf-8").splitlines()[1:]
-        summary = json.loads((other / "statistics.json").read_text())
-    except OSError as error:
-        raise ValueError(f"--compare={other} is no --output_dir of statistics.py: {error.strerror}") from error
-    before = {fields[1]: fields for fields in (line.split("\t") for line in lines)}
+    images_before, before = _read(other)
     after = {row[1]: [str(field) for field in row] for row in rows}
     found = []
     for wnid in sorted(before.keys() | after.keys()):
@@ -263,7 +274,7 @@ def _write_difference(other, output, rows):
     kinds = Counter(row[0] for row in found)
     now = json.loads((output / "statistics.json").read_text())
     print(
-        f"against {other}: {now['images'] - summary['images']:+,} images, {kinds['came']:,} classes came, "
+        f"against {other}: {now['images'] - images_before:+,} images, {kinds['came']:,} classes came, "
         f"{kinds['went']:,} went, {kinds['moved']:,} have another parent, {kinds['images']:,} other numbers of images"
     )
 

@@ -95,19 +95,17 @@ def drop_rare(classes, min_images):
     return [one for one in classes if one.id not in rare], decisions
 
 
-def drop_abstract(reader, classes, abstract=None, listed=()):
+def drop_abstract(reader, classes, abstract=ABSTRACT, listed=()):
     """Drops what no picture shows.
 
     Args:
       reader: of `wordnet.load`.
       classes: list of `Class` with wnid.
-      abstract: ids of synsets; a class goes if it is one, or has one on every way up to WordNet's top; by default
-        ABSTRACT.
+      abstract: {id of a synset: its name}; a class goes if it is one, or has one on every way up to WordNet's top.
       listed: ids, of the source or WordNet's, that go too, but not their descendants. GENERAL ones always go.
 
     Returns the kept ones and {id: Decision}.
     """
-    abstract = dict(ABSTRACT) if abstract is None else {one: wordnet.names(reader, one) for one in abstract}
     kept, decisions, known = [], {}, {}
     for one in classes:
         if one.id in listed or one.wnid in listed:

@@ -7,11 +7,14 @@ import io
 from pathlib import Path
 import re
 import warnings
+import zipfile
 
 import nltk
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 VERSION = "3.0"
+# The last synset of data.noun.
+LAST = "n15300051"
 # Where Debian's package wordnet-base puts its files.
 DEBIAN = "/usr/share/wordnet"
 # Names of the files that lexicographers wrote WordNet in, by number (lexnames(5WN)). NLTK wants them, and Debian's
@@ -47,13 +50,22 @@ class _Reader(WordNetCorpusReader):
 def load() -> WordNetCorpusReader:
     """Returns WordNet 3.0: NLTK's data where `nltk.data.path` has it, else that of Debian's wordnet-base.
 
-    Raises WordNetError if there is neither, or the one found is of another version.
+    Raises WordNetError if there is neither, or the one found is damaged or of another version.
     """
     root = _find()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The multilingual functions")
-        reader = _Reader(root, None)
-    if (version := reader.get_version()) != VERSION:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The multilingual functions")
+            reader = _Reader(root, None)
+        version = reader.get_version()
+        if version is None:
+            raise WordNetError("data.adj does not say its version")
+        if version == VERSION:
+            synset(reader, LAST)
+    # NLTK does not expect damage, and raises whatever it stumbles over.
+    except Exception as error:
+        raise WordNetError(f"{root}: {_damaged(error)}") from error
+    if version != VERSION:
         raise WordNetError(
             f"{root}: this is WordNet {version}, and ImageNet's ids are offsets in WordNet {VERSION}: install that one "
             f"({_how()}) and put it before the other in NLTK_DATA"
@@ -67,12 +79,18 @@ def _find():
             return nltk.data.find(name)
         except LookupError:
             pass
+        except zipfile.BadZipFile as error:
+            raise WordNetError(f"corpora/wordnet.zip in {nltk.data.path}: {_damaged(error)}") from error
     if not Path(DEBIAN, "data.noun").is_file():
         raise WordNetError(f"WordNet {VERSION} is not here: {_how()}")
     if DEBIAN not in nltk.data.path:
         # NLTK opens nothing outside of its own folders.
         nltk.data.path.append(DEBIAN)
     return DEBIAN
+
+
+def _damaged(error):
+    return f"WordNet is damaged or not whole ({error}); delete it and install it anew: {_how()}"
 
 
 def _how():

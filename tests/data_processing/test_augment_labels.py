@@ -105,6 +105,12 @@ def test_a_list_comes_out_closed_in_its_order(tmp_path):
     assert run(tmp_path / "out.txt", tmp_path, f"--pairs={pairs}", "--check").returncode == 0
 
 
+def test_pairs_that_are_not_utf_8(tmp_path):
+    (tmp_path / "pairs.tsv").write_bytes(b"wnid\tco-occurring wnid\nn00000000\tn\xff\n")
+    with pytest.raises(image_list.ImageListError, match="pairs.tsv:2: not UTF-8"):
+        closure.read_pairs(tmp_path / "pairs.tsv", entries_of(PARENTS))
+
+
 def test_check_counts_and_writes_nothing(tmp_path):
     lines = ["a\t0", "b\t4", "c\t9:0.5", "d\t4:1\t2:1\t3:1\t0:0.5", "e\t0\t0", "f\t0:7", "g\t"]
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")

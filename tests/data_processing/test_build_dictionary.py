@@ -137,17 +137,21 @@ def test_senses_that_nobody_chose(tmp_path):
 @pytest.mark.parametrize(
     "options, content, message",
     [
-        (["--wnids=in"], "n02084071\nn99999999\n", "'n99999999' is no noun of WordNet 3.0"),
+        (["--wnids=in"], "n02084071\nn99999999\n", "in:2: 'n99999999' is no noun of WordNet 3.0"),
         (["--wnids=in"], "n02084071\nn02084071\n", "in:2: n02084071 came before"),
-        (["--wnids=in"], "n02084071\tmany\n", "in: n02084071: 'many' is no number of images"),
+        (["--wnids=in"], "n02084071\tmany\n", "in:1: 'many' is no number of images"),
+        (["--wnids=fine", "--label_synsets=in"], "id\twnid\n/m/1\tn1\n", "in:2: 'n1' is no noun"),
+        (["--wnids=fine", "--abstract=in"], "# none\nn02084071\nn02084072\n", "in:3: 'n02084072' is no noun"),
+        (["--class_descriptions=in"], "/m/1,Dog\n/m/2,caf\udce9\n", "in:1: here or soon after it is not CSV in UTF-8"),
         (["--wnids=in"], "n00029378\n", "no class is left"),
         (["--class_descriptions=in"], "/m/1,Dog\nDog\n", "in:2: not an id and a name"),
         ([], "", "give --wnids, --class_descriptions or both"),
     ],
 )
 def test_bad_input(tmp_path, options, content, message):
-    (tmp_path / "in").write_text(content)
-    done = build(tmp_path / "out", *(option.replace("=in", f"={tmp_path}/in") for option in options))
+    (tmp_path / "in").write_text(content, errors="surrogateescape")
+    (tmp_path / "fine").write_text("n02084071\n")
+    done = build(tmp_path / "out", *(option.replace("=", f"={tmp_path}/") for option in options))
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -101,6 +101,14 @@ def test_what_differs_between_two(tmp_path):
     ]
     assert run(tmp_path / "c", f"--compare={tmp_path}/a/out").stdout.count("+0 images, 0 classes came, 0 went, 0 have")
     assert "is no --output_dir" in run(tmp_path / "c", f"--compare={tmp_path}").stderr
+    for name, text in (
+        ("classes.tsv", "header\n0\tn\n"),
+        ("statistics.json", '{"images": '),
+        ("statistics.json", "{}"),
+    ):
+        (tmp_path / "a/out" / name).write_text(text)
+        done = run(tmp_path / "c", f"--compare={tmp_path}/a/out")
+        assert done.returncode == 1 and f"{tmp_path}/a/out/{name}: damaged" in done.stderr, done.stderr
 
 
 def test_a_wrong_line_is_named(tmp_path):

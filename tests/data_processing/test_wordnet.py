@@ -1,5 +1,6 @@
 """WordNet where NLTK or Debian put it, and only in the version that ImageNet's ids are of."""
 
+import os
 from pathlib import Path
 import shutil
 import subprocess
@@ -88,4 +89,29 @@ def test_another_version_is_refused(reader, tmp_path, monkeypatch):
     (folder / "data.adj").write_bytes(data.replace(b"WordNet 3.0 Copyright", b"WordNet 3.1 Copyright", 1))
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     with pytest.raises(wordnet.WordNetError, match="this is WordNet 3.1.*WordNet 3.0"):
+        wordnet.load()
+
+
+@pytest.mark.parametrize(
+    "name, size", [("data.noun", 10**7), ("data.adj", 0), ("index.noun", 1000), ("index.noun", None)]
+)
+def test_damaged(reader, tmp_path, monkeypatch, name, size):
+    folder = copied(reader, tmp_path)
+    if size is None:
+        (folder / name).unlink()
+    else:
+        os.truncate(folder / name, size)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(wordnet.WordNetError, match=f"{folder}: .*damaged.*nltk.download.*apt-get install"):
+        wordnet.load()
+
+
+def test_an_empty_folder_and_a_damaged_archive(tmp_path, monkeypatch):
+    (tmp_path / "corpora" / "wordnet").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(wordnet.WordNetError, match=f"{tmp_path}/corpora/wordnet: .*damaged.*nltk.download"):
+        wordnet.load()
+    (tmp_path / "corpora" / "wordnet").rmdir()
+    (tmp_path / "corpora" / "wordnet.zip").write_bytes(b"no archive")
+    with pytest.raises(wordnet.WordNetError, match="damaged.*nltk.download"):
         wordnet.load()
