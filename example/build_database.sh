@@ -8,12 +8,16 @@
 # be chosen). The database comes to be in FOLDER/database. What is done is not done again, so the same command goes on.
 # TRAIN_FLAGS are those of the network that finds co-occurring classes, SHARDS and VAL_SHARDS how many shards there are.
 set -euo pipefail
-folder=$1
+folder=${1:?usage: example/build_database.sh FOLDER}
 here=$(cd "$(dirname "$0")/.." && pwd)
 : "${PYTHON:=python}" "${SHARDS:=1000}" "${VAL_SHARDS:=50}" "${VAL_SHARE:=0.005}" "${MIN_IMAGES:=650}"
 : "${DOWNLOAD_FLAGS:=}" "${COOCCURRENCE_FLAGS:=}"
 : "${TRAIN_FLAGS:=--flagfile=$here/example/ml_images.flags}"
 : "${NETWORK_FLAGS:=}"
+[[ $VAL_SHARE == *[1-9]* ]] || {
+    echo "VAL_SHARE=$VAL_SHARE: a database needs images for validation, too; give a share above 0" >&2
+    exit 1
+}
 
 step() { # step NAME SCRIPT FLAG…: runs a script once
     [ -e "$folder/.$1.done" ] && return

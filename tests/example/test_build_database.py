@@ -41,6 +41,16 @@ def labels_of(path):
     return {row.path: dict(zip(row.labels, row.confidences, strict=True)) for row in image_list.read(path)}
 
 
+@pytest.mark.parametrize(
+    "arguments, share, message",
+    [([], "0.05", "usage: example/build_database.sh FOLDER"), (["x"], "0.0", "VAL_SHARE=0.0: a database needs")],
+)
+def test_what_is_missing_is_said(tmp_path, arguments, share, message):
+    script, settings = ROOT / "example" / "build_database.sh", os.environ | {"VAL_SHARE": share}
+    done = subprocess.run([script, *arguments], env=settings, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and message in done.stderr and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_sources_become_a_database(tmp_path):
