@@ -10,19 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import contextlib
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-import errno
 import hashlib
-import ipaddress
 import itertools
 import os
 from pathlib import Path
-import socket
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from data_processing import pictures
+from data_processing import addresses, pictures
 from data_processing.turns import HOST_DOWN, Turns
 
 ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp"}
@@ -37,21 +34,6 @@ BLOCK = 2**16
 # Names that are looked up at the same time; and URLs that have begun, or wait for their host, for each connection.
 LOOKUPS = 64
 QUEUED = 64
-PRIVATE = "is no public address"
-# Networks of IPv6 whose addresses hold one of IPv4, each with the number of bits behind it: compatible, mapped and
-# translated addresses, NAT64 (RFC 6052) and 6to4 (RFC 3056). Teredo and the like are no public addresses for Python.
-CARRIERS = {
-    ipaddress.ip_network(network): bits_behind
-    for network, bits_behind in (
-        ("::/96", 0),
-        ("::ffff:0:0/96", 0),
-        ("::ffff:0:0:0/96", 0),
-        ("64:ff9b::/96", 0),
-        ("2002::/16", 80),
-    )
-}
-# NAT64 within one site (RFC 8215), which not every version of Python knows.
-LOCAL_GATEWAYS = ipaddress.ip_network("64:ff9b:1::/48")
 AGENT = "ml-images-downloader/1.0"
 
 
@@ -181,7 +163,9 @@ async def download(urls, folder, limits, scratch, pool):
 
 
 def _session(limits):
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, socket_factory=_socket_factory(limits.private_hosts))
+    connector = aiohttp.TCPConnector(
+        limit=0, ttl_dns_cache=300, socket_factory=addresses.socket_factory(limits.private_hosts)
+    )
     # Nothing is unpacked on the way: what is compressed further than a picture is none.
     headers = {"User-Agent": AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
     return aiohttp.ClientSession(
@@ -195,29 +179,6 @@ def _session(limits):
 
 def _some(urls, count):
     return list(itertools.islice(urls, count))
-
-
-def _socket_factory(private_hosts):
-    """Makes sockets, to public addresses alone: here no name, redirect or odd spelling can hide where one leads."""
-
-    def make(address):
-        family, kind, protocol, _, where = address
-        if not private_hosts and not _is_public(where[0]):
-            raise OSError(errno.EACCES, f"{where[0]} {PRIVATE}")
-        return socket.socket(family, kind, protocol)
-
-    return make
-
-
-def _is_public(text):
-    """Whether an address is of the internet and, if a gateway would lead from it to one of IPv4, that one is, too."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    leads_to = [
-        ipaddress.IPv4Address(int(address) >> bits_behind & 0xFFFFFFFF)
-        for network, bits_behind in CARRIERS.items()
-        if address in network
-    ]
-    return address.is_global and address not in LOCAL_GATEWAYS and all(one.is_global for one in leads_to)
 
 
 async def _fetch(session, url, folder, limits, scratch, pool):
@@ -242,7 +203,7 @@ async def _fetch(session, url, folder, limits, scratch, pool):
     except aiohttp.ClientConnectorCertificateError as error:
         failure = _Failure("certificate", str(error))
     except (aiohttp.ClientError, ConnectionError) as error:
-        private = PRIVATE in str(error)
+        private = addresses.PRIVATE in str(error)
         kind = "private address" if private else "connection"
         failure = _Failure(kind, str(error) or type(error).__name__, temporary=not private)
     except OSError:

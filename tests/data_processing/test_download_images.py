@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing import downloads, image_list
+from data_processing import addresses, downloads, image_list
 from data_processing.turns import HOST_DOWN
 
 ROOT = Path(__file__).parents[2]
@@ -284,12 +284,12 @@ def test_private_addresses_are_not_fetched_from(server, tmp_path):
     "64:ff9b::169.254.169.254 64:ff9b:1::808:808 2002:7f00:1:: 2002:c0a8:101::1 2001:0:1::1 0.0.0.0 ::".split(),
 )
 def test_addresses_that_lead_to_private_ones(address):
-    assert not downloads._is_public(address)
+    assert not addresses.is_public(address)
 
 
 def test_public_addresses():
     for address in ("8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "2002:808:808::1"):
-        assert downloads._is_public(address)
+        assert addresses.is_public(address)
 
 
 def test_what_one_url_does_is_a_failure_and_what_the_disk_does_ends_the_run(tmp_path, monkeypatch):
@@ -312,7 +312,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(server, tmp_path, monke
     """The first host counts as public here, the one that it redirects to does not."""
     real = ipaddress.ip_address
     monkeypatch.setattr(
-        downloads.ipaddress, "ip_address", lambda text: real("8.8.8.8" if text == "127.0.0.1" else text)
+        addresses.ipaddress, "ip_address", lambda text: real("8.8.8.8" if text == "127.0.0.1" else text)
     )
 
     async def fetch():
