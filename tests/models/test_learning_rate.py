@@ -1,5 +1,6 @@
 """The schedule against a step-by-step reading of the released code's rules, and against the published figures."""
 
+import keras
 import pytest
 
 from models.learning_rate import learning_rate
@@ -49,3 +50,15 @@ def test_agrees_with_keras_schedule_after_the_warm_up():
 def test_zero_means_never():
     settings = PUBLISHED | dict(lr_decay_step=0, lr_warmup_decay_step=0, warmup=10)
     assert [learning_rate(step, **settings) for step in (0, 9, 10, 10**6)] == [0.01, 0.01, 0.08, 0.08]
+
+
+def test_half_a_cosine_to_zero():
+    """Against Keras's own schedule, after a warm-up of the same length."""
+    keras_schedule = keras.optimizers.schedules.CosineDecay(0.4, 90)
+    ours = dict(PUBLISHED, lr=0.4, warmup=10, lr_warmup=0.1, lr_warmup_decay_step=5, lr_warmup_decay_factor=2)
+    ours |= dict(lr_schedule="cosine", max_iter=100)
+    assert [learning_rate(step, **ours) for step in (0, 4, 5, 9)] == [0.1, 0.1, 0.2, 0.2]
+    for step in (10, 11, 40, 99, 100, 130):
+        assert learning_rate(step, **ours) == pytest.approx(float(keras_schedule(step - 10)), abs=1e-7)
+    with pytest.raises(ValueError, match="needs to know the end: set --max_iter above --warmup=10"):
+        learning_rate(0, **ours | dict(max_iter=-1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.losses import WeightedSigmoidLoss
+from models.losses import SigmoidLoss, SoftmaxLoss, WeightedSigmoidLoss
 
 CLASSES = 60
 
@@ -137,3 +137,31 @@ def test_floors_are_arguments():
     loss.neg_count.assign([0, 1000])
     value = loss(tf.constant([[1.0, 0.0]]), tf.zeros([1, 2]))
     np.testing.assert_allclose(value, 0.5 * 12 * np.log(2) + 0.25 * np.log(2), rtol=1e-6)
+
+
+def test_plain_sigmoids_are_those_of_numpy():
+    loss = SigmoidLoss()
+    for k, (labels, logits) in enumerate(batches(3)):
+        x, y = logits.astype(np.float64), labels.astype(np.float64)
+        probability = 1 / (1 + np.exp(-x))
+        entropy = -(y * np.log(probability) + (1 - y) * np.log(1 - probability))
+        value = loss.mean_entropy(labels, logits, loss.count(labels))
+        np.testing.assert_allclose(value, (entropy * (y != -1)).mean(0).sum(), rtol=1e-5)
+        assert int(loss.step) == k + 1
+    assert loss.shares() == {} and list(loss.variables_by_name()) == ["loss/step"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_loss_is_that_of_keras(smoothing):
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (8, CLASSES)).astype(np.float32)
+    labels = random.integers(0, CLASSES, 8)
+    loss = SoftmaxLoss(smoothing)
+    expected = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    value = loss.mean_entropy(labels, logits, loss.count(labels))
+    np.testing.assert_allclose(value, expected(np.eye(CLASSES)[labels], logits), rtol=1e-5)
+    # A picture without a label counts for nothing, not even in the mean.
+    some = np.where(np.arange(8) < 3, -1, labels)
+    value = loss.mean_entropy(some, logits, loss.count(some))
+    np.testing.assert_allclose(value, expected(np.eye(CLASSES)[labels[3:]], logits[3:]), rtol=1e-5)
+    assert float(loss.mean_entropy(np.full(8, -1), logits, 1.0)) == 0

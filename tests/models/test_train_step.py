@@ -1,13 +1,14 @@
 """The training step against the rules of DESIGN section 6, written anew in NumPy and with Keras's plain gradients."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models import train_step
 from models.checkpoint import model_variables
-from models.losses import WeightedSigmoidLoss
-from models.resnet import build_resnet
+from models.losses import SoftmaxLoss, WeightedSigmoidLoss
+from models.resnet import build_resnet, freeze
 from models.train_step import make_train_step
 
 CLASSES = 6
@@ -117,3 +118,64 @@ def test_float16_gradients_do_not_depend_on_the_scale():
         step(*batch(0), tf.constant(0.1))
         weights.append(named["logits/dense/kernel"].numpy() - before)
     np.testing.assert_allclose(weights[0], weights[1], rtol=0.02, atol=0.01 * abs(weights[0]).max())
+
+
+TRAINED = ("stages_2", "stages_3", "global_pool", "logits")
+
+
+def test_frozen_layers_do_not_change_by_a_bit_and_layers_have_their_own_rates():
+    """One step of a network with frozen layers, against Keras's plain gradients of the same network."""
+    ours, theirs = build_resnet(18, CLASSES), build_resnet(18, CLASSES)
+    for model in (ours, theirs):
+        freeze(model, TRAINED)
+    named = model_variables(ours)
+    before = {name: v.numpy() for name, v in named.items()}
+    images, labels = batch(0)
+    labels = tf.argmax(labels, axis=1)
+    step, state = make_train_step(
+        ours,
+        named,
+        SoftmaxLoss(),
+        weight_decay=1e-2,
+        momentum=0.9,
+        batch_norm_weight_decay=1e-3,
+        lr_factor=lambda name: 0.5 if name.startswith("stages_2") else 1.0,
+    )
+    step(images, labels, tf.constant(0.1))
+
+    variables = {name: v for name, v in model_variables(theirs).items() if v.trainable}
+    with tf.GradientTape() as tape:
+        logits = theirs(images, training=True)["logits"]
+        value = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    gradients = tape.gradient(value, [v.value for v in variables.values()])
+    for (name, variable), gradient in zip(variables.items(), gradients, strict=True):
+        decay = 1e-3 if "batch_normalization" in name else 1e-2
+        rate = 0.05 if name.startswith("stages_2") else 0.1
+        expected = before[name] - rate * (gradient.numpy() + decay * variable.numpy())
+        moved = np.abs(expected - before[name]).max()
+        np.testing.assert_allclose(named[name].numpy(), expected, atol=0.01 * moved, err_msg=name)
+    for name, value in before.items():
+        changed = (named[name].numpy() != value).any()
+        assert changed == name.startswith(TRAINED), name  # the statistics of batch normalisation included
+        assert (f"{name}/Momentum" in state) == (name in variables)
+
+
+def test_dropout_follows_seed_step_and_rank():
+    def loss_of(seed=1, rank=0, steps=1, rate=0.5):
+        """The loss of a network that is its last layers alone."""
+        images = keras.Input((None, None, 3))
+        feature = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(images[:, :16, :16]))
+        dense = keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.GlorotUniform(5), name="logits")
+        model = keras.Model(images, {"feature": feature, "logits": dense(feature)})
+        loss = SoftmaxLoss()
+        step, _ = make_train_step(
+            model, model_variables(model), loss, weight_decay=0, momentum=0.9, drop_rate=rate, seed=seed, rank=rank
+        )
+        loss.step.assign(steps)
+        images, labels = batch(0)
+        return float(step(images, tf.argmax(labels, axis=1), tf.constant(0.0))["loss"])
+
+    first = loss_of()
+    assert loss_of() == pytest.approx(first, rel=1e-5)
+    others = [loss_of(seed=2), loss_of(rank=1), loss_of(steps=2), loss_of(rate=0.0)]
+    assert all(abs(other - first) > 1e-4 for other in others)
