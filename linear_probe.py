@@ -13,6 +13,7 @@ from collections import Counter
 import os
 from pathlib import Path
 import warnings
+import zipfile
 
 from flags import FLAGS, checked
 from absl import app, flags
@@ -26,8 +27,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
-from data_processing.classification import split
 from data_processing.files import write_json
+from data_processing.splits import split
 
 flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
 flags.DEFINE_list(
@@ -116,7 +117,9 @@ def read(path):
             features = np.array([row[2].split() for row in fields], np.float32)
         else:
             raise ValueError("it ends in none of .npz, .h5, .tsv, .txt")
-    except (KeyError, IndexError, ValueError, EOFError) as error:
+    except FileNotFoundError:
+        raise
+    except (KeyError, IndexError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: no features of extract_feature.py ({error}); write them with it again") from error
     classes = [label or Path(name).parent.name for name, label in zip(names, labels, strict=True)]
     if missing := next((name for name, found in zip(names, classes, strict=True) if not found), None):
@@ -130,7 +133,7 @@ def judge(features, labels, probe, train_per_class, seed, val_share=0.2):
     Args:
       features: float [pictures, width]; labels: integers [pictures].
       probe: "logistic", "svm" or "knn".
-      train_per_class, seed, val_share: of the split, see `classification.split`.
+      train_per_class, seed, val_share: of the split, see `splits.split`.
 
     Returns a dictionary: "accuracy" and "class_mean" on the test pictures, and the "chosen" C or k.
     """

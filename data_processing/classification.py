@@ -18,6 +18,7 @@ from scipy.io import loadmat
 from data_processing import archives, dictionary, image_list, pictures, shard_writer, sources
 from data_processing.files import write_json, write_text
 from data_processing.sources import SourceError
+from data_processing.splits import split
 
 KINDS = {
     "folder": "folder:FOLDER, with a folder of pictures for each class",
@@ -65,7 +66,7 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
     Args:
       source: KIND:PLACE, see `KINDS`.
       output: folder. Its dataset.json, written last, says that all is there.
-      train_per_class, val_share, seed: see `split`. A data set with a validation part of its own keeps that whole.
+      train_per_class, val_share, seed: see `splits.split`. A data set with a validation part of its own keeps that whole.
       max_rejected: share of the pictures that may be damaged; rejected.tsv in train/ and val/ lists them.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
 
@@ -113,24 +114,6 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
     write_json(output / DONE, settings | {"class_num": len(found.names)} | counts)
     shutil.rmtree(output / "pictures", ignore_errors=True)
     return DataSet(len(found.names), **counts)
-
-
-def split(labels, train_per_class, val_share, seed):
-    """Splits pictures in two, class by class; returns two sorted lists of indices into `labels`.
-
-    Each class is shuffled by the seed. `train_per_class` of its pictures come into the first part, or, if that is 0,
-    all but `val_share` of them. At least one is left for the second part, if there are two. With the same seed the
-    first part of a smaller `train_per_class` is a part of that of a larger one.
-    """
-    labels = np.asarray(labels)
-    parts = [], []
-    for label in np.unique(labels):
-        order = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
-        count = train_per_class or round((1 - val_share) * len(order))
-        count = max(1, min(count, len(order) - 1))
-        parts[0].extend(order[:count].tolist())
-        parts[1].extend(order[count:].tolist())
-    return sorted(parts[0]), sorted(parts[1])
 
 
 def read(source, scratch, manual_dir=None) -> Source:

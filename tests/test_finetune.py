@@ -1,0 +1,258 @@
+"""finetune.py as a user runs it, on small folders of classes and on records."""
+
+import json
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import finetune
+from models import checkpoint
+from models.resnet import build_resnet
+from tests.test_distributed import ENVIRONMENT, MPIRUN
+from tests.test_train import jpeg, write_shard
+
+ROOT = Path(__file__).parents[1]
+NAMES = ["black", "red", "green"]
+STEPS, SWITCH = 12, 3
+# Three steps an epoch, and larger pictures from the second on.
+SETTINGS = dict(
+    resnet_size=18,
+    data_format="NHWC",
+    batch_size=8,
+    lr=0.02,
+    max_iter=STEPS,
+    batch_norm_decay=0.5,
+    rotated=0,
+    recoloured=0,
+    num_preprocess_threads=1,
+    val_sizes="32,40",
+)
+WHOLE = dict(
+    image_size_schedule="0:32,1:40",
+    snapshot=3,
+    test_interval=3,
+    log_interval=3,
+    ema_decay=0.5,
+    drop_rate=0.1,
+    label_smoothing=0.1,
+    lr_layer_decay=0.8,
+    lr_schedule="cosine",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures in folders of three classes, and a pre-trained network of seven."""
+    folder = tmp_path_factory.mktemp("finetune")
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(NAMES):
+        (folder / "classes" / name).mkdir(parents=True)
+        for n in range(10):
+            (folder / "classes" / name / f"{n}.jpg").write_bytes(jpeg(k, rng))
+    checkpoint.save(folder / "pretrained", 70, checkpoint.model_variables(build_resnet(18, 7, seed=5)), 1)
+    return folder
+
+
+def command(folder, out, **options):
+    flags = dict(pretrain_ckpt=folder / "pretrained", model_dir=out / "model", log_dir=out / "log")
+    flags |= SETTINGS | options
+    return [sys.executable, ROOT / "finetune.py", *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def run(*args, **options):
+    done = subprocess.run(command(*args, **options), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def of_folders(folder):
+    return dict(dataset=f"folder:{folder / 'classes'}", train_per_class=8, data_dir=folder / "records")
+
+
+def tensors(prefix):
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return out, run(folder, out, **of_folders(folder), **WHOLE)
+
+
+def test_says_what_it_does(folder, whole):
+    _, output = whole
+    assert "softmax head (single labels); all layers are trained" in output
+    assert "learning rates by layer: times logits 1, stages_3 0.8, stages_2 0.64" in output
+    assert f"starting from the weights of {folder}/pretrained/model.ckpt-70" in output
+    assert "new logits layer: 3 classes here, 7 in the checkpoint" in output
+    assert "24 records (single labels) in 1 shards; batch 8, 3.0 steps an epoch; 12 steps = 4.0 epochs" in output
+    assert f"step {SWITCH}: pictures are 40 x 40 from here on" in output
+    assert re.findall(r"^step (\d+)  validation  top_1", output, re.M) == ["3", "6", "9", "12"]
+
+
+def test_the_best_checkpoint_is_kept_and_measured_at_all_sizes_and_crops(whole):
+    out, output = whole
+    validations = {
+        int(step): float(value) for step, value in re.findall(r"step (\d+)  validation  top_1 (\S+)", output)
+    }
+    kept = json.loads((out / "model/best/validation.json").read_text())
+    assert kept["measures"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
+    assert kept["step"] == next(step for step, value in validations.items() if value == max(validations.values()))
+    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (18, 3, kept["step"])
+    last = json.loads((out / "model/validation.json").read_text())
+    assert list(last["measures"]) == ["32, center", "32, 10crop", "40, center", "40, 10crop"]
+    # The colours are learnt, with a network that began without them: chance is a third.
+    assert last["measures"]["40, center"] == kept["measures"]
+    assert kept["measures"]["top_1"] >= 0.66
+    assert all(f"{title:16}{measures['top_1']:12.4f}" in output for title, measures in last["measures"].items())
+
+
+def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, whole, tmp_path):
+    out, output = whole
+    (tmp_path / "model").mkdir()
+    for path in (out / "model").glob(f"model.ckpt-{SWITCH}.*"):
+        shutil.copy(path, tmp_path / "model")
+    again = run(folder, tmp_path, **of_folders(folder), **WHOLE)
+    assert f"going on after step {SWITCH}" in again
+    assert re.findall(r"^step (\d+)  epoch", again, re.M) == ["6", "9", "12"]
+    expected, actual = (tensors(place / f"model/model.ckpt-{STEPS}") for place in (out, tmp_path))
+    assert expected.keys() == actual.keys() and "weight_average/steps" in actual
+    assert np.abs(expected["logits/dense/kernel/Momentum"]).max() > 0
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(actual[name], tensor, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_the_best_network_names_pictures_and_its_export_gives_the_same_answers(folder, whole, tmp_path):
+    """Preprocessing, names and scores of the SavedModel against image_classification.py, on files of several kinds."""
+    from PIL import Image
+
+    best = whole[0] / "model/best"
+    (tmp_path / "pictures").mkdir()
+    original = Image.open(folder / "classes/red/9.jpg")
+    original.resize((97, 61)).save(tmp_path / "pictures/a.jpg", progressive=True)
+    original.resize((61, 97)).save(tmp_path / "pictures/b.png")
+    original.convert("L").save(tmp_path / "pictures/c.jpg")
+    original.convert("P").save(tmp_path / "pictures/d.gif")
+    original.save(tmp_path / "pictures/e.bmp")
+    common = [f"--model_dir={best}", "--image_size=40", "--data_format=NHWC", "--top_k_pred=3"]
+    scripts = {
+        "image_classification.py": [f"--images={tmp_path}/pictures", f"--result={tmp_path}/result.json"],
+        "export.py": [f"--output_dir={tmp_path}/exported"],
+    }
+    started = [
+        subprocess.Popen([sys.executable, script, *common, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for script, options in scripts.items()
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert "3 classes, softmax head" in outputs[0]
+    assert f"written: {tmp_path}/exported, ResNet-18, 3 classes, softmax head, for 40 pixels" in outputs[1]
+
+    expected = json.loads((tmp_path / "result.json").read_text())
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    found = exported.serve(tf.constant([Path(row["image"]).read_bytes() for row in expected]))
+    served = exported.signatures["serving_default"](image=tf.constant([Path(expected[0]["image"]).read_bytes()]))
+    np.testing.assert_allclose(served["score"], found["score"][:1], atol=1e-5)
+    for row, names, scores, indices in zip(
+        expected, *(found[key].numpy() for key in ("name", "score", "index")), strict=True
+    ):
+        assert [answer["name"] for answer in row["classes"]] == [name.decode() for name in names], row["image"]
+        assert [answer["index"] for answer in row["classes"]] == indices.tolist()
+        # (libjpeg's fast and exact inverse transforms differ by a grey level here and there.)
+        np.testing.assert_allclose(scores, [answer["score"] for answer in row["classes"]], atol=0.02)
+    assert {name.decode() for name in found["name"].numpy().ravel()} == set(NAMES)
+    again = subprocess.run(
+        [sys.executable, "export.py", *common, f"--output_dir={tmp_path}/exported"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert again.returncode == 1 and f"{tmp_path}/exported is not empty; name a new folder" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label_format", ["sparse", "single"])
+def test_multi_label_fine_tuning_with_the_loss_of_pre_training(folder, tmp_path, label_format):
+    for split in ("train", "val"):
+        write_shard(tmp_path / f"{split}/0.tfrecords", label_format)
+    options = dict(data_dir=tmp_path, class_num=5, head="sigmoid", test_interval=6, image_size=32, val_sizes=32)
+    output = run(folder, tmp_path, **options)
+    assert "sigmoid head (--head)" in output and "new logits layer: 5 classes here, 7" in output
+    assert re.search(r"step 12  epoch.*positive \d.*selected \d", output)
+    measure = "macro_map" if label_format == "sparse" else "top_1"
+    assert re.search(rf"step 12  validation  {measure} ", output)
+    assert "loss/pos_count" in tensors(tmp_path / "model/model.ckpt-12")
+
+
+@pytest.mark.slow
+def test_frozen_layers_of_several_processes_keep_their_bits(folder, tmp_path):
+    """Three processes: a third of a sum of three equal numbers need not be that number."""
+    options = of_folders(folder) | dict(batch_size=2, FixBlock2="true", max_iter=4, val_sizes=32, image_size=32)
+    done = subprocess.run(
+        [*MPIRUN, "-np", "3", *command(folder, tmp_path, **options)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "trained: stages_2, stages_3, global_pool, logits; the rest is frozen" in done.stdout
+    assert done.stdout.count("best checkpoint: step 4") == 1
+    before, after = tensors(folder / "pretrained/model.ckpt-70"), tensors(tmp_path / "model/model.ckpt-4")
+    for name, tensor in before.items():
+        if name.startswith(("init/", "stages_0", "stages_1")):
+            np.testing.assert_array_equal(after[name], tensor, err_msg=name)
+            assert f"{name}/Momentum" not in after
+        elif not name.startswith(("logits", "global_step")):
+            assert (after[name] != tensor).any(), name
+
+
+def test_schedule_of_sizes():
+    stairs = finetune.parse_sizes("0:224,30:299")
+    assert [finetune.size_at(stairs, epoch) for epoch in (0, 29.99, 30, 31)] == [224, 224, 299, 299]
+    for text, message in (
+        ("0:224,30", "'30' is not EPOCH:SIZE"),
+        ("x:224", "'x:224' is not EPOCH:SIZE"),
+        ("0:16", "'0:16' is not EPOCH:SIZE, size 32 or more"),
+        ("5:224", "epochs must begin with 0 and rise"),
+        ("0:224,30:299,20:320", "epochs must begin with 0 and rise"),
+    ):
+        with pytest.raises(ValueError, match=f"--image_size_schedule={re.escape(text)}: {re.escape(message)}"):
+            finetune.parse_sizes(text)
+
+
+def test_rates_fall_from_the_logits_to_the_first_layer():
+    named = checkpoint.model_variables(build_resnet(18, 3))
+    factors = {name: finetune.layer_factor(name, 0.5) for name in named}
+    expected = {"logits": 1, "global_pool": 1, "stages_3": 0.5, "stages_2": 0.25, "stages_1": 0.125, "stages_0": 0.0625}
+    for name, factor in factors.items():
+        scope = name.split("/")[0].split("_block")[0]
+        assert factor == expected.get(scope, 0.03125), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(class_num="5"), r"--class_num=5, but the records in .* are of 3 classes; leave --class_num out"),
+        (dict(resnet_size="50"), "It is a ResNet-18: set --resnet_size=18"),
+        (dict(data_dir="{}/multi", class_num="5", head="softmax"), "has sparse labels.*they need --head=sigmoid"),
+        (dict(dictionary="{}/five.txt"), "five.txt has 5 classes, and the records 3; give the records' dictionary"),
+        (dict(dataset="tfds:no_such_thing", data_dir="{}/new"), "TensorFlow Datasets has no such data set"),
+        (dict(val_sizes="224,big"), "--val_sizes: 'big' is no size in pixels"),
+        (dict(pretrain_ckpt="{}/nowhere"), "nowhere: no such checkpoint; give a folder of checkpoints"),
+        (dict(data_dir="{}/empty", test_interval="5"), "no shards"),
+    ],
+)
+def test_says_what_does_not_fit(folder, whole, tmp_path, options, message):
+    write_shard(tmp_path / "multi/train/0.tfrecords")
+    (tmp_path / "five.txt").write_text("".join(f"{k}\tclass {k}\n" for k in range(5)))
+    flags = dict(pretrain_ckpt=f"{folder}/pretrained", model_dir=f"{tmp_path}/model", log_dir=f"{tmp_path}/log")
+    flags |= {name: str(value) for name, value in SETTINGS.items()} | dict(data_dir=f"{folder}/records")
+    flags |= {name: value.format(tmp_path) for name, value in options.items()}
+    if not finetune.FLAGS.is_parsed():
+        finetune.FLAGS(["finetune.py"])
+    with flagsaver.as_parsed(**flags), pytest.raises(ValueError, match=message):
+        finetune.main([])
