@@ -66,7 +66,7 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
     Args:
       source: KIND:PLACE, see `KINDS`.
       output: folder. Its dataset.json, written last, says that all is there.
-      train_per_class, val_share, seed: see `splits.split`. A data set with a validation part of its own keeps that whole.
+      train_per_class, val_share, seed: see `splits.split`. What a data set has for validation stays whole.
       max_rejected: share of the pictures that may be damaged; rejected.tsv in train/ and val/ lists them.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
 

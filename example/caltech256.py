@@ -4,7 +4,8 @@
         -- --pretrain_ckpt=checkpoints/resnet.ckpt --batch_size=32 --lr=0.01 --max_iter=5000
 
 Runs finetune.py, with the flags after `--`, for each number of training pictures and each split, and writes table.tsv.
-What is done is not done again. The records of a split are deleted when it is done.
+What is done is not done again. The records of a split are deleted when it is done. Leave --test_interval out: it would
+choose among the checkpoints of a run by its test pictures.
 """
 
 import json
