@@ -11,7 +11,7 @@ comparison is fair.
 
 Each network has one core, and as many are trained at a time as there are cores.
 
---tune, on another world, tries the learning rates of RATES for each, and prints which were the best.
+--tune, on another world, tries learning rates for each, and prints which were the best.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -53,13 +53,14 @@ TRAIN_PER_CLASS = 5
 PICTURE_SIZE, INPUT_SIZE = 60, 40
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 # What is tried, and what was the best of it, of pre-training and of fine-tuning: `--tune`, see docs/transfer.md.
-RATES = {
-    SCRATCH: {"pretrain": [0.0], "finetune": [0.03, 0.1, 0.3]},
-    SINGLE: {"pretrain": [0.03, 0.1, 0.3], "finetune": [0.01, 0.03, 0.1]},
-    PLAIN: {"pretrain": [0.003, 0.01, 0.03], "finetune": [0.01, 0.03, 0.1]},
-    WEIGHTED: {"pretrain": [0.002, 0.006, 0.02], "finetune": [0.01, 0.03, 0.1]},
+PRETRAIN_RATES = {
+    SCRATCH: [0.0],
+    SINGLE: [0.03, 0.1, 0.3],
+    PLAIN: [0.003, 0.01, 0.03],
+    WEIGHTED: [0.0006, 0.002, 0.006, 0.02],
 }
-BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.03), PLAIN: (0.01, 0.03), WEIGHTED: (0.006, 0.03)}
+FINETUNE_RATES = [0.03, 0.1, 0.3]
+BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.1), PLAIN: (0.01, 0.1), WEIGHTED: (0.006, 0.1)}
 MEASURES = {"finetuned": "fine-tuned, top-1", "probe": "linear probe, accuracy"}
 
 
@@ -223,10 +224,10 @@ def _probe(out, seed, model):
 
 def _tune(out, kind):
     """Tries the rates: of pre-training by the probe, then of fine-tuning from the best of these."""
-    models = {rate: _pretrain(out, kind, 1, rate) for rate in RATES[kind]["pretrain"]}
+    models = {rate: _pretrain(out, kind, 1, rate) for rate in PRETRAIN_RATES[kind]}
     probes = {rate: _probe(out, 1, model) for rate, model in models.items()}
     best = max(probes, key=probes.get)
-    tuned = {rate: _finetune(out, kind, 1, models[best], rate) for rate in RATES[kind]["finetune"]}
+    tuned = {rate: _finetune(out, kind, 1, models[best], rate) for rate in FINETUNE_RATES}
     shown = (", ".join(f"{rate:g}: {value:.4f}" for rate, value in one.items()) for one in (probes, tuned))
     print(f"{TITLES[kind]}: pre-training, probe at {next(shown)}; fine-tuning, top-1 at {next(shown)}", flush=True)
     print(f"    best: {best:g}, {max(tuned, key=tuned.get):g}", flush=True)

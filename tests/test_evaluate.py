@@ -1,5 +1,6 @@
 """evaluate.py as a user runs it, on records and a checkpoint that the test writes, against scikit-learn."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -10,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 import pytest
-from sklearn.metrics import average_precision_score, precision_score, roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    precision_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from data_processing import dictionary, tfrecord
 from models import checkpoint
@@ -177,12 +184,21 @@ def test_too_many_corrupt_records_and_no_result(runs):
 
 def test_single_label_records(world, runs):
     measures = read_json(runs["single"])["measures"]
-    assert set(measures) == {"images", "top_1", "top_5"}
+    assert set(measures) == {"images", "top_1", "top_5", "class_mean"}
     assert measures["images"] == 3 * 7
     labels, logits = world["single_labels"][:21], world["logits"][:21]
     expected = [top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in (1, 5)]
     assert [measures["top_1"], measures["top_5"]] == pytest.approx(expected)
-    assert [path.name for path in runs["single"].result.iterdir()] == ["metrics.json"]
+    assert measures["class_mean"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(axis=1)))
+    written = {path.name for path in runs["single"].result.iterdir()}
+    assert written == {"metrics.json", "per_class.tsv", "classes.html"}
+    with open(runs["single"].result / "per_class.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [int(row["pictures"]) for row in rows] == [labels.count(k) for k in range(CLASSES)]
+    for k, row in enumerate(rows):
+        of_class = np.array(labels) == k
+        if of_class.any():
+            assert float(row["accuracy"]) == pytest.approx((logits[of_class].argmax(1) == k).mean(), abs=1e-6)
 
 
 def test_another_class_num_names_both(runs):
