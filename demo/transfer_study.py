@@ -35,7 +35,7 @@ flags.DEFINE_string("output_dir", "out/transfer", "Folder of all that the study 
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
 flags.DEFINE_integer("num_images", 7500, "Scenes; four fifths of them are for pre-training.", lower_bound=20)
 flags.DEFINE_integer("class_images", 20, "Pictures of each single thing.", lower_bound=6)
-flags.DEFINE_integer("pretrain_steps", 400, "Steps of pre-training, of 64 pictures.", lower_bound=10)
+flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 pictures.", lower_bound=10)
 flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
 flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 
@@ -59,8 +59,8 @@ PRETRAIN_RATES = {
     PLAIN: [0.003, 0.01, 0.03],
     WEIGHTED: [0.0006, 0.002, 0.006, 0.02],
 }
-FINETUNE_RATES = [0.03, 0.1, 0.3]
-BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.1), PLAIN: (0.01, 0.1), WEIGHTED: (0.006, 0.1)}
+FINETUNE_RATES = [0.01, 0.03, 0.1, 0.3]
+BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.1), PLAIN: (0.01, 0.1), WEIGHTED: (0.002, 0.03)}
 MEASURES = {"finetuned": "fine-tuned, top-1", "probe": "linear probe, accuracy"}
 
 
