@@ -63,45 +63,16 @@ def main(argv):
     class_num, names = _data(ranks)
     index = training.index_records(FLAGS.data_dir, "train", class_num)
     val_index = _validation_index(class_num, ranks)
-    head = FLAGS.head or ("softmax" if index.kind == "single" else "sigmoid")
-    if head == "softmax" and index.kind != "single":
-        raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several a picture: they need --head=sigmoid")
-    model = build_resnet(
-        int(FLAGS.resnet_size),
-        class_num,
-        data_format=resolve_data_format(FLAGS.data_format),
-        seed=FLAGS.random_seed,
-        **values(NETWORK),
-    )
-    if FLAGS.FixBlock2:
-        freeze(model, LATE_LAYERS)
+    head = _head(index)
+    model = _network(class_num)
     if FLAGS.dry_run:
         if ranks.rank == 0:
-            _print_plan(model, index, run, ranks._replace(size=FLAGS.num_gpus or ranks.size), max(sizes)[1])
+            largest = max(size for _, size in sizes)
+            _print_plan(model, index, run, ranks._replace(size=FLAGS.num_gpus or ranks.size), largest)
         return
-    if head == "softmax":
-        loss = SoftmaxLoss(FLAGS.label_smoothing)
-    else:
-        loss = WeightedSigmoidLoss(
-            class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
-        )
+    loss = _loss(head, class_num)
     weights = checkpoint.model_variables(model)
-    step, optimizer_state = make_train_step(
-        model,
-        weights,
-        loss,
-        weight_decay=FLAGS.weight_decay,
-        momentum=FLAGS.opt_momentum,
-        precision=FLAGS.precision,
-        xla=FLAGS.xla,
-        accumulate_steps=FLAGS.accumulate_steps,
-        average=functools.partial(distributed.average, compression=FLAGS.compression),
-        batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY * FLAGS.weight_decay,
-        lr_factor=lambda name: layer_factor(name, FLAGS.lr_layer_decay),
-        drop_rate=FLAGS.drop_rate,
-        seed=FLAGS.random_seed,
-        rank=ranks.rank,
-    )
+    step, optimizer_state = _train_step(model, weights, loss, ranks)
     average = WeightAverage(weights, FLAGS.ema_decay) if FLAGS.ema_decay else None
     state = weights | optimizer_state | loss.variables_by_name()
     state |= {"records_seen": tf.Variable(0, dtype=tf.int64, trainable=False)}
@@ -225,6 +196,54 @@ def _validation_index(class_num, ranks):
         if ranks.rank == 0:
             print(f"no validation: {error}")
         return None
+
+
+def _head(index):
+    head = FLAGS.head or ("softmax" if index.kind == "single" else "sigmoid")
+    if head == "softmax" and index.kind != "single":
+        raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several a picture: they need --head=sigmoid")
+    return head
+
+
+def _network(class_num):
+    """Returns the network with random weights, its early layers frozen if --FixBlock2 asks for it."""
+    model = build_resnet(
+        int(FLAGS.resnet_size),
+        class_num,
+        data_format=resolve_data_format(FLAGS.data_format),
+        seed=FLAGS.random_seed,
+        **values(NETWORK),
+    )
+    if FLAGS.FixBlock2:
+        freeze(model, LATE_LAYERS)
+    return model
+
+
+def _loss(head, class_num):
+    if head == "softmax":
+        return SoftmaxLoss(FLAGS.label_smoothing)
+    return WeightedSigmoidLoss(
+        class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
+    )
+
+
+def _train_step(model, weights, loss, ranks):
+    return make_train_step(
+        model,
+        weights,
+        loss,
+        weight_decay=FLAGS.weight_decay,
+        momentum=FLAGS.opt_momentum,
+        precision=FLAGS.precision,
+        xla=FLAGS.xla,
+        accumulate_steps=FLAGS.accumulate_steps,
+        average=functools.partial(distributed.average, compression=FLAGS.compression),
+        batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY * FLAGS.weight_decay,
+        lr_factor=lambda name: layer_factor(name, FLAGS.lr_layer_decay),
+        drop_rate=FLAGS.drop_rate,
+        seed=FLAGS.random_seed,
+        rank=ranks.rank,
+    )
 
 
 def _print_plan(model, index, run, ranks, image_size):

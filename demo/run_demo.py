@@ -90,7 +90,10 @@ def _transfer(out, model, use):
         pretrain_ckpt=model,
         model_dir=tuned,
         log_dir=out / "finetune_log",
-        **_recipe(steps) | dict(lr=0.03, lr_schedule="cosine", warmup=0, test_interval=0),
+        **_recipe(steps) | dict(lr=0.1, lr_schedule="cosine", warmup=0, test_interval=0),
+        # The things of these pictures fill them: bolder crops, finetune.py's own, would leave too little.
+        crop_min_area=0.7,
+        crop_min_covered=0.7,
         val_sizes=INPUT_SIZE,
         val_crops="center",
     )
