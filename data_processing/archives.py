@@ -2,7 +2,7 @@
 
 An archive is gone through once, from header to header, without reading what is between. An archive inside of it, as in
 ImageNet's ILSVRC2012_img_train.tar, stands for a folder of its name. Members that are not plain files, or whose names
-would leave the folder, do not count.
+would leave the folder, do not count, nor does a member whose header is damaged: the next header is searched for.
 """
 
 from functools import cache
@@ -55,9 +55,16 @@ def names(archive):
 def damaged() -> list[str]:
     """Returns the archives that this process went through and found damaged, "ARCHIVE: NAME" for one inside of another.
 
-    Their pictures up to the damage count.
+    Their pictures before and behind the damage count; of one that is cut short, those before the cut.
     """
     return list(_damaged)
+
+
+def tell_damaged(archive):
+    """Prints a line if an archive was found damaged, and for each one inside of it that was."""
+    for name in _damaged:
+        if name == str(archive) or name.startswith(f"{archive}: "):
+            print(f"{name}: damaged, pictures in it are missing; fetch {archive} again")
 
 
 # ImageNet has 21,841 archives, and pictures come in any order, so all indices are kept, in each process that reads: 24
@@ -81,32 +88,89 @@ _damaged = {}
 
 def _members(archive):
     """{name: (offset, size)} of an archive's pictures, in bytes."""
-    found = {}
     try:
-        with tarfile.open(archive, "r:") as file:
-            _add_members(found, file, "", 0)
+        with tarfile.open(archive, "r:", ignore_zeros=True) as file:
+            found = _pictures(file, archive)
     except tarfile.TarError as error:
-        if not found:
-            raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
-        _damaged[archive] = None
-        logging.warning("%s: damaged after %d pictures (%s); the others are left out", archive, len(found), error)
+        raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
+    if not found and archive in _damaged:
+        raise ArchiveError(f"{archive}: no tar archive, or damaged: no picture found in it; fetch it again")
     return found
 
 
-def _add_members(found, file, prefix, start):
-    """Adds the pictures of an open archive, which begins at byte `start` of the outermost one."""
-    for member in file:
-        # tarfile keeps what it has read, for a use that there is none of here.
-        file.members = []
+def _pictures(file, label, inside=False):
+    """{name: (offset, size)} of the pictures in an open archive, in bytes; `label` is what `damaged` calls it."""
+    found, behind_damage, has_archives, is_damaged = {}, [], False, False
+    for member in _headers(file):
+        if member is None:
+            is_damaged = True
+            continue
         name = member.name.removeprefix("./")
         if not member.isreg() or name.startswith("/") or ".." in name.split("/"):
             continue
         if name.lower().endswith(pictures.EXTENSIONS):
-            found[prefix + name] = (start + member.offset_data, member.size)
-        elif name.endswith(".tar") and not prefix:
+            found[name] = (member.offset_data, member.size)
+            if is_damaged:
+                behind_damage.append(name)
+        elif name.endswith(".tar") and not inside:
+            has_archives = True
             try:
-                with tarfile.open(fileobj=file.extractfile(member), mode="r:") as inner:
-                    _add_members(found, inner, f"{name.removesuffix('.tar')}/", start + member.offset_data)
+                with tarfile.open(fileobj=file.extractfile(member), mode="r:", ignore_zeros=True) as inner:
+                    for path, (offset, size) in _pictures(inner, f"{label}: {name}", inside=True).items():
+                        found[f"{name.removesuffix('.tar')}/{path}"] = (member.offset_data + offset, size)
             except tarfile.TarError as error:
-                _damaged[f"{file.name}: {name}"] = None
-                logging.warning("%s: %s in it is damaged (%s); its other pictures are left out", file.name, name, error)
+                _note_damage(f"{label}: {name}", error)
+    if has_archives:
+        # Most likely of an archive inside whose own header is damaged: its name, the class, is lost.
+        for name in behind_damage:
+            found.pop(name, None)
+    if is_damaged:
+        _note_damage(label, f"{len(found)} pictures found")
+    return found
+
+
+def _note_damage(label, what):
+    if label not in _damaged:
+        logging.warning("%s: damaged (%s); its other pictures are left out", label, what)
+    _damaged[label] = None
+
+
+def _headers(file):
+    """Yields the members of an archive opened with `ignore_zeros`, and None at each place that is damaged.
+
+    To tarfile a block of zeros, or one that is no header, is the end, or (`ignore_zeros`) nothing: it goes on at the
+    next header. Only at the end of an archive are zeros no damage; that there are any is not asked, since some tools
+    write none.
+    """
+    end = 0
+    while True:
+        try:
+            member = file.next()
+        except tarfile.ReadError as error:
+            yield None
+            if not isinstance(error.__context__, tarfile.SubsequentHeaderError):  # cut short
+                return
+            # The header of a long name, and none of a member behind it.
+            end = file.offset = file.offset + tarfile.BLOCKSIZE
+            continue
+        if member is None:
+            break
+        # tarfile keeps what it has read, for a use that there is none of here.
+        file.members = []
+        if member.offset != end and not _is_header(file, end):
+            yield None
+        end = file.offset
+        yield member
+    file.fileobj.seek(end)
+    if any(chunk.strip(b"\0") for chunk in iter(lambda: file.fileobj.read(2**20), b"")):
+        yield None
+
+
+def _is_header(file, offset):
+    """Whether a header stands at `offset`: one for the whole archive (pax) is no member."""
+    file.fileobj.seek(offset)
+    try:
+        tarfile.TarInfo.frombuf(file.fileobj.read(tarfile.BLOCKSIZE), file.encoding, file.errors)
+    except tarfile.HeaderError:
+        return False
+    return True

@@ -149,6 +149,7 @@ def _caltech256(place):
         if place.suffix != ".tar":
             raise SourceError(f"{place}: no .tar; give {CALTECH}.tar, as it was fetched")
         paths = archives.names(place)
+        archives.tell_damaged(place)
         images, prefix = place.parent, f"{place.stem}/"
     else:
         images, prefix = (place / CALTECH if (place / CALTECH).is_dir() else place), ""
@@ -162,6 +163,8 @@ def _caltech256(place):
     left_out = len(paths) - len(matches)
     if left_out:
         print(f"{place}: {left_out:,} pictures of {CLUTTER} or outside of class folders are left out")
+    if len(folders) != 256:
+        print(f"{place}: {len(folders)} of 256 classes are in it; the network will have as many")
     numbers = {name: k for k, name in enumerate(folders)}
     rows = [(prefix + match[0], numbers[match[1]]) for match in matches]
     return Source(images, [name.partition(".")[2] for name in folders], rows)
@@ -172,7 +175,9 @@ def _imagenet(folder):
     if (folder / "train").is_dir():
         paths = [f"train/{row.path}" for row in sources.imagenet(folder / "train")]
     else:
-        paths = [f"ILSVRC2012_img_train/{name}" for name in archives.names(_needed(folder, "ILSVRC2012_img_train.tar"))]
+        archive = _needed(folder, "ILSVRC2012_img_train.tar")
+        paths = [f"ILSVRC2012_img_train/{name}" for name in archives.names(archive)]
+        archives.tell_damaged(archive)
     wnids = sorted({path.split("/")[1] for path in paths})
     numbers = {wnid: k for k, wnid in enumerate(wnids)}
     train = [(path, numbers[path.split("/")[1]]) for path in paths]
@@ -184,7 +189,9 @@ def _imagenet(folder):
         if (folder / "val").is_dir():
             paths = [f"val/{Path(path).name}" for path in pictures.picture_paths(folder / "val")]
         else:
-            paths = [f"ILSVRC2012_img_val/{name}" for name in archives.names(_needed(folder, "ILSVRC2012_img_val.tar"))]
+            archive = _needed(folder, "ILSVRC2012_img_val.tar")
+            paths = [f"ILSVRC2012_img_val/{name}" for name in archives.names(archive)]
+            archives.tell_damaged(archive)
         if len(paths) != len(truth):
             raise SourceError(f"{folder}: {len(paths):,} validation pictures, but {GROUND_TRUTH} has {len(truth):,}")
         val = list(zip(sorted(paths), truth, strict=True))

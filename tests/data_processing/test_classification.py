@@ -88,7 +88,9 @@ def test_caltech256(tmp_path, form, capsys):
         place = tmp_path / "256_ObjectCategories" if form == "class folders" else tmp_path
     made = classification.build(f"caltech256:{place}", tmp_path / "out", train_per_class=4)
     assert made == (2, 8, 4)  # clutter is left out, and what lies below a class's folder
-    assert "7 pictures of 257.clutter or outside of class folders are left out" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "7 pictures of 257.clutter or outside of class folders are left out" in output
+    assert "2 of 256 classes are in it" in output and "damaged" not in output
     assert dictionary.read_names(tmp_path / "out/dictionary.txt") == ["ak47", "american-flag"]
     both = records(tmp_path / "out/train") | records(tmp_path / "out/val")
     assert {image for _, image in both.values()} == {data for name, data in caltech().items() if "257" not in name}
@@ -109,12 +111,13 @@ def test_damaged_pictures_of_an_archive_are_listed_and_skipped_up_to_a_limit(tmp
     assert "001_0003.jpg\tdamaged or cut short" in listed and "002_0001.jpg\tHTML" in listed
 
 
-def test_an_archive_that_is_cut_short_gives_what_is_before_the_cut(tmp_path, caplog):
+def test_an_archive_that_is_cut_short_gives_what_is_before_the_cut(tmp_path, capsys):
     place = tmp_path / "256_ObjectCategories.tar"
     data = archive(caltech(("001.ak47", "002.american-flag")))
     place.write_bytes(data[: data.index(b"002_0005.jpg") + 600])
     made = classification.build(f"caltech256:{place}", tmp_path / "out", train_per_class=3, max_rejected=0.5)
     assert made.class_num == 2 and 9 <= made.train + made.val <= 10
+    assert f"{place}: damaged, pictures in it are missing; fetch {place} again\n" in capsys.readouterr().out
     (tmp_path / "other.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(ValueError, match="other.tar: no tar archive, or damaged"):
         classification.read(f"caltech256:{tmp_path / 'other.tar'}", None)
