@@ -142,6 +142,8 @@ def test_the_best_network_names_pictures_and_its_export_gives_the_same_answers(f
     original.convert("L").save(tmp_path / "pictures/c.jpg")
     original.convert("P").save(tmp_path / "pictures/d.gif")
     original.save(tmp_path / "pictures/e.bmp")
+    alpha = Image.linear_gradient("L").resize(original.size)
+    Image.merge("RGBA", [*original.split(), alpha]).save(tmp_path / "pictures/f.png")
     common = [f"--model_dir={best}", "--image_size=40", "--data_format=NHWC", "--top_k_pred=3"]
     scripts = {
         "image_classification.py": [f"--images={tmp_path}/pictures", f"--result={tmp_path}/result.json"],
@@ -161,6 +163,7 @@ def test_the_best_network_names_pictures_and_its_export_gives_the_same_answers(f
     found = exported.serve(tf.constant([Path(row["image"]).read_bytes() for row in expected]))
     served = exported.signatures["serving_default"](image=tf.constant([Path(expected[0]["image"]).read_bytes()]))
     np.testing.assert_allclose(served["score"], found["score"][:1], atol=1e-5)
+    assert exported.serve(tf.constant([], tf.string))["score"].shape == (0, 3)
     for row, names, scores, indices in zip(
         expected, *(found[key].numpy() for key in ("name", "score", "index")), strict=True
     ):
