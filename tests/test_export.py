@@ -95,7 +95,7 @@ def with_size(kind, at, form, *size):
         (with_size("png", 16, ">ii", 2**31 - 1, 2**31 - 1), "too many pixels"),
         (with_size("png", 16, ">ii", 1, 12_000), "over 100 times as long as wide"),
         (FILES["png"][:20], "or cut short"),
-        (FILES["png"][:-200], ""),
+        (FILES["png"][:-200], "PNG"),
         (b"<!DOCTYPE html>", "neither JPEG, PNG, GIF nor BMP"),
         (b"", "neither JPEG, PNG, GIF nor BMP"),
     ],
