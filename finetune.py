@@ -14,18 +14,18 @@ import contextlib
 import functools
 import json
 from pathlib import Path
-import shutil
 
 from flags import AUGMENTATION, DATASET, FLAGS, LEARNING_RATE, NETWORK, checked, values
 from absl import app, flags
 import tensorflow as tf
 
 from data_processing import classification, dictionary
-from data_processing.files import write_json
+from data_processing.files import write_json, write_text
 from data_processing.image_preprocessing import Augmentation
 import distributed
 from models import checkpoint
-from models.learning_rate import learning_rate
+from models.best_checkpoint import BestCheckpoint, defined
+from models.learning_rate import STAGES, layer_factor, learning_rate
 from models.losses import SoftmaxLoss, WeightedSigmoidLoss
 from models.prediction import CROPS, output_function
 from models.resnet import build_resnet, freeze, resolve_data_format
@@ -44,11 +44,11 @@ flags.DEFINE_multi_enum("val_crops", list(CROPS), CROPS, "Crops to validate with
 # As released: fine-tuning crops pictures more boldly than pre-training.
 FLAGS.set_default("crop_min_area", 0.05)
 FLAGS.set_default("crop_min_covered", 0.0)
+# Not the folder of train.py, whose checkpoints this one begins from.
+FLAGS.set_default("model_dir", "./out/finetune/")
 
 # What --FixBlock2 leaves to be trained (released code).
 LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
-# From the last to the first: --lr_layer_decay applies once more from each to the next.
-STAGES = (("logits", "global_pool"), ("stages_3",), ("stages_2",), ("stages_1",), ("stages_0",), ("init",))
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 BEST = "best"
 SHOWN = ("top_1", "top_5", "class_mean", "macro_map", "micro_ap")
@@ -59,7 +59,9 @@ def main(argv):
     ranks = distributed.start()
     run = training.Run(**values(training.Run._fields))
     sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{FLAGS.image_size}")
-    val_sizes = [_size(text, "--val_sizes") for text in FLAGS.val_sizes]
+    val_sizes = [_size(text, "--val_sizes") for text in FLAGS.val_sizes or [""]]
+    if ranks.rank == 0:
+        _check_checkpoint()
     class_num, names = _data(ranks)
     index = training.index_records(FLAGS.data_dir, "train", class_num)
     val_index = _validation_index(class_num, ranks)
@@ -79,25 +81,28 @@ def main(argv):
     state |= average.variables_by_name() if average else {}
     if ranks.rank == 0:
         training.print_network(model, FLAGS.precision)
-        _print_choices(index, head)
-        if not training.resume(run, state):
-            _start(weights, class_num)
-            if average:
-                average.reset()
-        _write_names(Path(FLAGS.model_dir), names)
+        _print_choices(index, head, val_sizes)
+        _resume_or_start(run, state, weights, class_num, average)
+        for folder in (Path(FLAGS.model_dir), Path(FLAGS.model_dir, BEST)):
+            folder.mkdir(exist_ok=True)
+            _write_names(folder, names)
     stop = training.stop_on_signals()
-    best = _Best(Path(FLAGS.model_dir, BEST), names)
+    best = BestCheckpoint(Path(FLAGS.model_dir, BEST))
     predict = functools.cache(lambda crop: output_function(model, "logits", crop))
 
-    def measure(image_size, crop, ranks):
-        return _measure(predict(crop), val_index, class_num, image_size, crop, ranks)
-
-    def validate(done, ranks):
-        with average.in_place() if average else contextlib.nullcontext():
-            measures = measure(val_sizes[-1], "center", ranks)
-            return best.offer(done, measures, weights) if measures else None
+    def measure(image_size, crop, ranks, batches=0):
+        return _measure(predict(crop), val_index, class_num, image_size, crop, ranks, batches)
 
     def train_as(ranks, commit):
+        validated = None
+
+        def validate(done):
+            nonlocal validated
+            validated = done
+            with average.in_place() if average else contextlib.nullcontext():
+                measures = measure(val_sizes[-1], "center", ranks, FLAGS.test_iter)
+                return best.offer(done, measures, weights) if measures else None
+
         done = training.train(
             step,
             loss,
@@ -110,14 +115,14 @@ def main(argv):
             batches=lambda start, size: _batches(index, head, start, size, run, ranks, class_num),
             size_at=lambda epoch: size_at(sizes, epoch),
             learning_rate=lambda step: _learning_rate(step, ranks),
-            validate=(lambda done: validate(done, ranks)) if val_index and run.test_interval else None,
+            validate=validate if val_index and run.test_interval else None,
             names=names,
             after_step=average.update if average else None,
         )
         if done != run.max_iter or not val_index:
             return
-        if not run.test_interval or done % run.test_interval:
-            validate(done, ranks)
+        if validated != done:
+            validate(done)
         if ranks.rank == 0:
             checkpoint.restore(checkpoint.resolve(best.folder), weights)
         distributed.broadcast(weights.values())
@@ -158,33 +163,54 @@ def size_at(stairs, epoch):
     return [size for begin, size in stairs if begin <= epoch][-1]
 
 
-def layer_factor(name, decay):
-    """Returns what the learning rate of the variable `name` is multiplied with: `decay` ** (stages above its own)."""
-    return next(decay**k for k, scopes in enumerate(STAGES) if name.startswith(scopes))
+def _check_checkpoint():
+    """Raises ValueError for a --pretrain_ckpt that is none or of another size, before records are made for hours."""
+    if FLAGS.pretrain_ckpt:
+        prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
+        held = checkpoint.describe(prefix).resnet_size
+        if held != int(FLAGS.resnet_size):
+            raise ValueError(f"{prefix} is a ResNet-{held}: set --resnet_size={held}, or give another checkpoint")
 
 
 def _data(ranks):
     """Makes the records of --dataset, if any; returns the number of classes and their names or None."""
-    class_num = FLAGS.class_num
-    path = FLAGS.dictionary
-    if FLAGS.dataset:
+    # In elastic training others may join at any time, who would not be waited for.
+    if FLAGS.dataset and not distributed.ELASTIC:
         if ranks.rank == 0:
             classification.build(FLAGS.dataset, FLAGS.data_dir, seed=FLAGS.random_seed, **values(DATASET))
         distributed.gather(None)  # the others wait for it
-    if (done := Path(FLAGS.data_dir, classification.DONE)).exists():
-        class_num = json.loads(done.read_text())["class_num"]
-        path = path or str(Path(FLAGS.data_dir, dictionary.BESIDE))
-    elif (manifest := Path(FLAGS.data_dir, "train", "manifest.json")).exists():
-        class_num = json.loads(manifest.read_text())["settings"]["class_num"]
-    if FLAGS["class_num"].present and FLAGS.class_num != class_num:
+    path, class_num = FLAGS.dictionary, _classes_of_records()
+    if class_num and not path and Path(FLAGS.data_dir, classification.DONE).exists():
+        path = str(Path(FLAGS.data_dir, dictionary.BESIDE))
+    if class_num and FLAGS["class_num"].present and FLAGS.class_num != class_num:
         raise ValueError(
             f"--class_num={FLAGS.class_num}, but the records in {FLAGS.data_dir} are of {class_num} classes; leave "
             "--class_num out"
         )
     names = dictionary.read_names(path) if path else None
+    if not class_num:
+        class_num = len(names) if names and not FLAGS["class_num"].present else FLAGS.class_num
+        if ranks.rank == 0:
+            print(f"{class_num:,} classes ({path if names else '--class_num'}); the records do not say how many")
     if names and len(names) != class_num:
         raise ValueError(f"{path} has {len(names)} classes, and the records {class_num}; give the records' dictionary")
     return class_num, names
+
+
+def _classes_of_records():
+    """Returns the number of classes that the records in --data_dir were made with, or None if nothing says it."""
+    folder = Path(FLAGS.data_dir)
+    if there := classification.described(folder):
+        if "class_num" not in there:
+            raise ValueError(
+                f"the records in {folder} are not finished; make them with --dataset={there['source']} and the other "
+                "flags as before, or with data_processing/build_classification.py (for elastic training)"
+            )
+        return there["class_num"]
+    if FLAGS.dataset:
+        raise ValueError(f"{folder}: no records yet; for elastic training make them by build_classification.py first")
+    manifests = [path for path in (folder / "train/manifest.json", folder / "manifest.json") if path.exists()]
+    return json.loads(manifests[0].read_text())["settings"]["class_num"] if manifests else None
 
 
 def _validation_index(class_num, ranks):
@@ -259,12 +285,37 @@ def _print_plan(model, index, run, ranks, image_size):
     )
 
 
-def _print_choices(index, head):
+def _print_choices(index, head, val_sizes):
     trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
     print(f"{head} head ({'--head' if FLAGS.head else f'{index.kind} labels'}); {trained}")
+    print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
     if FLAGS.lr_layer_decay != 1:
         rates = (f"{scopes[0]} {FLAGS.lr_layer_decay**k:.3g}" for k, scopes in enumerate(STAGES))
         print(f"learning rates by layer: times {', '.join(rates)}")
+
+
+def _resume_or_start(run, state, weights, class_num, average):
+    """Restores the newest checkpoint of the run or, if there is none, begins with --pretrain_ckpt."""
+    try:
+        resumed = training.resume(run, state)
+    except checkpoint.DamagedError:
+        raise
+    except checkpoint.CheckpointError as error:
+        raise ValueError(
+            f"--model_dir={run.model_dir} holds another run, or one with other settings; give a new folder\n{error}"
+        ) from error
+    if resumed:
+        if FLAGS.pretrain_ckpt:
+            print("--pretrain_ckpt is for the beginning of a run, and not read again")
+        return
+    best = Path(run.model_dir, BEST)
+    if checkpoint.newest(best):
+        raise ValueError(
+            f"{best} is of a run whose checkpoints are gone; give a new --model_dir, or delete that folder"
+        )
+    _start(weights, class_num)
+    if average:
+        average.reset()
 
 
 def _start(weights, class_num):
@@ -307,7 +358,7 @@ def _learning_rate(step, ranks):
     return factor * learning_rate(step, **values(LEARNING_RATE))
 
 
-def _measure(predict, index, class_num, image_size, crop, ranks):
+def _measure(predict, index, class_num, image_size, crop, ranks, batches):
     measures = training.measure(
         predict,
         index,
@@ -318,54 +369,33 @@ def _measure(predict, index, class_num, image_size, crop, ranks):
         max_skipped=FLAGS.max_skipped,
         crop=crop,
         threads=FLAGS.num_preprocess_threads,
-        batches=FLAGS.test_iter,
+        batches=batches,
         top_k=FLAGS.top_k_pred,
     )
     return {name: measures[name] for name in SHOWN if name in measures} if measures else None
 
 
-class _Best:
-    """The checkpoint with the best validation so far, in a folder of its own."""
-
-    def __init__(self, folder, names):
-        self.folder, self.names = folder, names
-
-    def offer(self, step, measures, weights):
-        """Keeps the weights if they are better than what is there; returns the measures."""
-        of = next(iter(measures))
-        there = self.described()
-        if there is None or there["measures"].get(of, -1) < measures[of]:
-            checkpoint.save(self.folder, step, weights, 1)
-            _write_names(self.folder, self.names)
-            write_json(self.folder / "validation.json", {"step": step, "measures": measures})
-        return measures
-
-    def described(self):
-        path = self.folder / "validation.json"
-        return json.loads(path.read_text()) if path.exists() else None
-
-
 def _write_names(folder, names):
     """Puts the names of the classes beside a checkpoint, for image_classification.py."""
-    if not names:
-        return
     path = folder / dictionary.BESIDE
     if FLAGS.dictionary:
-        shutil.copyfile(FLAGS.dictionary, path)
-    else:
+        write_text(path, Path(FLAGS.dictionary).read_text(encoding="utf-8-sig"))
+    elif names:
         classification.write_dictionary(path, names)
 
 
 def _report(best, table):
-    step = best.described()["step"]
-    content = {"checkpoint": checkpoint.resolve(best.folder), "step": step, "measures": table}
-    write_json(Path(FLAGS.model_dir, "validation.json"), content)
+    """Writes and prints what the best checkpoint reached: `table` is measures by name, by size and crop."""
+    prefix = checkpoint.resolve(best.folder)
+    step = checkpoint.describe(prefix).step
+    measures = {title: defined(row) for title, row in table.items()}
+    write_json(Path(FLAGS.model_dir, "validation.json"), {"checkpoint": prefix, "step": step, "measures": measures})
     columns = list(next(iter(table.values())))
     print(
         f"best checkpoint: step {step:,}, in {best.folder}\n{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}"
     )
-    for title, measures in table.items():
-        print(f"{title:16}{''.join(f'{measures[c]:12.4f}' for c in columns)}")
+    for title, row in table.items():
+        print(f"{title:16}{''.join(f'{row[c]:12.4f}' for c in columns)}")
 
 
 if __name__ == "__main__":

@@ -227,7 +227,9 @@ def train(
             if first:
                 print(f"asked to stop after step {done:,}; the same command goes on from here")
             break
-    if saved != done or failed or (first and not checkpoint.newest(run.model_dir)):
+    # Only the first process knows whether it could save, and all must take part in saving.
+    unsaved = saved != done or failed is not None or (first and not checkpoint.newest(run.model_dir))
+    if distributed.anywhere(tf.constant([unsaved]))[0]:
         failed = _save(meter, done, state, run, ranks)
     writer.close()
     if failed:

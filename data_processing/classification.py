@@ -26,7 +26,7 @@ KINDS = {
     "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
     "tfds": "tfds:NAME, a data set of TensorFlow Datasets",
 }
-# What is written last into the folder of the records.
+# What the records in a folder are of.
 DONE = "dataset.json"
 CALTECH = "256_ObjectCategories"
 CLUTTER = "257.clutter"
@@ -65,27 +65,19 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
 
     Args:
       source: KIND:PLACE, see `KINDS`.
-      output: folder. Its dataset.json, written last, says that all is there.
+      output: folder, new or of an earlier call. Its dataset.json says what is made in it and, at last, that all is.
       train_per_class, val_share, seed: see `splits.split`. What a data set has for validation stays whole.
       max_rejected: share of the pictures that may be damaged; rejected.tsv in train/ and val/ lists them.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
 
     Returns the `DataSet`. Raises ValueError (SourceError) for a source that is not as it must be, too many damaged
-    pictures, and an `output` that holds records of another source or split.
+    pictures, a class that is left without any, and an `output` that holds something else.
     """
     output = Path(output)
     settings = {"source": source, "train_per_class": train_per_class, "val_share": val_share, "seed": seed}
-    if (output / DONE).exists():
-        there = json.loads((output / DONE).read_text())
-        other = [f"{name} {there.get(name)}, now {value}" for name, value in settings.items() if there[name] != value]
-        if other:
-            raise ValueError(
-                f"{output} holds records made with other settings ({'; '.join(other)}); give another folder, or delete "
-                "that one"
-            )
-        return DataSet(*(there[name] for name in DataSet._fields))
-    output.mkdir(parents=True, exist_ok=True)
-    found = read(source, output / "pictures", manual_dir)
+    if made := _claim(output, settings):
+        return made
+    found = _without_odd_names(read(source, output / "pictures", manual_dir))
     parts = {"train": found.train, "val": found.val}
     if found.val is None or train_per_class:
         chosen, others = split([k for _, k in found.train], train_per_class, val_share, seed)
@@ -109,11 +101,57 @@ def build(source, output, *, train_per_class=0, val_share=0.2, seed=1234, max_re
             random_seed=seed,
             max_rejected=max_rejected,
         )
-        counts[name] = json.loads((output / name / "manifest.json").read_text())["records"]
+        manifest = json.loads((output / name / "manifest.json").read_text())
+        counts[name] = manifest["records"]
+        lost = [found.names[k] for k in {k for _, k in rows} if str(k) not in manifest["classes"]]
+        if lost and name == "train":
+            raise SourceError(
+                f"{source}: no picture of {', '.join(sorted(lost)[:5])} can be used to train; see "
+                f"{output / name / 'rejected.tsv'}, mend them, and delete {output}"
+            )
     write_dictionary(output / dictionary.BESIDE, found.names)
     write_json(output / DONE, settings | {"class_num": len(found.names)} | counts)
     shutil.rmtree(output / "pictures", ignore_errors=True)
     return DataSet(len(found.names), **counts)
+
+
+def _claim(output, settings):
+    """Makes the folder `output` ours, which nothing but a call with these `settings` writes into.
+
+    Returns the `DataSet` if it is there already, else None; ValueError if the folder holds something else.
+    """
+    there = described(output)
+    if there is None and output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} holds other things than records of a data set; give a new folder")
+    other = [f"{name} {(there or {}).get(name)}, now {value}" for name, value in settings.items()
+             if (there or settings).get(name) != value]  # fmt: skip
+    # A beginning without shards, after a typing error say, binds nobody.
+    if other and ("class_num" in there or any(output.glob("*/*.tfrecords"))):
+        raise ValueError(
+            f"{output} holds records made with other settings ({'; '.join(other)}); give another folder, or delete "
+            "that one"
+        )
+    if there and "class_num" in there and not other:
+        return DataSet(*(there[name] for name in DataSet._fields))
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / DONE, settings)
+    return None
+
+
+def described(output):
+    """Returns what dataset.json of a folder says: settings and, once all is there, a `DataSet`'s; None without it."""
+    path = Path(output, DONE)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _without_odd_names(source):
+    """Leaves out pictures whose names an image list cannot hold, and says so."""
+    odd = [path for path, _ in (*source.train, *(source.val or ())) if not image_list.can_hold(path)]
+    if not odd:
+        return source
+    print(f"{len(odd):,} pictures left out, whose names hold a tab or line end, or are not UTF-8: {ascii(odd[0])}, …")
+    train, val = ([row for row in rows if image_list.can_hold(row[0])] for rows in (source.train, source.val or ()))
+    return source._replace(train=train, val=None if source.val is None else val)
 
 
 def read(source, scratch, manual_dir=None) -> Source:

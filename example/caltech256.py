@@ -4,8 +4,7 @@
         -- --pretrain_ckpt=checkpoints/resnet.ckpt --batch_size=32 --lr=0.01 --max_iter=5000
 
 Runs finetune.py, with the flags after `--`, for each number of training pictures and each split, and writes table.tsv.
-What is done is not done again. The records of a split are deleted when it is done. Leave --test_interval out: it would
-choose among the checkpoints of a run by its test pictures.
+What is done is not done again. The records of a split are deleted when it is done.
 """
 
 import json
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS
 from absl import app, flags
 
-from data_processing.files import write_tsv
+from data_processing.files import write_json, write_tsv
 
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
 flags.DEFINE_string("output_dir", "out/caltech256", "Folder of the runs.")
@@ -30,6 +29,8 @@ FINETUNE = Path(__file__).parents[1] / "finetune.py"
 
 
 def main(argv):
+    if any(argument.lstrip("-").startswith("test_interval") for argument in argv):
+        sys.exit("error: --test_interval would choose among a run's checkpoints by its test pictures; leave it out")
     rows = []
     for count in map(int, FLAGS.counts):
         found = [_run(count, FLAGS.random_seed + k, argv[1:]) for k in range(FLAGS.splits)]
@@ -46,7 +47,12 @@ def main(argv):
 def _run(count, seed, arguments):
     """Fine-tunes on one split; returns the measures of its best checkpoint by size and crop."""
     folder = Path(FLAGS.output_dir, f"{count}-{seed}")
+    noted, now = folder / "arguments.json", {"archive": FLAGS.archive, "arguments": arguments}
+    if noted.exists() and json.loads(noted.read_text()) != now:
+        sys.exit(f"error: {folder} is of a run with other arguments, see {noted}; give another --output_dir")
     if not (folder / "validation.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(noted, now)
         command = [sys.executable, FINETUNE, f"--dataset=caltech256:{FLAGS.archive}", f"--train_per_class={count}"]
         command += [f"--random_seed={seed}", f"--data_dir={folder}/records", f"--log_dir={folder}/log", *arguments]
         print(f"{count} pictures a class, split {seed}", flush=True)

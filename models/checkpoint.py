@@ -178,14 +178,16 @@ def save(folder, step, variables, max_to_keep):
     """Writes a checkpoint of `variables`, name to variable or array, and `global_step`; returns its prefix.
 
     It appears as a whole or not at all: files are written aside and renamed, the index, which makes it a checkpoint,
-    last. Then TensorFlow's `checkpoint` file is brought up to date and all but the `max_to_keep` newest are deleted.
+    last. Then TensorFlow's `checkpoint` file is brought up to date, and all are deleted but this one and the newest
+    others, `max_to_keep` in all: one of a later step may be there that is damaged, or of a run that was begun anew.
     Raises CheckpointError if it cannot be written; the others are as they were then.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, f"{NAME}-{step}", {**variables, "global_step": np.int64(step)})
-        keep = _prefixes(folder)
+        written = str(folder / f"{NAME}-{step}")
+        keep = [path for path in _prefixes(folder) if path != written] + [written]
         for old in keep[:-max_to_keep]:
             for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.data-*")]:
                 part.unlink()
@@ -195,7 +197,7 @@ def save(folder, step, variables, max_to_keep):
             f"{folder}: step {step:,} could not be saved ({error}); make room there, or give another --model_dir. The "
             f"newest checkpoint is {newest(folder) if folder.is_dir() else None}"
         ) from error
-    return str(folder / f"{NAME}-{step}")
+    return written
 
 
 def _write(folder, name, tensors):

@@ -1,8 +1,11 @@
-"""The learning rate: a staircase up, then a staircase (released code; paper section 4.3) or half a cosine down."""
+"""The learning rate: a staircase up, then a staircase (released code; paper section 4.3) or half a cosine down; and
+what it is multiplied with, layer by layer."""
 
 import math
 
 DECAYS = 4
+# Scopes of layers, from the last to the first: the rate decays once more from each to the next.
+STAGES = (("logits", "global_pool"), ("stages_3",), ("stages_2",), ("stages_1",), ("stages_0",), ("init",))
 
 
 def learning_rate(
@@ -35,3 +38,8 @@ def learning_rate(
         return lr * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (max_iter - warmup)))) / 2
     decays = min((step - 1) // lr_decay_step, DECAYS) if lr_decay_step and step > 0 else 0
     return lr * lr_decay_factor**decays
+
+
+def layer_factor(name, decay):
+    """Returns what the learning rate of the variable `name` is multiplied with: `decay` ** (stages above its own)."""
+    return next(decay**k for k, scopes in enumerate(STAGES) if name.startswith(scopes))

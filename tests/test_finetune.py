@@ -90,6 +90,7 @@ def whole(folder, tmp_path_factory):
 def test_says_what_it_does(folder, whole):
     _, output = whole
     assert "softmax head (single labels); all layers are trained" in output
+    assert "validated at 32 and 40 pixels; the best at 40 is kept" in output
     assert "learning rates by layer: times logits 1, stages_3 0.8, stages_2 0.64" in output
     assert f"starting from the weights of {folder}/pretrained/model.ckpt-70" in output
     assert "new logits layer: 3 classes here, 7 in the checkpoint" in output
@@ -121,7 +122,7 @@ def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, who
     for path in (out / "model").glob(f"model.ckpt-{SWITCH}.*"):
         shutil.copy(path, tmp_path / "model")
     again = run(folder, tmp_path, **of_folders(folder), **WHOLE)
-    assert f"going on after step {SWITCH}" in again
+    assert f"going on after step {SWITCH}" in again and "--pretrain_ckpt is for the beginning of a run" in again
     assert re.findall(r"^step (\d+)  epoch", again, re.M) == ["6", "9", "12"]
     expected, actual = (tensors(place / f"model/model.ckpt-{STEPS}") for place in (out, tmp_path))
     assert expected.keys() == actual.keys() and "weight_average/steps" in actual
@@ -227,24 +228,19 @@ def test_schedule_of_sizes():
             finetune.parse_sizes(text)
 
 
-def test_rates_fall_from_the_logits_to_the_first_layer():
-    named = checkpoint.model_variables(build_resnet(18, 3))
-    factors = {name: finetune.layer_factor(name, 0.5) for name in named}
-    expected = {"logits": 1, "global_pool": 1, "stages_3": 0.5, "stages_2": 0.25, "stages_1": 0.125, "stages_0": 0.0625}
-    for name, factor in factors.items():
-        scope = name.split("/")[0].split("_block")[0]
-        assert factor == expected.get(scope, 0.03125), name
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(class_num="5"), r"--class_num=5, but the records in .* are of 3 classes; leave --class_num out"),
-        (dict(resnet_size="50"), "It is a ResNet-18: set --resnet_size=18"),
+        (dict(resnet_size="50"), "is a ResNet-18: set --resnet_size=18, or give another checkpoint"),
         (dict(data_dir="{}/multi", class_num="5", head="softmax"), "has sparse labels.*they need --head=sigmoid"),
         (dict(dictionary="{}/five.txt"), "five.txt has 5 classes, and the records 3; give the records' dictionary"),
         (dict(dataset="tfds:no_such_thing", data_dir="{}/new"), "TensorFlow Datasets has no such data set"),
         (dict(val_sizes="224,big"), "--val_sizes: 'big' is no size in pixels"),
+        (dict(val_sizes=""), "--val_sizes: '' is no size in pixels"),
+        (dict(model_dir="{}/other"), "other holds another run, or one with other settings; give a new folder"),
+        (dict(model_dir="{}/left"), "left/best is of a run whose checkpoints are gone; give a new --model_dir"),
+        (dict(data_dir="{}/begun"), "not finished; make them with --dataset=folder:x and the other flags as before"),
         (dict(pretrain_ckpt="{}/nowhere"), "nowhere: no such checkpoint; give a folder of checkpoints"),
         (dict(data_dir="{}/empty", test_interval="5"), "no shards"),
     ],
@@ -252,6 +248,10 @@ def test_rates_fall_from_the_logits_to_the_first_layer():
 def test_says_what_does_not_fit(folder, whole, tmp_path, options, message):
     write_shard(tmp_path / "multi/train/0.tfrecords")
     (tmp_path / "five.txt").write_text("".join(f"{k}\tclass {k}\n" for k in range(5)))
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/dataset.json").write_text('{"source": "folder:x"}')
+    shutil.copytree(folder / "pretrained", tmp_path / "other")
+    shutil.copytree(folder / "pretrained", tmp_path / "left/best")
     flags = dict(pretrain_ckpt=f"{folder}/pretrained", model_dir=f"{tmp_path}/model", log_dir=f"{tmp_path}/log")
     flags |= {name: str(value) for name, value in SETTINGS.items()} | dict(data_dir=f"{folder}/records")
     flags |= {name: value.format(tmp_path) for name, value in options.items()}

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 from pathlib import Path
 import subprocess
 import sys
@@ -63,10 +64,41 @@ def test_a_stopped_build_goes_on(tmp_path):
     source, out = write_folders(tmp_path / "source"), tmp_path / "out"
     made = classification.build(f"folder:{source}", out)
     before = records(out / "train") | records(out / "val")
-    (out / classification.DONE).unlink()
+    described = classification.described(out)
+    begun = {name: described[name] for name in ("source", "train_per_class", "val_share", "seed")}
+    (out / classification.DONE).write_text(json.dumps(begun))
     next((out / "val").glob("*.json")).unlink()
     assert classification.build(f"folder:{source}", out) == made
     assert records(out / "train") | records(out / "val") == before
+    (out / classification.DONE).write_text(json.dumps(begun | {"seed": 5}))
+    with pytest.raises(ValueError, match=r"made with other settings \(seed 5, now 1234\)"):
+        classification.build(f"folder:{source}", out)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    source = write_folders(tmp_path / "pictures")
+    (tmp_path / "train.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="holds other things than records of a data set; give a new folder"):
+        classification.build(f"folder:{source}", tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    # A typing error binds nobody.
+    with pytest.raises(SourceError, match="there is no"):
+        classification.build(f"folder:{source}x", tmp_path / "out")
+    assert classification.build(f"folder:{source}", tmp_path / "out").class_num == 3
+
+
+def test_names_that_no_list_holds_and_classes_without_a_picture(tmp_path, capsys):
+    source = write_folders(tmp_path / "source")
+    (source / "class 1" / "a\tb.jpg").write_bytes(jpeg(7))
+    made = classification.build(f"folder:{source}", tmp_path / "out")
+    assert made.train + made.val == 18
+    assert "1 pictures left out, whose names hold a tab" in capsys.readouterr().out
+    (source / "class 1" / "a\tb.jpg").unlink()
+    for path in (source / "class 2").iterdir():
+        path.write_bytes(b"<html>")
+    with pytest.raises(SourceError, match="no picture of class 2 can be used to train; see .*rejected.tsv"):
+        classification.build(f"folder:{source}", tmp_path / "other", max_rejected=0.9)
 
 
 @pytest.mark.parametrize("form", ["tar", "folder with tar", "unpacked", "class folders"])
@@ -233,7 +265,7 @@ def test_says_what_is_wrong(tmp_path, source, message):
     (tmp_path / "holey/empty").mkdir()
     with pytest.raises(SourceError, match=message):
         classification.build(source.format(tmp_path), tmp_path / "out")
-    assert not (tmp_path / "out" / classification.DONE).exists()
+    assert "class_num" not in (classification.described(tmp_path / "out") or {})
 
 
 def test_imagenet_that_does_not_fit_together(tmp_path):

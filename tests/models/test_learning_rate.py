@@ -3,7 +3,9 @@
 import keras
 import pytest
 
-from models.learning_rate import learning_rate
+from models.checkpoint import model_variables
+from models.learning_rate import layer_factor, learning_rate
+from models.resnet import build_resnet
 
 PUBLISHED = dict(
     lr=0.08,
@@ -62,3 +64,12 @@ def test_half_a_cosine_to_zero():
         assert learning_rate(step, **ours) == pytest.approx(float(keras_schedule(step - 10)), abs=1e-7)
     with pytest.raises(ValueError, match="needs to know the end: set --max_iter above --warmup=10"):
         learning_rate(0, **ours | dict(max_iter=-1))
+
+
+def test_rates_fall_from_the_logits_to_the_first_layer():
+    named = model_variables(build_resnet(18, 3))
+    factors = {name: layer_factor(name, 0.5) for name in named}
+    expected = {"logits": 1, "global_pool": 1, "stages_3": 0.5, "stages_2": 0.25, "stages_1": 0.125, "stages_0": 0.0625}
+    for name, factor in factors.items():
+        scope = name.split("/")[0].split("_block")[0]
+        assert factor == expected.get(scope, 0.03125), name
