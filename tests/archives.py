@@ -1,10 +1,14 @@
 """Small archives in the layouts of published data sets, for several tests."""
 
+import gzip
 import io
 import tarfile
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
+
+WNIDS = ["n01440764", "n01443537", "n01484850"]
 
 
 def jpeg(seed):
@@ -32,3 +36,40 @@ def caltech(classes=("001.ak47", "002.american-flag", "257.clutter"), pictures=6
         for name in classes
         for k in range(1, pictures + 1)
     }
+
+
+def imagenet(folder, form):
+    """ILSVRC2012 as archives, or as folders; validation pictures are of the classes 2, 0, 1, 2."""
+    truth = [2, 0, 1, 2]
+    train = {wnid: {f"{wnid}_{n}.JPEG": jpeg([k, n]) for n in range(3)} for k, wnid in enumerate(WNIDS)}
+    val = {f"ILSVRC2012_val_{k + 1:08d}.JPEG": jpeg([7, k]) for k in range(len(truth))}
+    # In the devkit ids go by another order than WordNet's, from 1.
+    ids = {"n01484850": 1, "n01440764": 2, "n01443537": 3}
+    synsets = np.array(
+        [(ids[wnid], wnid, f"name {wnid}, other") for wnid in ids],
+        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
+    )
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets})
+    lines = "".join(f"{ids[WNIDS[k]]}\n" for k in truth).encode()
+    devkit = "ILSVRC2012_devkit_t12/data/"
+    kit = {f"{devkit}meta.mat": meta.getvalue(), f"{devkit}ILSVRC2012_validation_ground_truth.txt": lines}
+    if form == "archives":
+        inner = {f"{wnid}.tar": archive(pictures) for wnid, pictures in train.items()}
+        (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(inner))
+        (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
+        (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(archive(kit)))
+        return truth
+    for wnid, pictures in train.items():
+        (folder / "train" / wnid).mkdir(parents=True)
+        for name, data in pictures.items():
+            (folder / "train" / wnid / name).write_bytes(data)
+    for (name, data), k in zip(val.items(), truth, strict=True):
+        place = folder / "val" / WNIDS[k] / name if form == "folders" else folder / "val" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    if form == "folders and devkit":
+        for name, data in kit.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+    return truth

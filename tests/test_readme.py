@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.archives import imagenet
 from tests.test_distributed import ENVIRONMENT, MPIRUN
 
 ROOT = Path(__file__).parents[1]
@@ -76,8 +77,8 @@ def test_demo_again_makes_nothing_anew(demo):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    # Benchmarks and the recipe have tests of their own below, and the study has in tests/demo.
-    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "ml-images", "transfer_study"))],
+    # Benchmarks and recipes have tests of their own below, and the study has in tests/demo.
+    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "flagfile", "transfer_study"))],
     ids=lambda c: c.split(" --")[0],
 )
 def test_command(demo, command):
@@ -94,11 +95,26 @@ def test_command(demo, command):
 @pytest.mark.slow
 def test_the_recipe_of_the_paper(demo, tmp_path):
     """Without ML-Images: on the demo's records, on which only the number of classes and the batch must be smaller."""
-    recipe = next(c for c in COMMANDS if "ml-images" in c).replace("./dataset/tencent-ml-images", "out/demo/records")
+    recipe = next(c for c in COMMANDS if "ml_images.flags" in c).replace(
+        "./dataset/tencent-ml-images", "out/demo/records"
+    )
     recipe = recipe.replace("example/", f"{ROOT}/example/")
     options = " --class_num=193 --test_interval=0 --accumulate_steps=2"
     options += f" --batch_size=2 --image_size=64 --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log"
     assert "saved" in run(recipe + options, demo[0])
+
+
+@pytest.mark.slow
+def test_the_recipe_of_fine_tuning(tmp_path):
+    """Without ImageNet: on a few pictures of three classes in its archives, as many steps as show that it runs."""
+    (tmp_path / "imagenet").mkdir()
+    imagenet(tmp_path / "imagenet", "archives")
+    recipe = next(c for c in COMMANDS if "imagenet.flags" in c).replace("./dataset", str(tmp_path))
+    recipe = recipe.replace("example/", f"{ROOT}/example/")
+    options = f" --model_dir={tmp_path}/out --log_dir={tmp_path}/log --pretrain_ckpt= --batch_size=2 --max_iter=2"
+    options += " --image_size=32 --val_sizes=32 --val_crops=center"
+    output = run(recipe + options, tmp_path)
+    assert "ResNet-101, 3 classes" in output and "the rest is frozen" in output and "best checkpoint: step 2" in output
 
 
 @pytest.mark.slow

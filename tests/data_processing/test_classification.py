@@ -1,6 +1,5 @@
 """Single-label data sets in the layouts that they are published in: what becomes of them, and what is refused."""
 
-import gzip
 import io
 import json
 from pathlib import Path
@@ -10,13 +9,12 @@ import sys
 import numpy as np
 from PIL import Image
 import pytest
-from scipy.io import savemat
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_processing import classification, dictionary, tfds_source, tfrecord
 from data_processing.sources import SourceError
-from tests.archives import archive, caltech, jpeg
+from tests.archives import WNIDS, archive, caltech, imagenet, jpeg
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,46 +151,6 @@ def test_an_archive_that_is_cut_short_gives_what_is_before_the_cut(tmp_path, cap
     (tmp_path / "other.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(ValueError, match="other.tar: no tar archive, or damaged"):
         classification.read(f"caltech256:{tmp_path / 'other.tar'}", None)
-
-
-WNIDS = ["n01440764", "n01443537", "n01484850"]
-
-
-def imagenet(folder, form):
-    """ILSVRC2012 as archives, or as folders; validation pictures are of the classes 2, 0, 1, 2."""
-    truth = [2, 0, 1, 2]
-    train = {wnid: {f"{wnid}_{n}.JPEG": jpeg([k, n]) for n in range(3)} for k, wnid in enumerate(WNIDS)}
-    val = {f"ILSVRC2012_val_{k + 1:08d}.JPEG": jpeg([7, k]) for k in range(len(truth))}
-    # In the devkit ids go by another order than WordNet's, from 1.
-    ids = {"n01484850": 1, "n01440764": 2, "n01443537": 3}
-    synsets = np.array(
-        [(ids[wnid], wnid, f"name {wnid}, other") for wnid in ids],
-        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
-    )
-    meta = io.BytesIO()
-    savemat(meta, {"synsets": synsets})
-    lines = "".join(f"{ids[WNIDS[k]]}\n" for k in truth).encode()
-    devkit = "ILSVRC2012_devkit_t12/data/"
-    kit = {f"{devkit}meta.mat": meta.getvalue(), f"{devkit}ILSVRC2012_validation_ground_truth.txt": lines}
-    if form == "archives":
-        inner = {f"{wnid}.tar": archive(pictures) for wnid, pictures in train.items()}
-        (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(inner))
-        (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
-        (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(archive(kit)))
-        return truth
-    for wnid, pictures in train.items():
-        (folder / "train" / wnid).mkdir(parents=True)
-        for name, data in pictures.items():
-            (folder / "train" / wnid / name).write_bytes(data)
-    for (name, data), k in zip(val.items(), truth, strict=True):
-        place = folder / "val" / WNIDS[k] / name if form == "folders" else folder / "val" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-    if form == "folders and devkit":
-        for name, data in kit.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
-    return truth
 
 
 @pytest.mark.parametrize("form", ["archives", "folders", "folders and devkit"])
