@@ -26,8 +26,6 @@ from data_processing.image_preprocessing import MAX_ASPECT_RATIO, decode_jpeg, e
 from data_processing.pictures import MAX_PIXELS
 from models import checkpoint
 
-flags.DEFINE_string("output_dir", None, "Folder of the SavedModel.")
-
 
 class Classifier(tf.Module):
     """A network from encoded pictures to its best classes."""

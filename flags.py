@@ -56,6 +56,7 @@ def _define_data():
     flags.DEFINE_float("max_skipped", 0.01, "Share of corrupt records at which a run stops.", 0.0, 1.0)
     flags.DEFINE_float("max_rejected", 0.01, "Share of images that building records may leave out.", 0.0, 1.0)
     flags.DEFINE_string("dictionary", "", "Class dictionary: multi-label with hierarchy, or index and words.")
+    flags.DEFINE_string("output_dir", None, "Folder to write into.")
 
 
 def _define_augmentation():

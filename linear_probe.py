@@ -42,7 +42,7 @@ flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logi
 
 # Candidates for C, as the features are scaled here, and for the number of neighbours.
 LOGISTIC_CS = (0.0001, 0.001, 0.01, 0.1, 1.0)
-SVM_CS = (0.00001, 0.0001, 0.001, 0.01)
+SVM_CS = (0.0001, 0.001, 0.01, 0.1)
 NEIGHBOURS = (1, 3, 5, 10, 20)
 VALIDATION_SHARE = 0.2
 PROBES = {

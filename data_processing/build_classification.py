@@ -15,8 +15,6 @@ from absl import app, flags
 
 from data_processing import classification
 
-flags.DEFINE_string("output_dir", None, "Folder of the records.")
-
 
 def main(argv):
     del argv

@@ -35,7 +35,6 @@ flags.DEFINE_integer("min_images", 650, "A word with fewer images is dropped (pa
 flags.DEFINE_integer("min_images_wnids", 0, "The same for classes that came as WordNet ids.", lower_bound=0)
 flags.DEFINE_string("abstract", "", "WordNet ids, one a line: their descendants are dropped. Default: a built-in set.")
 flags.DEFINE_string("drop", "", "Classes to drop, by their id in the source or in WordNet, one a line.")
-flags.DEFINE_string("output_dir", None, "Folder to write into.")
 
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 COLUMNS = "id\tname\timages\toutcome\tclass\twnid\treason"

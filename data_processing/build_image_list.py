@@ -44,7 +44,6 @@ flags.DEFINE_string("tfds_data_dir", None, "TensorFlow Datasets: folder of its p
 flags.DEFINE_string("tfds_manual_dir", None, "TensorFlow Datasets: folder of files that were fetched by hand.")
 flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: which class an id of a source is.")
 flags.DEFINE_float("val_share", 0.0, "Share of the images that are for validation.", 0.0, 1.0, allow_override=True)
-flags.DEFINE_string("output_dir", None, "Folder to write into.")
 
 # Names that are told of what is left out.
 SHOWN = 5

@@ -25,7 +25,6 @@ from data_processing.launcher import rank_and_size
 from data_processing.shard_writer import build
 
 flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
-flags.DEFINE_string("output_dir", None, "Folder of the shards; one for each split.")
 flags.DEFINE_string("split", "train", "What the shards' names begin with: train or val.")
 flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
 flags.DEFINE_enum(

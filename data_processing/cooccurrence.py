@@ -38,7 +38,7 @@ flags.DEFINE_string("split", "train", "Which shards of --data_dir: train or val.
 flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
 flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
 flags.DEFINE_integer("min_images", 100, "Pictures that a class must have for its shares to count.", lower_bound=1)
-flags.DEFINE_string("output_dir", "out/cooccurrence", "Folder to write into.")
+FLAGS.set_default("output_dir", "out/cooccurrence")
 
 SHOWN = 30
 

@@ -37,7 +37,6 @@ from data_processing.launcher import rank_and_size
 
 DEFAULT = downloads.Limits()
 flags.DEFINE_string("image_list", None, "List of URLs: URL<TAB>index:confidence….")
-flags.DEFINE_string("output_dir", None, "Folder to write into.")
 flags.DEFINE_integer("connections", DEFAULT.connections, "Images fetched at the same time.", lower_bound=1)
 flags.DEFINE_integer("per_host", DEFAULT.per_host, "Images fetched at the same time from one host.", lower_bound=1)
 flags.DEFINE_float("timeout", DEFAULT.timeout, "Seconds for one try of one image.", lower_bound=0.1)

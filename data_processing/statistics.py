@@ -31,7 +31,6 @@ from data_processing.files import appears_complete, write_json, write_text, writ
 from data_processing.pieces import map_pieces
 
 flags.DEFINE_list("image_lists", None, "Image lists, between commas.")
-flags.DEFINE_string("output_dir", None, "Folder to write into.")
 flags.DEFINE_integer("trainable", 100, "A class with more images than this is trainable (paper: 100).", lower_bound=0)
 flags.DEFINE_string("compare", "", "--output_dir of another database, to say what is different.")
 

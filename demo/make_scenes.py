@@ -31,7 +31,6 @@ from absl import app, flags
 from data_processing import dictionary, image_list
 from demo import contact_sheet, jobs, scenes, voc, world
 
-flags.DEFINE_string("output_dir", None, "Folder to make.")
 flags.DEFINE_integer("num_images", 5000, "Scenes of the image lists; a fifth of them are for val.", lower_bound=5)
 flags.DEFINE_integer("class_images", 20, "Pictures in each class folder; 0: no class folders.", lower_bound=0)
 flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)

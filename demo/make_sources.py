@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from demo import grounds, scenes, world
 
-flags.DEFINE_string("output_dir", "out/database", "Folder to write into.")
+FLAGS.set_default("output_dir", "out/database")
 flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
 flags.DEFINE_integer("open_images_pictures", 1500, "Pictures of Open Images.", lower_bound=10)
 flags.DEFINE_integer("class_pictures", 60, "Pictures of each class of ImageNet.", lower_bound=1)

@@ -21,7 +21,7 @@ from data_processing import dictionary, image_list
 from demo import baseline, report
 from demo.scripts import run
 
-flags.DEFINE_string("output_dir", "out/demo", "Folder of all that the demo makes.")
+FLAGS.set_default("output_dir", "out/demo")
 flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=20)
 flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 

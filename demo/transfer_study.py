@@ -31,7 +31,7 @@ from data_processing import dictionary, image_list
 from data_processing.files import appears_complete, write_json, write_tsv
 from demo.scripts import run
 
-flags.DEFINE_string("output_dir", "out/transfer", "Folder of all that the study makes.")
+FLAGS.set_default("output_dir", "out/transfer")
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
 flags.DEFINE_integer("num_images", 7500, "Scenes; four fifths of them are for pre-training.", lower_bound=20)
 flags.DEFINE_integer("class_images", 20, "Pictures of each single thing.", lower_bound=6)

@@ -21,7 +21,7 @@ from absl import app, flags
 from data_processing.files import write_json, write_tsv
 
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
-flags.DEFINE_string("output_dir", "out/caltech256", "Folder of the runs.")
+FLAGS.set_default("output_dir", "out/caltech256")
 flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training pictures of a class.")
 flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
 

@@ -144,7 +144,9 @@ def test_single_label_agrees_with_scikit_learn():
     labels = rng.integers(0, 12, 90)
     logits = (rng.normal(size=[90, 12]) + 1.5 * np.eye(12)[labels]).astype(np.float32)
     measures, classes, _ = evaluate(logits, labels)
-    assert classes is None and measures["images"] == 90
+    np.testing.assert_array_equal(classes.labels, labels)
+    np.testing.assert_array_equal(classes.answers, np.argsort(-logits, axis=1)[:, :5])
+    assert measures["images"] == 90
     assert measures["top_1"] == pytest.approx(top_k_accuracy_score(labels, logits, k=1))
     assert measures["top_5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5))
 
