@@ -47,8 +47,9 @@ def _start(function, path, arguments):
     global _function, _path, _arguments
     _function, _path, _arguments = function, path, arguments
     end_with_main_process()
-    # Ctrl-C reaches all processes of a terminal; the main one says so.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl-C reaches all processes of a terminal. The main one says so, and ends when the pieces at hand are done; a
+    # worker that died of it might be noticed first, and taken for one that was killed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _work(begin, end):

@@ -180,7 +180,7 @@ from data_processing import pieces
 
 def work(lines):
     print("begun", flush=True)
-    time.sleep(1000)
+    time.sleep({seconds})
 
 if __name__ == "__main__":
     app.run(checked(lambda _: list(pieces.map_pieces(work, __file__))))
@@ -190,7 +190,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_main_process(tmp_path, signum):
     script = tmp_path / "endless.py"
-    script.write_text(ENDLESS.format(root=str(ROOT)))
+    # After Ctrl-C the pieces at hand are worked on to their end.
+    script.write_text(ENDLESS.format(root=str(ROOT), seconds=2 if signum == signal.SIGINT else 1000))
     process = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
