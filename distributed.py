@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data_processing.launcher import rank_and_size
+from utils.launcher import rank_and_size
 
 try:
     from horovod.common.elastic import ObjectState, run_fn
@@ -172,7 +172,7 @@ def groups(sizes, limit=GROUP_BYTES):
     return found
 
 
-def anywhere(flags):
+def any_rank(flags):
     """Returns where `flags`, bool [n], is true on any rank; all ranks must call it."""
     return flags if _alone() else tf.cast(hvd.allreduce(tf.cast(flags, tf.int32), op=hvd.Max), tf.bool)
 

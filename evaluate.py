@@ -4,8 +4,8 @@
 
 `--model_dir` is a folder of checkpoints, of which the newest is taken, or the prefix of one. `--data_dir` holds shards
 `val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; per_class.tsv, one line
-a class; of multi-label records also ap_vs_frequency.png, of single-label ones classes.html, with a confusion picture.
-Under `mpirun` each process predicts a share of the pictures, and the first one measures and writes.
+a class; of multi-label records also ap_vs_frequency.png, of single-label ones classes.html, with a confusion image.
+Under `mpirun` each process predicts a share of the images, and the first one metrics and writes.
 """
 
 import collections
@@ -19,18 +19,21 @@ from matplotlib.figure import Figure
 import numpy as np
 from tqdm import tqdm
 
-from data_processing import dataset, dictionary, tfrecord
-from data_processing.files import appears_complete, write_text
+from data_processing.input_pipeline import batches
+from data_processing.lists import dictionary
+from data_processing.records import tfrecord
 import distributed
-from models import checkpoint, class_report, metrics
-from models.prediction import output_function, pictures_at_once
+from evaluation import class_report, metrics
+from models import checkpoint
+from models.inference import images_at_once, output_function
 from models.resnet import resolve_data_format
+from utils.files import atomic_write, write_text
 
 flags.DEFINE_enum(
     "ap_mode",
     "exact",
     ["exact", "binned"],
-    "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes a picture and "
+    "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes an image and "
     "class); binned keeps histograms in memory and says by how much it may be wrong.",
 )
 flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
@@ -51,7 +54,7 @@ def main(argv):
     shards = tfrecord.shard_paths(FLAGS.data_dir, "val")
     model, description, prefix = _load_model()
     entries = _read_dictionary(description.class_num)
-    index = dataset.index_records(shards, description.class_num)
+    index = batches.index_records(shards, description.class_num)
     predictions = distributed.gathered(_predictions(model, index, description.class_num, ranks))
     if ranks.rank:
         collections.deque(predictions, maxlen=0)
@@ -63,18 +66,18 @@ def main(argv):
         f"on {len(index):,} records ({index.kind} labels)"
     )
     if index.kind != "single" and FLAGS.ap_mode == "exact":
-        _check_space(result, _picture_count(index, ranks) * description.class_num * BYTES_PER_SCORE)
-    evaluation = _evaluate(predictions, _picture_count(index, ranks), description.class_num, result)
+        _check_space(result, _image_count(index, ranks) * description.class_num * BYTES_PER_SCORE)
+    evaluation = _evaluate(predictions, _image_count(index, ranks), description.class_num, result)
     _write_json(result / "metrics.json", evaluation, description, prefix, index)
     print(_table(evaluation, description.class_num))
     if isinstance(evaluation.classes, metrics.Answers):
         names = [name or str(k) for k, (_, name) in enumerate(entries)]
         class_report.write_table(result / "per_class.tsv", class_report.class_rows(evaluation.classes, names))
         title = f"{prefix} on {FLAGS.data_dir}"
-        class_report.write_page(result / "classes.html", evaluation.classes, names, evaluation.measures, title)
+        class_report.write_page(result / "classes.html", evaluation.classes, names, evaluation.metrics, title)
     else:
         _write_classes(result / "per_class.tsv", evaluation.classes, entries)
-        _draw(result / "ap_vs_frequency.png", evaluation.classes, evaluation.measures)
+        _draw(result / "ap_vs_frequency.png", evaluation.classes, evaluation.metrics)
     print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
 
 
@@ -108,12 +111,12 @@ def _read_dictionary(class_num):
     return entries
 
 
-def _picture_count(index, ranks):
+def _image_count(index, ranks):
     return min(len(index), FLAGS.test_iter * _batch_size() * ranks.size or len(index))
 
 
 def _batch_size():
-    return pictures_at_once(FLAGS.batch_size, FLAGS.crop)
+    return images_at_once(FLAGS.batch_size, FLAGS.crop)
 
 
 def _check_space(folder, needed):
@@ -126,8 +129,8 @@ def _check_space(folder, needed):
 
 
 def _predictions(model, index, class_num, ranks):
-    """Yields labels and logits of this rank's share of the pictures."""
-    batches = dataset.evaluation_batches(
+    """Yields labels and logits of this rank's share of the images."""
+    found = batches.evaluation_batches(
         index,
         class_num=class_num,
         batch_size=_batch_size(),
@@ -138,12 +141,12 @@ def _predictions(model, index, class_num, ranks):
         threads=FLAGS.num_preprocess_threads,
     )
     predict = output_function(model, "logits", FLAGS.crop, FLAGS.xla)
-    return metrics.predictions(predict, batches.take(FLAGS.test_iter or -1))
+    return metrics.predictions(predict, found.take(FLAGS.test_iter or -1))
 
 
-def _evaluate(predictions, pictures, class_num, result):
+def _evaluate(predictions, images, class_num, result):
     """Returns the `metrics.Evaluation`; shows progress, and names the records that were left out."""
-    with tqdm(total=pictures, unit=" pictures", unit_scale=True, smoothing=0.1) as bar:
+    with tqdm(total=images, unit=" images", unit_scale=True, smoothing=0.1) as bar:
 
         def counted():
             for batch in predictions:
@@ -168,7 +171,7 @@ def _evaluate(predictions, pictures, class_num, result):
 
 
 def _write_json(path, evaluation, description, prefix, index):
-    """Writes settings, measures (null where undefined) and the names of the records that were left out."""
+    """Writes settings, metrics (null where undefined) and the names of the records that were left out."""
     settings = {
         "checkpoint": prefix,
         **description._asdict(),
@@ -177,8 +180,8 @@ def _write_json(path, evaluation, description, prefix, index):
     if not isinstance(evaluation.classes, metrics.Answers):
         settings |= {name: FLAGS[name].value for name in ("ap_mode", "threshold", "positive_thres")}
         settings["top_k"] = min(FLAGS.top_k_pred, description.class_num)
-    measures = {name: None if np.isnan(value) else value for name, value in evaluation.measures.items()}
-    content = {"settings": settings, "measures": measures}
+    metrics = {name: None if np.isnan(value) else value for name, value in evaluation.metrics.items()}
+    content = {"settings": settings, "metrics": metrics}
     content |= {"skipped": evaluation.skipped, "problems": list(index.problems)}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
@@ -186,14 +189,14 @@ def _write_json(path, evaluation, description, prefix, index):
 
 def _table(evaluation, class_num):
     """Returns what the user sees, as text."""
-    m = evaluation.measures
+    m = evaluation.metrics
     skipped = f", {len(evaluation.skipped):,} corrupt left out" if evaluation.skipped else ""
     if isinstance(evaluation.classes, metrics.Answers):
         names = {"top_1": "top-1 accuracy", "top_5": "top-5 accuracy", "class_mean": "mean over classes"}
         lines = [f"{text:18}{m[name]:.4f}" for name, text in names.items()]
-        return "\n".join([f"{m['images']:,} pictures{skipped}", *lines])
+        return "\n".join([f"{m['images']:,} images{skipped}", *lines])
     rows = [
-        f"{m['images']:,} pictures{skipped}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",
+        f"{m['images']:,} images{skipped}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",
         "",
         f"{'':24}{'value':>10}{'by chance':>12}",
         f"{'mAP (macro)':24}{m['macro_map']:10.4f}{m['chance_map']:12.4f}",
@@ -205,7 +208,7 @@ def _table(evaluation, class_num):
     ]
     predictions = {"top_k": f"top {min(FLAGS.top_k_pred, class_num)}", "threshold": f"p >= {FLAGS.threshold:g}"}
     for suffix, title in predictions.items():
-        for prefix, kind in (("", "per picture"), ("overall_", "overall")):
+        for prefix, kind in (("", "per image"), ("overall_", "overall")):
             precision, recall, f1 = (m[f"{prefix}{name}_{suffix}"] for name in ("precision", "recall", "f1"))
             rows.append(f"{f'{title}, {kind}':24}{precision:10.4f}{recall:12.4f}{f1:12.4f}")
     if "macro_map_error" in m:
@@ -225,7 +228,7 @@ def _write_classes(path, classes, entries):
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _draw(path, classes, measures):
+def _draw(path, classes, metrics):
     """Draws AP against the number of positives of each class, with a running mean and the level of chance."""
     present = classes.positives > 0
     positives, ap = classes.positives[present], classes.ap[present]
@@ -241,13 +244,13 @@ def _draw(path, classes, measures):
         axes.plot(x, chance, color="0.4", ls="--", label="scores at random")
         axes.set_xscale("log")
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("pictures with the class (logarithmic)")
+    axes.set_xlabel("images with the class (logarithmic)")
     axes.set_ylabel("average precision")
-    axes.set_title(f"mAP {measures['macro_map']:.3f} over {len(ap):,} classes, {measures['images']:,} pictures")
+    axes.set_title(f"mAP {metrics['macro_map']:.3f} over {len(ap):,} classes, {metrics['images']:,} images")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", framealpha=0.9)
-    with appears_complete(path) as aside:
-        figure.savefig(aside, dpi=120, format="png")
+    with atomic_write(path) as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exports a checkpoint as a SavedModel with the preprocessing inside: encoded pictures in, names and scores out.
+"""Exports a checkpoint as a SavedModel with the preprocessing inside: encoded images in, names and scores out.
 
     python export.py --model_dir=out/caltech256/best --output_dir=exported
 
@@ -6,7 +6,7 @@
     found = model.serve(tf.constant([open("dog.jpg", "rb").read()]))
     found["name"], found["score"], found["index"]          [1, 5] each, the best class first
 
-Pictures are JPEG, PNG, GIF (the first frame) or BMP, baseline or progressive, RGB or grey; they are turned into the
+Images are JPEG, PNG, GIF (the first frame) or BMP, baseline or progressive, RGB or grey; they are turned into the
 network's input as by image_classification.py, which must give the same answers: the alpha of a PNG is laid on white,
 and what is too large is an error before it is decoded. (What else that one reads, CMYK, EXIF rotation, transparent GIFs
 and WebP, Pillow must turn into RGB first.) The same signature is there as "serving_default" for TensorFlow Serving. The
@@ -20,15 +20,15 @@ from flags import FLAGS, checked
 from absl import app, flags
 import tensorflow as tf
 
-from data_processing import dictionary
-from data_processing.files import temporary_name
-from data_processing.image_preprocessing import MAX_ASPECT_RATIO, decode_jpeg, evaluation_image
-from data_processing.pictures import MAX_PIXELS
+from data_processing.images.image_files import MAX_PIXELS
+from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO, decode_jpeg, evaluation_image
+from data_processing.lists import dictionary
 from models import checkpoint
+from utils.files import temporary_name
 
 
 class Classifier(tf.Module):
-    """A network from encoded pictures to its best classes."""
+    """A network from encoded images to its best classes."""
 
     def __init__(self, model, names, head, top_k, image_size):
         """Args: a `models.resnet` network, names by index, "softmax" or "sigmoid", how many classes, and pixels."""
@@ -41,9 +41,9 @@ class Classifier(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
     def serve(self, image):
-        """Returns "name", "score" (in [0, 1]) and "index", each [pictures, top_k], of encoded pictures, string [n]."""
+        """Returns "name", "score" (in [0, 1]) and "index", each [images, top_k], of encoded images, string [n]."""
         shape = tf.TensorSpec([self.image_size, self.image_size, 3], tf.float32)
-        images = tf.map_fn(self._picture, image, fn_output_signature=shape)
+        images = tf.map_fn(self._image, image, fn_output_signature=shape)
         # The network's kernels do not take an empty batch.
         scores = tf.cond(
             tf.size(image) > 0,
@@ -53,12 +53,12 @@ class Classifier(tf.Module):
         score, index = tf.math.top_k(scores, self.top_k)
         return {"name": tf.gather(self.names, index), "score": score, "index": index}
 
-    def _picture(self, encoded):
+    def _image(self, encoded):
         return evaluation_image(decode(encoded), self.image_size)
 
 
 def decode(encoded):
-    """Returns an encoded picture, string [], as RGB uint8 [height, width, 3], in the graph what `pictures.decode` does.
+    """Returns an encoded image, string [], as RGB uint8 [height, width, 3], in the graph what `images.decode` does.
 
     An error of the operation if it is none of the four formats, is damaged, has more than MAX_PIXELS, or is more than
     MAX_ASPECT_RATIO times as long as wide.
@@ -100,7 +100,7 @@ def decode(encoded):
         return tf.io.decode_bmp(within_limits(18, tf.int32, little_endian=True), channels=3)
 
     def others():
-        with tf.control_dependencies([tf.debugging.Assert(False, ["neither JPEG, PNG, GIF nor BMP, or cut short"])]):
+        with tf.control_dependencies([tf.debugging.Assert(False, ["neither JPEG, PNG, GIF nor BMP, or truncated"])]):
             return tf.zeros([0, 0, 3], tf.uint8)
 
     formats = [(tf.io.is_jpeg(encoded), lambda: decode_jpeg(encoded))]
@@ -120,7 +120,7 @@ def _has_alpha(png):
 
 
 def _on_white(image):
-    """RGB of an RGBA picture, uint8 [height, width, 4], laid on white and rounded, as by Pillow."""
+    """RGB of an RGBA image, uint8 [height, width, 4], laid on white and rounded, as by Pillow."""
     # 16 bits hold 255 * 255 + 127, and half as much memory as 32.
     image = tf.cast(image, tf.uint16)
     colour, alpha = image[..., :3], image[..., 3:]
@@ -142,14 +142,14 @@ def main(argv):
     head = FLAGS.head or ("sigmoid" if dictionary.is_multi_label(path) else "softmax")
     classifier = Classifier(model, names, head, FLAGS.top_k_pred, FLAGS.image_size)
     output.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary_name(output)
+    temp_path = temporary_name(output)
     try:
-        tf.saved_model.save(classifier, str(aside), signatures=classifier.serve)
+        tf.saved_model.save(classifier, str(temp_path), signatures=classifier.serve)
         if output.exists():
             output.rmdir()
-        aside.rename(output)
+        temp_path.rename(output)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temp_path, ignore_errors=True)
     print(
         f"written: {output}, ResNet-{description.resnet_size}, {len(names):,} classes, {head} head, for "
         f"{FLAGS.image_size} pixels"

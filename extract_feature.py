@@ -1,15 +1,15 @@
-"""Writes the features of pictures: what the network's last layer before the classes says of each, 2048 numbers.
+"""Writes the features of images: what the network's last layer before the classes says of each, 2048 numbers.
 
     python extract_feature.py --pretrain_ckpt=./ckpts --images=imglist.txt --result=features.txt
 
-`--images` is a folder, a list (path and label, if any, on each line) or one picture. `--result` decides the form by its
-ending: .txt or .tsv is a line of path, label and numbers for each picture, .npz and .h5 are arrays `names`, `labels`
+`--images` is a folder, a list (path and label, if any, on each line) or one image. `--result` decides the form by its
+ending: .txt or .tsv is a line of path, label and numbers for each image, .npz and .h5 are arrays `names`, `labels`
 and `features`. The checkpoint knows its own depth and number of classes. Memory holds a few batches and the paths, but
-no features, however many pictures there are; the paths of an .npz stand in it as wide as the longest, 4 bytes a
+no features, however many images there are; the paths of an .npz stand in it as wide as the longest, 4 bytes a
 character, so millions of them belong into an .h5. Under `mpirun` each process computes a share of the features, and the
 first one writes them.
 
-A picture that cannot be read is reported and left out; then the exit status is 1, and the result holds the others.
+An image that cannot be read is reported and left out; then the exit status is 1, and the result holds the others.
 """
 
 import collections
@@ -25,12 +25,12 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from data_processing import file_dataset
-from data_processing.files import appears_complete
+from data_processing.input_pipeline import file_batches
 import distributed
 from models import checkpoint
-from models.prediction import output_function
+from models.inference import output_function
 from models.resnet import resolve_data_format
+from utils.files import atomic_write
 
 BATCH_SIZE = 32
 # Nine digits give back a float32 exactly.
@@ -41,7 +41,7 @@ def main(argv):
     del argv
     ranks = distributed.start()
     write = _writer(FLAGS.result)
-    found = file_dataset.read_pictures(FLAGS.images)
+    found = file_batches.list_image_files(FLAGS.images)
     model, description = checkpoint.load_model(
         FLAGS.pretrain_ckpt or FLAGS.model_dir,
         data_format=resolve_data_format(FLAGS.data_format),
@@ -55,16 +55,16 @@ def main(argv):
         collections.deque(_predictions(predict, found, ranks), maxlen=0)
         return
     print(f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(found):,}")
-    with appears_complete(FLAGS.result) as aside, tqdm(total=len(found), unit=" pictures") as bar:
-        written = write(aside, _features(_predictions(predict, found, ranks), bar), width)
+    with atomic_write(FLAGS.result) as temp_path, tqdm(total=len(found), unit=" images") as bar:
+        written = write(temp_path, _features(_predictions(predict, found, ranks), bar), width)
     print(f"written: {FLAGS.result}, {written:,} features")
     if written < len(found):
-        raise ValueError(f"{len(found) - written:,} of {len(found):,} pictures could not be read and were left out")
+        raise ValueError(f"{len(found) - written:,} of {len(found):,} images could not be read and were left out")
 
 
 def _predictions(predict, found, ranks):
-    """Yields what `file_dataset.predict_files` yields, for the pictures of all ranks."""
-    return file_dataset.predict_files(
+    """Yields what `file_batches.predict_files` yields, for the images of all ranks."""
+    return file_batches.predict_files(
         predict,
         found,
         join=distributed.gathered,
@@ -78,10 +78,10 @@ def _predictions(predict, found, ranks):
 
 
 def _features(predictions, bar):
-    """Yields the pictures that could be read and their features, batch by batch; reports the others."""
+    """Yields the images that could be read and their features, batch by batch; reports the others."""
     for read, features, unreadable in predictions:
-        for picture, reason in unreadable:
-            bar.write(f"left out: {picture.name}: {reason}", file=sys.stderr)
+        for image, reason in unreadable:
+            bar.write(f"left out: {image.name}: {reason}", file=sys.stderr)
         yield read, features
         bar.update(len(read) + len(unreadable))
 
@@ -100,32 +100,32 @@ def write_text(path, batches, width):
 
     Args:
       path: of the file to write.
-      batches: iterable of a list of `file_dataset.Picture` and their features, float32 [pictures, width].
+      batches: iterable of a list of `file_batches.ImageFile` and their features, float32 [images, width].
       width: of a feature.
     """
     form = " ".join([NUMBER] * width)
     count = 0
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for read, features in batches:
-            for picture, feature in zip(read, features, strict=True):
-                file.write(f"{picture.name}\t{picture.label}\t{form % tuple(feature.tolist())}\n")
+            for image, feature in zip(read, features, strict=True):
+                file.write(f"{image.name}\t{image.label}\t{form % tuple(feature.tolist())}\n")
             count += len(read)
     return count
 
 
 def write_npz(path, batches, width):
-    """Writes arrays `names`, `labels` (text) and `features` (float32 [pictures, width]) for `numpy.load`.
+    """Writes arrays `names`, `labels` (text) and `features` (float32 [images, width]) for `numpy.load`.
 
     Arguments and result as of `write_text`. Features go to a nameless file beside it first, since an array begins with
     its length: on disk there must be room for them twice.
     """
     names, labels = [], []
-    with tempfile.TemporaryFile(dir=path.parent) as aside:
+    with tempfile.TemporaryFile(dir=path.parent) as temp_path:
         for read, features in batches:
-            names += [picture.name for picture in read]
-            labels += [picture.label for picture in read]
-            aside.write(np.ascontiguousarray(features, np.float32).data)
-        aside.seek(0)
+            names += [image.name for image in read]
+            labels += [image.label for image in read]
+            temp_path.write(np.ascontiguousarray(features, np.float32).data)
+        temp_path.seek(0)
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
         with zipfile.ZipFile(path, "w") as archive:
             for name, texts in (("names", names), ("labels", labels)):
@@ -133,12 +133,12 @@ def write_npz(path, batches, width):
                     np.lib.format.write_array(file, np.array(texts, np.str_), allow_pickle=False)
             with archive.open("features.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header | {"shape": (len(names), width)})
-                shutil.copyfileobj(aside, file)
+                shutil.copyfileobj(temp_path, file)
     return len(names)
 
 
 def write_hdf5(path, batches, width):
-    """Writes datasets `names`, `labels` (text) and `features` (float32 [pictures, width]), batch after batch.
+    """Writes datasets `names`, `labels` (text) and `features` (float32 [images, width]), batch after batch.
 
     Arguments and result as of `write_text`.
     """
@@ -151,8 +151,8 @@ def write_hdf5(path, batches, width):
         for read, features in batches:
             for dataset in (names, labels, table):
                 dataset.resize(count + len(read), axis=0)
-            names[count:] = [picture.name for picture in read]
-            labels[count:] = [picture.label for picture in read]
+            names[count:] = [image.name for image in read]
+            labels[count:] = [image.label for image in read]
             table[count:] = features
             count += len(read)
     return count

@@ -1,4 +1,4 @@
-"""Fine-tunes a pre-trained network on a data set with one class a picture, or on multi-label records.
+"""Fine-tunes a pre-trained network on a dataset with one class an image, or on multi-label records.
 
     python finetune.py --dataset=caltech256:256_ObjectCategories.tar --train_per_class=30 --data_dir=records \\
         --pretrain_ckpt=checkpoints/resnet.ckpt --model_dir=out/caltech256 --batch_size=32 --lr=0.01 --max_iter=5000
@@ -6,7 +6,7 @@
 `--dataset` makes records in --data_dir, once; without it --data_dir holds records that are there. The checkpoint may be
 ours or a published one; where the number of classes differs, the layer of the logits is a new one. The network with the
 best validation is kept in MODEL_DIR/best, with the names of its classes; at the end it is measured at all --val_sizes
-and --val_crops, in a table and in MODEL_DIR/validation.json. The same command goes on from the newest checkpoint, and
+and --val_crops, in a table and in MODEL_DIR/validation.json. The same command resumes from the newest checkpoint, and
 `mpirun` starts several processes, both as with train.py.
 """
 
@@ -19,29 +19,30 @@ from flags import AUGMENTATION, DATASET, FLAGS, LEARNING_RATE, NETWORK, checked,
 from absl import app, flags
 import tensorflow as tf
 
-from data_processing import classification, dictionary
-from data_processing.files import write_json, write_text
-from data_processing.image_preprocessing import Augmentation
+from data_processing.input_pipeline.transforms import Augmentation
+from data_processing.lists import dictionary
+from data_processing.sources.labeled_images import single_label
 import distributed
+from losses.multi_label import SoftmaxLoss, WeightedSigmoidLoss
 from models import checkpoint
-from models.best_checkpoint import BestCheckpoint, defined
-from models.learning_rate import STAGES, layer_factor, learning_rate
-from models.losses import SoftmaxLoss, WeightedSigmoidLoss
-from models.prediction import CROPS, output_function
+from models.inference import CROPS, output_function
 from models.resnet import build_resnet, freeze, resolve_data_format
-from models.train_step import make_train_step
-from models.weight_average import WeightAverage
 import training
+from training.best_checkpoint import BestCheckpoint, defined
+from training.ema import WeightAverage
+from training.schedule import STAGES, layer_factor, learning_rate
+from training.train_step import make_train_step
+from utils.files import write_json, write_text
 
 flags.DEFINE_float("lr_layer_decay", 1.0, "Factor of the learning rate from a stage to the one before it.", 0.0, 1.0)
 flags.DEFINE_float("label_smoothing", 0.0, "Share of a label that is spread over all classes.", 0.0, 0.99)
 flags.DEFINE_float("ema_decay", 0.0, "Decay of the average of the weights that is validated and kept; 0: none.", 0.0, 1)
 flags.DEFINE_string(
-    "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on pictures have which size, from 0 on: 0:224,30:299."
+    "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."
 )
 flags.DEFINE_list("val_sizes", ["224", "299"], "Sizes to validate at; the last decides which checkpoint is the best.")
 flags.DEFINE_multi_enum("val_crops", list(CROPS), CROPS, "Crops to validate with at the end; one flag each.")
-# As released: fine-tuning crops pictures more boldly than pre-training.
+# As released: fine-tuning crops images more boldly than pre-training.
 FLAGS.set_default("crop_min_area", 0.05)
 FLAGS.set_default("crop_min_covered", 0.0)
 # Not the folder of train.py, whose checkpoints this one begins from.
@@ -100,8 +101,8 @@ def main(argv):
             nonlocal validated
             validated = done
             with average.in_place() if average else contextlib.nullcontext():
-                measures = measure(val_sizes[-1], "center", ranks, FLAGS.test_iter)
-                return best.offer(done, measures, weights) if measures else None
+                metrics = measure(val_sizes[-1], "center", ranks, FLAGS.test_iter)
+                return best.save_if_better(done, metrics, weights) if metrics else None
 
         done = training.train(
             step,
@@ -139,17 +140,17 @@ def main(argv):
 
 def parse_sizes(text):
     """Returns [(epoch, size), …] of a schedule like "0:224,30:299"; ValueError if it does not begin at 0 and rise."""
-    stairs = []
+    boundaries = []
     for part in text.split(","):
         epoch, _, size = part.partition(":")
         try:
-            stairs.append((float(epoch), _size(size, part)))
+            boundaries.append((float(epoch), _size(size, part)))
         except ValueError as error:
             raise ValueError(f"--image_size_schedule={text}: '{part}' is not EPOCH:SIZE, size 32 or more") from error
-    epochs = [epoch for epoch, _ in stairs]
+    epochs = [epoch for epoch, _ in boundaries]
     if epochs[0] != 0 or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
         raise ValueError(f"--image_size_schedule={text}: epochs must begin with 0 and rise")
-    return stairs
+    return boundaries
 
 
 def _size(text, where):
@@ -158,9 +159,9 @@ def _size(text, where):
     return int(text)
 
 
-def size_at(stairs, epoch):
-    """Returns the size of pictures, in pixels, at an epoch, a float; `stairs` as of `parse_sizes`."""
-    return [size for begin, size in stairs if begin <= epoch][-1]
+def size_at(boundaries, epoch):
+    """Returns the size of images, in pixels, at an epoch, a float; `boundaries` as of `parse_sizes`."""
+    return [size for begin, size in boundaries if begin <= epoch][-1]
 
 
 def _check_checkpoint():
@@ -177,10 +178,10 @@ def _data(ranks):
     # In elastic training others may join at any time, who would not be waited for.
     if FLAGS.dataset and not distributed.ELASTIC:
         if ranks.rank == 0:
-            classification.build(FLAGS.dataset, FLAGS.data_dir, seed=FLAGS.random_seed, **values(DATASET))
+            single_label.build(FLAGS.dataset, FLAGS.data_dir, seed=FLAGS.random_seed, **values(DATASET))
         distributed.gather(None)  # the others wait for it
     path, class_num = FLAGS.dictionary, _classes_of_records()
-    if class_num and not path and Path(FLAGS.data_dir, classification.DONE).exists():
+    if class_num and not path and Path(FLAGS.data_dir, single_label.DONE).exists():
         path = str(Path(FLAGS.data_dir, dictionary.BESIDE))
     if class_num and FLAGS["class_num"].present and FLAGS.class_num != class_num:
         raise ValueError(
@@ -200,7 +201,7 @@ def _data(ranks):
 def _classes_of_records():
     """Returns the number of classes that the records in --data_dir were made with, or None if nothing says it."""
     folder = Path(FLAGS.data_dir)
-    if there := classification.described(folder):
+    if there := single_label.described(folder):
         if "class_num" not in there:
             raise ValueError(
                 f"the records in {folder} are not finished; make them with --dataset={there['source']} and the other "
@@ -227,7 +228,7 @@ def _validation_index(class_num, ranks):
 def _head(index):
     head = FLAGS.head or ("softmax" if index.kind == "single" else "sigmoid")
     if head == "softmax" and index.kind != "single":
-        raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several a picture: they need --head=sigmoid")
+        raise ValueError(f"{FLAGS.data_dir} has {index.kind} labels, several an image: they need --head=sigmoid")
     return head
 
 
@@ -249,7 +250,7 @@ def _loss(head, class_num):
     if head == "softmax":
         return SoftmaxLoss(FLAGS.label_smoothing)
     return WeightedSigmoidLoss(
-        class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
+        class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, any_rank=distributed.any_rank
     )
 
 
@@ -359,7 +360,7 @@ def _learning_rate(step, ranks):
 
 
 def _measure(predict, index, class_num, image_size, crop, ranks, batches):
-    measures = training.measure(
+    metrics = training.measure(
         predict,
         index,
         class_num,
@@ -372,7 +373,7 @@ def _measure(predict, index, class_num, image_size, crop, ranks, batches):
         batches=batches,
         top_k=FLAGS.top_k_pred,
     )
-    return {name: measures[name] for name in SHOWN if name in measures} if measures else None
+    return {name: metrics[name] for name in SHOWN if name in metrics} if metrics else None
 
 
 def _write_names(folder, names):
@@ -381,15 +382,15 @@ def _write_names(folder, names):
     if FLAGS.dictionary:
         write_text(path, Path(FLAGS.dictionary).read_text(encoding="utf-8-sig"))
     elif names:
-        classification.write_dictionary(path, names)
+        single_label.write_dictionary(path, names)
 
 
 def _report(best, table):
-    """Writes and prints what the best checkpoint reached: `table` is measures by name, by size and crop."""
+    """Writes and prints what the best checkpoint reached: `table` is metrics by name, by size and crop."""
     prefix = checkpoint.resolve(best.folder)
     step = checkpoint.describe(prefix).step
-    measures = {title: defined(row) for title, row in table.items()}
-    write_json(Path(FLAGS.model_dir, "validation.json"), {"checkpoint": prefix, "step": step, "measures": measures})
+    metrics = {title: defined(row) for title, row in table.items()}
+    write_json(Path(FLAGS.model_dir, "validation.json"), {"checkpoint": prefix, "step": step, "metrics": metrics})
     columns = list(next(iter(table.values())))
     print(
         f"best checkpoint: step {step:,}, in {best.folder}\n{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}"

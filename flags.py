@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 # Names of flags that scripts hand on together, see `values`.
 NETWORK = ("precision", "batch_norm_decay", "batch_norm_epsilon")
-AUGMENTATION = ("crop_min_area", "crop_min_covered", "rotated", "recoloured")
+AUGMENTATION = ("crop_min_area", "crop_min_covered", "rotated", "color_jitter")
 LEARNING_RATE = ("lr", "lr_schedule", "lr_decay_step", "lr_decay_factor", "warmup", "lr_warmup", "lr_warmup_decay_step")
 LEARNING_RATE += ("lr_warmup_decay_factor", "max_iter")
 
@@ -30,7 +30,7 @@ DATASET = ("train_per_class", "val_share", "max_rejected", "manual_dir")
 
 # Flags of the release that are accepted and do nothing (here), each with the reason that is printed when it is set.
 OBSOLETE = {
-    "with_bbox": "no code ever read it; crops are sampled in the whole picture",
+    "with_bbox": "no code ever read it; crops are sampled in the whole image",
     "tmp_model_dir": "checkpoints are written to a temporary name and renamed inside --model_dir",
     "num_gpus": "one process drives one GPU, mpirun starts several; only --dry_run plans for so many",
     "mode": "each script has one job: train.py trains, evaluate.py evaluates",
@@ -48,8 +48,8 @@ OBSOLETE = {
 
 def _define_data():
     flags.DEFINE_string("data_dir", "./data/train/", "Folder of TFRecord shards, or the folder of train/ and val/.")
-    flags.DEFINE_integer("batch_size", 512, "Pictures in a batch of one process.", lower_bound=1)
-    flags.DEFINE_integer("num_preprocess_threads", 4, "Pictures decoded at the same time.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 512, "Images in a batch of one process.", lower_bound=1)
+    flags.DEFINE_integer("num_preprocess_threads", 4, "Images decoded at the same time.", lower_bound=1)
     flags.DEFINE_integer("shuffle_buffer", 2048, "Records shuffled together, after the shards were.", lower_bound=1)
     flags.DEFINE_integer("image_size", 224, "Height and width of the network's input, in pixels.", lower_bound=32)
     flags.DEFINE_integer("image_channels", 3, "Channels of the input: RGB.", lower_bound=3, upper_bound=3)
@@ -60,10 +60,10 @@ def _define_data():
 
 
 def _define_augmentation():
-    flags.DEFINE_float("crop_min_area", 0.7, "Smallest crop, as a share of the picture (paper: 0.05).", 0.01, 1.0)
-    flags.DEFINE_float("crop_min_covered", 0.7, "Share of the picture that a crop must cover.", 0.0, 1.0)
-    flags.DEFINE_float("rotated", 0.25, "Share of pictures that are rotated, and recoloured in order A.", 0.0, 1.0)
-    flags.DEFINE_float("recoloured", 0.5, "Share of pictures that are recoloured, in order A or B.", 0.0, 1.0)
+    flags.DEFINE_float("crop_min_area", 0.7, "Smallest crop, as a share of the image (paper: 0.05).", 0.01, 1.0)
+    flags.DEFINE_float("crop_min_covered", 0.7, "Share of the image that a crop must cover.", 0.0, 1.0)
+    flags.DEFINE_float("rotated", 0.25, "Share of images that are rotated, and color_jitter in order A.", 0.0, 1.0)
+    flags.DEFINE_float("color_jitter", 0.5, "Share of images that are color_jitter, in order A or B.", 0.0, 1.0)
 
 
 def _define_network():
@@ -127,22 +127,22 @@ def _define_distributed():
 
 
 def _define_use():
-    flags.DEFINE_string("images", "", "Pictures: a folder, a list, or one file.")
+    flags.DEFINE_string("images", "", "Images: a folder, a list, or one file.")
     flags.DEFINE_string("result", "", "File to write.")
     flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
     flags.DEFINE_enum(
         "crop",
         "center",
         ["center", "10crop"],
-        "What of a picture is used: its centre, or the mean over ten crops (corners and centre, and mirrored).",
+        "What of an image is used: its centre, or the mean over ten crops (corners and centre, and mirrored).",
     )
     flags.DEFINE_enum(
         "head",
         None,
         ["softmax", "sigmoid"],
-        "One class a picture, or any number; if not set, it follows from the dictionary or the records.",
+        "One class an image, or any number; if not set, it follows from the dictionary or the records.",
     )
-    flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each picture.", lower_bound=1)
+    flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each image.", lower_bound=1)
 
 
 def _define_obsolete():
@@ -158,11 +158,11 @@ def _define_finetuning():
     flags.DEFINE_string(
         "dataset",
         "",
-        "Single-label data set to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
+        "Single-label dataset to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
         "imagenet:FOLDER or tfds:NAME.",
     )
-    flags.DEFINE_integer("train_per_class", 0, "Training pictures of a class; 0: all but --val_share.", lower_bound=0)
-    flags.DEFINE_float("val_share", 0.2, "Share of a class's pictures for validation.", 0.01, 0.99)
+    flags.DEFINE_integer("train_per_class", 0, "Training images of a class; 0: all but --val_share.", lower_bound=0)
+    flags.DEFINE_float("val_share", 0.2, "Share of a class's images for validation.", 0.01, 0.99)
     flags.DEFINE_string("manual_dir", None, "Where --dataset=tfds:… finds files that a person must fetch.")
     flags.DEFINE_bool("FixBlock2", False, "finetune.py: train stages_2, stages_3, global_pool and logits only.")
     flags.DEFINE_float("drop_rate", 0.0, "finetune.py: share of the features that dropout sets to 0.", 0.0, 0.99)

@@ -1,12 +1,12 @@
-"""Judges a representation without training it further: linear classifiers and nearest neighbours on its features.
+"""Evaluates a representation without training it further: linear classifiers and nearest neighbours on its features.
 
     python linear_probe.py --features=features.npz --train_per_class=5,10 --result=probe.json
 
-`--features` is what extract_feature.py wrote (.npz, .h5, .tsv or .txt). A picture's class is its label there, or, where
-it has none, the name of its folder. For each number of training pictures a class, and each of `--splits` seeded splits,
-a logistic regression, a linear SVM and k-nearest neighbours learn from the features of the training pictures, scaled
-to unit length and standardised; C and k are those that do best on a fifth of the training pictures, and the rest of
-all pictures is what they are tested on. Prints the mean accuracy over the splits, and its standard deviation.
+`--features` is what extract_feature.py wrote (.npz, .h5, .tsv or .txt). An image's class is its label there, or, where
+it has none, the name of its folder. For each number of training images a class, and each of `--splits` seeded splits,
+a logistic regression, a linear SVM and k-nearest neighbours learn from the features of the training images, scaled
+to unit length and standardised; C and k are those that do best on a fifth of the training images, and the rest of
+all images is what they are tested on. Prints the mean accuracy over the splits, and its standard deviation.
 """
 
 from collections import Counter
@@ -27,14 +27,14 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
-from data_processing.files import write_json
-from data_processing.splits import split
+from data_processing.sources.splits import split
+from utils.files import write_json
 
 flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
 flags.DEFINE_list(
     "train_per_class",
     ["0"],
-    "Numbers of training pictures of a class: 15,30,…; 0: all but --val_share.",
+    "Numbers of training images of a class: 15,30,…; 0: all but --val_share.",
     allow_override=True,
 )
 flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
@@ -61,10 +61,10 @@ def main(argv):
     names, labels = np.unique(classes, return_inverse=True)
     rare = [name for name, count in Counter(classes).items() if count < 2]
     if len(names) < 2 or rare:
-        shown = f"; only one picture of {', '.join(sorted(rare)[:3])}" if rare else ""
-        raise ValueError(f"{FLAGS.features}: {len(names)} classes{shown}; two classes of two pictures are needed")
+        shown = f"; only one image of {', '.join(sorted(rare)[:3])}" if rare else ""
+        raise ValueError(f"{FLAGS.features}: {len(names)} classes{shown}; two classes of two images are needed")
     counts = [_count(text) for text in FLAGS.train_per_class]
-    print(f"{len(labels):,} pictures of {len(names):,} classes, {features.shape[1]:,} numbers each")
+    print(f"{len(labels):,} images of {len(names):,} classes, {features.shape[1]:,} numbers each")
     found = {}
     with tqdm(total=len(counts) * FLAGS.splits * len(FLAGS.probes), unit=" probes") as bar:
         for count in counts:
@@ -72,7 +72,7 @@ def main(argv):
                 seed = FLAGS.random_seed + k
                 for probe in FLAGS.probes:
                     found.setdefault((probe, count), []).append(
-                        judge(features, labels, probe, count, seed, FLAGS.val_share)
+                        evaluate(features, labels, probe, count, seed, FLAGS.val_share)
                     )
                     bar.update()
     print(f"{'':10}{'a class':>9}{'accuracy':>17}{'mean of classes':>19}  chosen")
@@ -88,7 +88,7 @@ def main(argv):
 
 def _count(text):
     if not (str(text).isdigit()):
-        raise ValueError(f"--train_per_class: '{text}' is no number of pictures; write 15,30,… or 0 for --val_share")
+        raise ValueError(f"--train_per_class: '{text}' is no number of images; write 15,30,… or 0 for --val_share")
     return int(text)
 
 
@@ -97,9 +97,9 @@ def _spread(values):
 
 
 def read(path):
-    """Returns features, float32 [pictures, width], and class names, text [pictures], of a file of extract_feature.py.
+    """Returns features, float32 [images, width], and class names, text [images], of a file of extract_feature.py.
 
-    Raises ValueError if the file is of another form, or a picture has no class.
+    Raises ValueError if the file is of another form, or an image has no class.
     """
     ending = os.path.splitext(path)[1].lower()
     try:
@@ -127,15 +127,15 @@ def read(path):
     return np.asarray(features, np.float32), np.array(classes)
 
 
-def judge(features, labels, probe, train_per_class, seed, val_share=0.2):
+def evaluate(features, labels, probe, train_per_class, seed, val_share=0.2):
     """Trains and tests one classifier on one split.
 
     Args:
-      features: float [pictures, width]; labels: integers [pictures].
+      features: float [images, width]; labels: integers [images].
       probe: "logistic", "svm" or "knn".
       train_per_class, seed, val_share: of the split, see `splits.split`.
 
-    Returns a dictionary: "accuracy" and "class_mean" on the test pictures, and the "chosen" C or k.
+    Returns a dictionary: "accuracy" and "class_mean" on the test images, and the "chosen" C or k.
     """
     candidates, make = PROBES[probe]
     train, test = split(labels, train_per_class, val_share, seed)
@@ -157,7 +157,7 @@ def judge(features, labels, probe, train_per_class, seed, val_share=0.2):
 
 
 def _predict(features, labels, train, test, classifier):
-    """Trains on the pictures `train`; returns the answers for `test`. What scales is learnt from `train` alone."""
+    """Trains on the images `train`; returns the answers for `test`. What scales is learnt from `train` alone."""
     unit = normalize(features)
     scaler = StandardScaler().fit(unit[train])
     with warnings.catch_warnings():

@@ -3,7 +3,7 @@
     python train.py --data_dir=records --class_num=11166 --model_dir=out/checkpoint --batch_size=64 --lr=0.01
 
 `--data_dir` is a folder of shards `train-….tfrecords` (and `val-…`), or one with subfolders train/ and val/. The same
-command goes on from the newest checkpoint in --model_dir with exactly the batches that would have come next. SIGTERM
+command resumes from the newest checkpoint in --model_dir with exactly the batches that would have come next. SIGTERM
 and Ctrl-C stop it after the current step, with a checkpoint.
 
     mpirun -np 4 python train.py …
@@ -19,16 +19,17 @@ from flags import AUGMENTATION, FLAGS, LEARNING_RATE, NETWORK, OBSOLETE, checked
 from absl import app, flags
 import tensorflow as tf
 
-from data_processing import dictionary, tfrecord
-from data_processing.image_preprocessing import Augmentation
+from data_processing.input_pipeline.transforms import Augmentation
+from data_processing.lists import dictionary
+from data_processing.records import tfrecord
 import distributed
+from losses.multi_label import SigmoidLoss, WeightedSigmoidLoss
 from models import checkpoint
-from models.learning_rate import learning_rate
-from models.losses import SigmoidLoss, WeightedSigmoidLoss
-from models.prediction import output_function
+from models.inference import output_function
 from models.resnet import build_resnet, resolve_data_format
-from models.train_step import make_train_step
 import training
+from training.schedule import learning_rate
+from training.train_step import make_train_step
 
 flags.DEFINE_enum(
     "loss",
@@ -62,7 +63,7 @@ def main(argv):
         loss = SigmoidLoss()
     else:
         loss = WeightedSigmoidLoss(
-            FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, anywhere=distributed.anywhere
+            FLAGS.class_num, FLAGS.mask_thres, FLAGS.neg_select, seed=FLAGS.random_seed, any_rank=distributed.any_rank
         )
     weights = checkpoint.model_variables(model)
     step, optimizer_state = make_train_step(
@@ -177,7 +178,7 @@ def _learning_rate(step, ranks):
 
 
 def _validate(predict, index, ranks):
-    measures = training.measure(
+    metrics = training.measure(
         predict,
         index,
         FLAGS.class_num,
@@ -189,7 +190,7 @@ def _validate(predict, index, ranks):
         batches=FLAGS.test_iter,
         top_k=FLAGS.top_k_pred,
     )
-    return {name: measures[name] for name in VALIDATED if name in measures} if measures else None
+    return {name: metrics[name] for name in VALIDATED if name in metrics} if metrics else None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from flags import FLAGS, checked  # noqa: E402
 from absl import app, flags  # noqa: E402
 import numpy as np  # noqa: E402
 
-from data_processing import dictionary  # noqa: E402
+from data_processing.lists import dictionary  # noqa: E402
 
 flags.DEFINE_integer("rows", 17_609_752, "Rows of the list.", lower_bound=1000)
 

@@ -1,7 +1,7 @@
 """What labels cost in a shard: sparse, as we write them, against the dense vectors of the published shards.
 
 Real records of 11,166 classes are encoded both ways; their labels take what the same record without them is shorter.
-The number of labels of a picture is geometric with ML-Images's mean (8.7, paper), its classes follow Zipf's law.
+The number of labels of an image is geometric with ML-Images's mean (8.7, paper), its classes follow Zipf's law.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import flags  # noqa: E402, F401
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from data_processing import tfrecord  # noqa: E402
+from data_processing.records import schema  # noqa: E402
 
 CLASSES = 11166
 LABELS = 8.7
@@ -33,21 +33,21 @@ def main():
         for label_format, found in sizes.items():
             found.append(label_bytes(label_format, labels, confidences))
     print(
-        f"{RECORDS} records of {CLASSES:,} classes, each encoded both ways: {np.mean(counts):.1f} labels a picture "
+        f"{RECORDS} records of {CLASSES:,} classes, each encoded both ways: {np.mean(counts):.1f} labels an image "
         f"({min(counts)} to {max(counts)})"
     )
     for label_format, found in sizes.items():
         mean = np.mean(found)
         print(
-            f"  {label_format:<6} {mean:9.1f} bytes a picture ({min(found)} to {max(found)}), "
-            f"{mean / np.mean(counts):7.1f} bytes a label, {mean * PICTURES / 1e9:6.1f} GB for {PICTURES:,} pictures"
+            f"  {label_format:<6} {mean:9.1f} bytes an image ({min(found)} to {max(found)}), "
+            f"{mean / np.mean(counts):7.1f} bytes a label, {mean * PICTURES / 1e9:6.1f} GB for {PICTURES:,} images"
         )
     print(f"  dense / sparse: {np.mean(sizes['dense']) / np.mean(sizes['sparse']):.0f}")
 
 
 def label_bytes(label_format, labels, confidences):
     """By how much the labels, with the names of their features, lengthen a record."""
-    record = tfrecord.encode(bytes(PICTURE_BYTES), 500, 375, "a.jpg", labels, confidences, label_format, CLASSES)
+    record = schema.encode(bytes(PICTURE_BYTES), 500, 375, "a.jpg", labels, confidences, label_format, CLASSES)
     example = tf.train.Example.FromString(record)
     for name in ("label", "label_index", "label_confidence"):
         example.features.feature.pop(name, None)

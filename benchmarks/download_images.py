@@ -1,8 +1,8 @@
 """Images a second of download_images.py against a plain threaded loop over urllib, as the release downloads.
 
-Both fetch the same pictures from a server on this machine that answers each request after a latency, from eight
+Both fetch the same images from a server on this machine that answers each request after a latency, from eight
 loopback addresses that stand for eight hosts. The loop has twenty threads (the release's default) and writes what it
-gets; ours checks that every picture decodes, too. Both start as processes of their own, in turns, and write to the
+gets; ours checks that every image decodes, too. Both start as processes of their own, in turns, and write to the
 same disk; their start counts.
 """
 
@@ -21,10 +21,10 @@ from absl import app, flags  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from data_processing import image_list  # noqa: E402
+from data_processing.lists import image_list  # noqa: E402
 
 flags.DEFINE_integer("repetitions", 3, "Turns of each; the median is printed.", lower_bound=1)
-flags.DEFINE_integer("pictures", 1500, "Pictures in one turn.", lower_bound=100)
+flags.DEFINE_integer("images", 1500, "Images in one turn.", lower_bound=100)
 flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
 
 HOSTS = [f"127.0.0.{k}" for k in range(1, 9)]
@@ -58,13 +58,13 @@ def main(argv):
         rng = np.random.default_rng(0)
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375))
         noisy = np.clip(np.asarray(coarse) + rng.normal(size=(375, 500, 1)) * 4, 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / "picture.jpg", quality=90)
-        picture = (folder / "picture.jpg").read_bytes()
+        Image.fromarray(noisy).save(folder / "image.jpg", quality=90)
+        image = (folder / "image.jpg").read_bytes()
         ports = multiprocessing.Queue()
-        server = multiprocessing.Process(target=serve, args=(picture, FLAGS.latency, ports), daemon=True)
+        server = multiprocessing.Process(target=serve, args=(image, FLAGS.latency, ports), daemon=True)
         server.start()
         port = ports.get()
-        urls = [f"http://{HOSTS[k % len(HOSTS)]}:{port}/{k}/{k}.jpg" for k in range(FLAGS.pictures)]
+        urls = [f"http://{HOSTS[k % len(HOSTS)]}:{port}/{k}/{k}.jpg" for k in range(FLAGS.images)]
         image_list.write(folder / "urls.txt", [image_list.Row(url, (1,), (1.0,)) for url in urls])
         rates = {"threaded loop": [], "ours": []}
         for turn in range(FLAGS.repetitions):
@@ -73,12 +73,12 @@ def main(argv):
                 output.mkdir()
                 begin = time.perf_counter()
                 subprocess.run(command(folder, output), check=True, capture_output=True)
-                rates[name].append(FLAGS.pictures / (time.perf_counter() - begin))
-                came = sum(1 for path in output.rglob("*.jpg") if path.read_bytes() == picture)
-                if came != FLAGS.pictures:
-                    raise RuntimeError(f"{name}: {came} of {FLAGS.pictures} pictures came")
-        size = len(picture) / 1000
-        print(f"{FLAGS.pictures} pictures of {size:.0f} kB from {len(HOSTS)} hosts, latency {FLAGS.latency} s")
+                rates[name].append(FLAGS.images / (time.perf_counter() - begin))
+                came = sum(1 for path in output.rglob("*.jpg") if path.read_bytes() == image)
+                if came != FLAGS.images:
+                    raise RuntimeError(f"{name}: {came} of {FLAGS.images} images came")
+        size = len(image) / 1000
+        print(f"{FLAGS.images} images of {size:.0f} kB from {len(HOSTS)} hosts, latency {FLAGS.latency} s")
         for name, rate in rates.items():
             ratio = np.median(np.array(rate) / rates["threaded loop"])
             spread = f"({min(rate):.0f} to {max(rate):.0f})"
@@ -95,15 +95,15 @@ def ours(folder, output):
     return [sys.executable, script, *options]
 
 
-def serve(picture, latency, ports):
-    """A server of HTTP/1.1 that answers every request with `picture`, after `latency` seconds."""
+def serve(image, latency, ports):
+    """A server of HTTP/1.1 that answers every request with `image`, after `latency` seconds."""
 
     async def answer(reader, writer):
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 await asyncio.sleep(latency)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(picture))
-                writer.write(picture)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(image))
+                writer.write(image)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -1,9 +1,9 @@
-"""What feature extraction reaches of the bare network's rate, and of one picture at a time.
+"""What feature extraction reaches of the bare network's rate, and of one image at a time.
 
-    python benchmarks/extract_feature.py --pictures=150 --resnet_size=50 --rounds=5
+    python benchmarks/extract_feature.py --images=150 --resnet_size=50 --rounds=5
 
 In each round three ways take turns: (a) extract_feature.py's own path from JPEG files to a result on disk; (b) the same
-network on batches that lie in memory; (c) the release's way, each picture decoded and then predicted alone. Prints
+network on batches that lie in memory; (c) the release's way, each image decoded and then predicted alone. Prints
 images per second, and the median of the rounds' ratios.
 """
 
@@ -19,13 +19,14 @@ from absl import app, flags  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image, ImageFilter  # noqa: E402
 
-from data_processing import file_dataset, pictures  # noqa: E402
-from data_processing.image_preprocessing import evaluation_image  # noqa: E402
+from data_processing.images import image_files  # noqa: E402
+from data_processing.input_pipeline import file_batches  # noqa: E402
+from data_processing.input_pipeline.transforms import evaluation_image  # noqa: E402
 from extract_feature import BATCH_SIZE, write_text  # noqa: E402
-from models.prediction import output_function  # noqa: E402
+from models.inference import output_function  # noqa: E402
 from models.resnet import build_resnet, resolve_data_format  # noqa: E402
 
-flags.DEFINE_integer("pictures", 150, "JPEG files to make, around 400 x 300 pixels.", lower_bound=1)
+flags.DEFINE_integer("images", 150, "JPEG files to make, around 400 x 300 pixels.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "How often the three ways take turns.", lower_bound=1)
 
 
@@ -35,8 +36,8 @@ def main(argv):
     model = build_resnet(int(FLAGS.resnet_size), 1000, data_format=resolve_data_format(FLAGS.data_format))
     predict = output_function(model, "feature", xla=FLAGS.xla)
     with tempfile.TemporaryDirectory() as folder:
-        make_pictures(Path(folder), FLAGS.pictures, FLAGS.random_seed)
-        found = file_dataset.read_pictures(folder)
+        make_images(Path(folder), FLAGS.images, FLAGS.random_seed)
+        found = file_batches.list_image_files(folder)
         batches = load_batches(found, batch_size)
         ways = {
             "a": lambda: from_files(predict, found, batch_size, Path(folder) / "features.txt"),
@@ -55,7 +56,7 @@ def main(argv):
     report(rates, batch_size)
 
 
-def make_pictures(folder, count, seed):
+def make_images(folder, count, seed):
     """Writes JPEGs of blurred noise, which compress about as photographs do."""
     rng = np.random.default_rng(seed)
     for k in range(count):
@@ -72,16 +73,16 @@ def make_pictures(folder, count, seed):
 def from_files(predict, found, batch_size, result):
     """The path of extract_feature.py, with its threads and its writing."""
     options = {"batch_size": batch_size, "image_size": FLAGS.image_size, "threads": FLAGS.num_preprocess_threads}
-    batches = file_dataset.predict_files(predict, found, **options)
+    batches = file_batches.predict_files(predict, found, **options)
     written = write_text(result, ((read, features) for read, features, _ in batches), 2048)
     assert written == len(found)
 
 
 def load_batches(found, batch_size):
-    """All pictures as batches in the memory that the network reads."""
-    paths = [picture.file for picture in found]
+    """All images as batches in the memory that the network reads."""
+    paths = [image.file for image in found]
     return [
-        batch["image"] for batch in file_dataset.file_batches(paths, batch_size=batch_size, image_size=FLAGS.image_size)
+        batch["image"] for batch in file_batches.file_batches(paths, batch_size=batch_size, image_size=FLAGS.image_size)
     ]
 
 
@@ -92,14 +93,14 @@ def from_memory(predict, batches):
 
 def one_at_a_time(predict, found):
     """As the release did, with the same functions: read, decode, crop, predict, then the next."""
-    for picture in found:
-        image = pictures.decode(Path(picture.file).read_bytes())
+    for image in found:
+        image = image_files.decode(Path(image.file).read_bytes())
         predict(evaluation_image(image, FLAGS.image_size)[None]).numpy()
 
 
 def report(rates, batch_size):
-    names = {"a": "files to features", "b": "network alone, batches in memory", "c": "one picture at a time"}
-    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.pictures} pictures, {FLAGS.rounds} rounds")
+    names = {"a": "files to features", "b": "network alone, batches in memory", "c": "one image at a time"}
+    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.images} images, {FLAGS.rounds} rounds")
     for name, values in rates.items():
         print(f"({name}) {names[name]:34}{np.median(values):8.2f} images/s   {min(values):.2f} to {max(values):.2f}")
     for other in ("b", "c"):

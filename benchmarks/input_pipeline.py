@@ -1,12 +1,12 @@
-"""Pictures a second of the training input, against decoding alone and against the pipeline of the release.
+"""Images a second of the training input, against decoding alone and against the pipeline of the release.
 
 Measured in turns, in one process and with the same threads:
-  decode      tf.io.decode_jpeg of the same pictures from memory and nothing else: the limit;
-  ours        `dataset.training_batches`: records read, checked, cropped, distorted, batched;
-  ours, same  the same, with as many rotated and recoloured pictures as the release's code has (1/3, 2/3);
+  decode      tf.io.decode_jpeg of the same images from memory and nothing else: the limit;
+  ours        `batches.training_batches`: records read, checked, cropped, augmented, batched;
+  ours, same  the same, with as many rotated and color_jitter images as the release's code has (1/3, 2/3);
   release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
-              rotate and recolour with the operations of `tf.image`.
-The processor time of a picture is printed too: on a machine that does other work it varies less.
+              rotate and color_jitter with the operations of `tf.image`.
+The processor time of an image is printed too: on a machine that does other work it varies less.
 """
 
 from pathlib import Path
@@ -21,14 +21,15 @@ from absl import app, flags  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from data_processing import dataset, tfrecord  # noqa: E402
-from data_processing.image_preprocessing import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation  # noqa: E402
+from data_processing.input_pipeline import batches  # noqa: E402
+from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation  # noqa: E402
+from data_processing.records import schema, tfrecord  # noqa: E402
 
 CLASSES = 1000
 BATCH = 32
 MADE = 300
 flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
-flags.DEFINE_integer("pictures", 384, "Pictures in one turn.", lower_bound=BATCH)
+flags.DEFINE_integer("images", 384, "Images in one turn.", lower_bound=BATCH)
 flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
 
 
@@ -45,10 +46,10 @@ def main(argv):
 
 
 def measure(paths, min_area, min_covered):
-    """Prints pictures a second and ratios for crops of one kind."""
-    index = dataset.index_records(paths, CLASSES)
+    """Prints images a second and ratios for crops of one kind."""
+    index = batches.index_records(paths, CLASSES)
     records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
-    encoded = [picture(tfrecord.read_record(paths[shard], offset)) for shard, offset in records]
+    encoded = [image(tfrecord.read_record(paths[shard], offset)) for shard, offset in records]
     pipelines = {
         "decode": decode_only(encoded),
         "ours": ours(index, Augmentation(min_area, min_covered)),
@@ -59,13 +60,13 @@ def measure(paths, min_area, min_covered):
     times = {name: [] for name in pipelines}
     for turn in range(FLAGS.repetitions + 1):
         for name, iterator in iterators.items():
-            measured = time_batches(iterator, FLAGS.pictures // BATCH)
+            measured = time_batches(iterator, FLAGS.images // BATCH)
             if turn:  # the first warms up
                 times[name].append(measured)
     print(
         f"crops of area [{min_area}, 1], covering {min_covered}: {len(encoded)} JPEGs of "
         f"{np.mean([len(data) for data in encoded]) / 1000:.0f} kB, {FLAGS.image_size} px, "
-        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.repetitions} turns of {FLAGS.pictures} pictures"
+        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.repetitions} turns of {FLAGS.images} images"
     )
     rates, processor = {}, {}
     for name, measured in times.items():
@@ -81,7 +82,7 @@ def measure(paths, min_area, min_covered):
 
 
 def time_batches(iterator, batches):
-    """Returns the seconds, and the seconds of all processors together, that a picture takes.
+    """Returns the seconds, and the seconds of all processors together, that an image takes.
 
     A pipeline that nobody asks for batches fills its buffers and rests, so that it does not disturb the others. What it
     had ready is left out.
@@ -97,17 +98,17 @@ def time_batches(iterator, batches):
 
 
 def decode_only(encoded):
-    """Whole pictures decoded from memory. They differ in size, so a number stands for each in the batch."""
+    """Whole images decoded from memory. They differ in size, so a number stands for each in the batch."""
 
     def decode(data):
         return tf.shape(tf.io.decode_jpeg(data, channels=3))[0]
 
-    pictures = tf.data.Dataset.from_tensor_slices(encoded).repeat()
-    return pictures.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
+    images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
+    return images.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
 
 
 def ours(index, augmentation):
-    return dataset.training_batches(
+    return batches.training_batches(
         index,
         class_num=CLASSES,
         batch_size=BATCH,
@@ -122,7 +123,7 @@ def release(paths, min_area, min_covered):
     """The published pipeline, for our records."""
 
     def load(serialized):
-        record = tfrecord.parse(serialized, "sparse", CLASSES)
+        record = schema.parse(serialized, "sparse", CLASSES)
         image = tf.image.convert_image_dtype(tf.io.decode_jpeg(record["image"], channels=3), tf.float32)
         begin, size, _ = tf.image.sample_distorted_bounding_box(
             tf.shape(image),
@@ -182,13 +183,13 @@ def rotate(image):
 
 
 def make_shard(path):
-    """Writes a shard of MADE pictures like photographs: 500 x 375 pixels, about 40 to 110 kB."""
+    """Writes a shard of MADE images like photographs: 500 x 375 pixels, about 40 to 110 kB."""
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
         for k in range(MADE):
             encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
-            record = tfrecord.encode(encoded, 500, 375, f"{k}.jpg", labels, [1.0] * 9, "sparse", CLASSES)
+            record = schema.encode(encoded, 500, 375, f"{k}.jpg", labels, [1.0] * 9, "sparse", CLASSES)
             file.write(tfrecord.frame(record))
     return str(path)
 
@@ -207,7 +208,7 @@ def photograph(rng):
     return np.clip(image + 120 + grain, 0, 255).astype(np.uint8)
 
 
-def picture(serialized):
+def image(serialized):
     return tf.train.Example.FromString(serialized).features.feature["image"].bytes_list.value[0]
 
 

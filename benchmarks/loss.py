@@ -15,15 +15,15 @@ from absl import app, flags  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from losses.multi_label import WeightedSigmoidLoss  # noqa: E402
 from models import checkpoint  # noqa: E402
-from models.losses import WeightedSigmoidLoss  # noqa: E402
 from models.resnet import build_resnet, resolve_data_format  # noqa: E402
-from models.train_step import make_train_step  # noqa: E402
+from training.train_step import make_train_step  # noqa: E402
 
 flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
 FLAGS.set_default("class_num", 11166)
 FLAGS.set_default("batch_size", 4)
-LABELS = 9  # of a picture
+LABELS = 9  # of an image
 LOSSES = 50  # in one turn
 
 

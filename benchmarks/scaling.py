@@ -1,9 +1,9 @@
-"""From what this machine measures and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
+"""From what this machine metrics and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
 
 1. Measures here: time to average a tensor against its size, on 2, 4 and 8 processes; a training step with and without
    sharing gradients, on 1 and 2. Fits latency and bandwidth to the former.
 2. Fits the model's two constants, latency and what is lost by waiting for each other, to two of the figures that
-   Horovod published, and reckons the others.
+   Horovod published, and estimates the others.
 3. Reckons ours: ResNet-101 with 11,166 classes on clusters of named hardware, by one ring and hierarchically.
 
 Writes a page and its figure, --result (default docs/scaling.md) and the same with .png. Needs Horovod (`make horovod`).
@@ -24,8 +24,8 @@ from matplotlib.figure import Figure  # noqa: E402
 import numpy as np  # noqa: E402
 
 from distributed import GROUP_BYTES, groups  # noqa: E402
-from models import plan  # noqa: E402
 from models.resnet import build_resnet  # noqa: E402
+from training import plan  # noqa: E402
 
 PROCESSES = (2, 4, 8)
 WORKER = Path(__file__).with_name("scaling_worker.py")
@@ -95,7 +95,7 @@ def main(argv):
     reference = build_resnet(50, 1000)
     heavier = plan.multiply_adds(model, 224) / plan.multiply_adds(reference, 224)
     sizes = [4 * int(np.prod(v.shape)) for v in model.trainable_variables]
-    plans = {name: reckon(cluster, sizes, heavier, latency, together) for name, cluster in CLUSTERS.items()}
+    plans = {name: estimate(cluster, sizes, heavier, latency, together) for name, cluster in CLUSTERS.items()}
     text = "\n".join(
         [
             *_measured(sharing, fits, steps),
@@ -110,7 +110,7 @@ def main(argv):
 
 
 def _measure(processes, part):
-    """What benchmarks/scaling_worker.py measures as so many processes."""
+    """What benchmarks/scaling_worker.py metrics as so many processes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "result.json")
         mpirun = Path(sys.executable).with_name("mpirun")
@@ -155,7 +155,7 @@ def calibrate():
     return (seen + plan.BACKWARD * computing - _horovod_seconds(network, 128, 0)) / hops, together
 
 
-def reckon(cluster, sizes, heavier, latency, together):
+def estimate(cluster, sizes, heavier, latency, together):
     """Returns, for one ring and hierarchically, by number of GPUs: seconds of a step and of adding up, and images/s."""
     computing = BATCH * heavier / (cluster.rate * SMALL_BATCH)
     messages = len(groups(sizes, GROUP_BYTES))
@@ -187,7 +187,7 @@ def _measured(sharing, fits, steps):
 # Planning a run: from 1 to 1,024 GPUs
 
 Written by `benchmarks/scaling.py` on a machine with {os.cpu_count()} cores and no GPU. What is measured here is
-Horovod with Open MPI through shared memory; what is said of GPUs is reckoned from published figures, which the script
+Horovod with Open MPI through shared memory; what is said of GPUs is estimated from published figures, which the script
 names with their sources.
 
 ## Measured here
@@ -228,19 +228,19 @@ one throughput. Model: a ring of N has 2 (N − 1) hops a message (64 MB, the si
 2 (N − 1) / N of the gradients over its slowest link; that hides behind the backward pass, two thirds of a step, and
 what is longer shows. Then a share is lost by waiting for each other. Two constants are fitted:
 **{together:.0%} left after waiting** (ResNet-101 on 128 GPUs) and **{latency * 1e6:.0f} µs a hop** (VGG-16 on 128).
-The others are reckoned:
+The others are estimated:
 
 | network | GPUs | published | model | |
 |---|---|---|---|---|"""
     for name, network in PUBLISHED.items():
         for gpus, value in network.efficiency.items():
-            reckoned = published_efficiency(network, gpus, latency, together)
+            estimated = published_efficiency(network, gpus, latency, together)
             fitted = gpus == 128 and name != "Inception V3"
-            yield f"| {name} | {gpus} | {value:.0%} | {reckoned:.0%} | {'fitted' if fitted else ''} |"
+            yield f"| {name} | {gpus} | {value:.0%} | {estimated:.0%} | {'fitted' if fitted else ''} |"
     gpus, rate = HOROVOD_SAMPLE
     network = PUBLISHED["ResNet-101"]
-    reckoned = gpus * network.rate * PCIE * published_efficiency(network, gpus, latency, together)
-    yield f"| ResNet-101 | {gpus} | {rate:,.0f} images/s | {reckoned:,.0f} images/s | |\n"
+    estimated = gpus * network.rate * PCIE * published_efficiency(network, gpus, latency, together)
+    yield f"| ResNet-101 | {gpus} | {rate:,.0f} images/s | {estimated:,.0f} images/s | |\n"
 
 
 def _ours(plans, sizes, heavier, figure):
@@ -252,7 +252,7 @@ def _ours(plans, sizes, heavier, figure):
 {sum(sizes) / 1e6:.0f} MB of gradients in {len(groups(sizes))} messages; {heavier:.2f} times the multiplications of
 ResNet-50. The paper's 90 hours on 128 GPUs are {rate:,.0f} images a second over all, and {rate / 128:.1f} a GPU.
 
-![Measured time to average, and reckoned efficiency]({figure})
+![Measured time to average, and estimated efficiency]({figure})
 """
     for name, found in plans.items():
         yield f"""\
@@ -269,7 +269,7 @@ ResNet-50. The paper's 90 hours on 128 GPUs are {rate:,.0f} images a second over
             yield f"| {gpus:,} | {' | '.join(cells)} |"
         yield ""
     yield """\
-Not reckoned: reading pictures. 128 GPUs may take more pictures a second than a file server gives or than their
+Not estimated: reading images. 128 GPUs may take more images a second than a file server gives or than their
 machines' cores decode; `train.py` prints how long processes wait for input."""
 
 
@@ -286,7 +286,7 @@ def _draw(path, sharing, fits, plans):
             efficiency = [found[way][n][2] / n / found[way][1][2] for n in GPUS]
             right.plot(GPUS, efficiency, style, color=f"C{k}", label=name if way == "hierarchical" else None)
     right.axvline(128, color="0.7", lw=1)
-    right.set(xscale="log", ylim=(0, 1.05), xlabel="GPUs", ylabel="efficiency", title="reckoned: ring dashed")
+    right.set(xscale="log", ylim=(0, 1.05), xlabel="GPUs", ylabel="efficiency", title="estimated: ring dashed")
     right.set_xticks(GPUS, GPUS, fontsize=8)
     right.minorticks_off()
     for axes in (left, right):

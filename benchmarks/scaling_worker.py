@@ -1,4 +1,4 @@
-"""One of the processes that benchmarks/scaling.py measures, "allreduce" or "step"; the first one writes what it saw:
+"""One of the processes that benchmarks/scaling.py metrics, "allreduce" or "step"; the first one writes what it saw:
 
     mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
 
@@ -17,10 +17,10 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import distributed  # noqa: E402
+from losses.multi_label import WeightedSigmoidLoss  # noqa: E402
 from models import checkpoint  # noqa: E402
-from models.losses import WeightedSigmoidLoss  # noqa: E402
 from models.resnet import build_resnet  # noqa: E402
-from models.train_step import make_train_step  # noqa: E402
+from training.train_step import make_train_step  # noqa: E402
 
 SIZES = [2**k for k in range(12, 27, 2)]  # bytes: 4 KB to 64 MB
 TURNS = 9
@@ -54,7 +54,7 @@ def step():
     labels = tf.constant((rng.random([BATCH, CLASSES]) < 0.01).astype(np.float32))
     options = dict(weight_decay=1e-4, momentum=0.9)
     alone, _ = make_train_step(model, weights, WeightedSigmoidLoss(CLASSES), **options)
-    loss = WeightedSigmoidLoss(CLASSES, anywhere=distributed.anywhere)
+    loss = WeightedSigmoidLoss(CLASSES, any_rank=distributed.any_rank)
     together, _ = make_train_step(model, weights, loss, average=distributed.average, **options)
     gradients = [tf.zeros_like(v.value) for v in weights.values() if v.trainable]
     sharing = tf.function(lambda: distributed.average([tf.identity(gradient) for gradient in gradients]))

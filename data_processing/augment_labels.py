@@ -1,4 +1,4 @@
-"""Adds to each picture of an image list what its labels imply: ancestors, and classes that co-occur.
+"""Adds to each image of an image list what its labels imply: ancestors, and classes that co-occur.
 
     python data_processing/augment_labels.py --image_list=train.txt \\
         --dictionary=dictionary_and_semantic_hierarchy.txt --pairs=cooccurrence/pairs.tsv --output=train_augmented.txt
@@ -7,7 +7,7 @@ A class that is added has the highest confidence of those that imply it; a lower
 come out in the order of their indices, each once; rows stay in their order. The output, closed, comes out as it is when
 it goes in again. --check writes nothing, counts what is not as it should be, and ends with status 1 if anything is.
 
-All cores work on pieces of the list, and memory does not grow with it.
+All cores work on chunks of the list, and memory does not grow with it.
 """
 
 from collections import Counter
@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, checked
 from absl import app, flags
 
-from data_processing import closure, dictionary, image_list
-from data_processing.files import appears_complete
-from data_processing.pieces import map_pieces
+from data_processing.lists import closure, dictionary, image_list
+from utils.chunks import map_chunks
+from utils.files import atomic_write
 
 flags.DEFINE_string("image_list", None, "Image list to augment.")
 flags.DEFINE_string("pairs", "", "Co-occurring classes, pairs.tsv of cooccurrence.py; default: ancestors only.")
@@ -48,7 +48,7 @@ def main(argv):
     if Path(FLAGS.output).exists() and os.path.samefile(FLAGS.output, FLAGS.image_list):
         raise ValueError(f"--output={FLAGS.output} is the list itself; give another name")
     counts = Counter()
-    with appears_complete(FLAGS.output) as aside, open(aside, "wb") as file:
+    with atomic_write(FLAGS.output) as temp_path, open(temp_path, "wb") as file:
         for text, counted, wrong in augmented(FLAGS.image_list, entries, pairs):
             for number, line in wrong:
                 raise image_list.ImageListError(_fault(line, f"{FLAGS.image_list}:{number}", len(entries)))
@@ -60,7 +60,7 @@ def main(argv):
 
 def _told(counts, pairs):
     rows, before, after = counts["rows"], counts["labels"], counts["labels"] + counts["labels added"]
-    per_row = f"; {before / rows:.2f} labels a picture before, {after / rows:.2f} now" if rows else ""
+    per_row = f"; {before / rows:.2f} labels an image before, {after / rows:.2f} now" if rows else ""
     return f"{rows:,} rows, {counts['rows not closed']:,} were not closed{per_row} ({pairs:,} co-occurring pairs)"
 
 
@@ -90,7 +90,7 @@ def _fault(line, where, class_num):
 
 
 def augmented(path, entries, pairs):
-    """Yields an image list piece by piece, in its order.
+    """Yields an image list chunk by chunk, in its order.
 
     Args:
       path: of the list.
@@ -102,7 +102,7 @@ def augmented(path, entries, pairs):
       the others: (line number, bytes).
     """
     before = 0
-    for text, lines, counts, wrong in map_pieces(_augment, path, (closure.implied(entries, pairs),)):
+    for text, lines, counts, wrong in map_chunks(_augment, path, (closure.implied(entries, pairs),)):
         yield text, counts, [(before + number, line) for number, line in wrong]
         before += lines
 

@@ -1,4 +1,4 @@
-"""Builds the records of a single-label data set for finetune.py, which also does it by itself.
+"""Builds the records of a single-label dataset for finetune.py, which also does it by itself.
 
     python data_processing/build_classification.py --dataset=caltech256:256_ObjectCategories.tar \\
         --output_dir=records/caltech256 --train_per_class=30
@@ -13,15 +13,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import DATASET, FLAGS, checked, values
 from absl import app, flags
 
-from data_processing import classification
+from data_processing.sources.labeled_images import single_label
 
 
 def main(argv):
     del argv
     if not FLAGS.dataset:
-        raise ValueError(f"--dataset is missing; write it as one of {'; '.join(classification.KINDS.values())}")
-    made = classification.build(FLAGS.dataset, FLAGS.output_dir, seed=FLAGS.random_seed, **values(DATASET))
-    print(f"{FLAGS.output_dir}: {made.class_num:,} classes, {made.train:,} pictures to train, {made.val:,} to validate")
+        raise ValueError(f"--dataset is missing; write it as one of {'; '.join(single_label.KINDS.values())}")
+    made = single_label.build(FLAGS.dataset, FLAGS.output_dir, seed=FLAGS.random_seed, **values(DATASET))
+    print(f"{FLAGS.output_dir}: {made.class_num:,} classes, {made.train:,} images to train, {made.val:,} to validate")
 
 
 if __name__ == "__main__":

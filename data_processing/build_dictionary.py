@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, checked
 from absl import app, flags
 
-from data_processing import dictionary, sources, vocabulary, wordnet
-from data_processing.files import write_tsv
+from data_processing.lists import dictionary, vocabulary, wordnet
+from data_processing.sources.labeled_images import labeled_images
+from utils.files import write_tsv
 
 flags.DEFINE_string("wnids", "", "Classes by WordNet id, n02084071 say: one a line, perhaps with images after a tab.")
 flags.DEFINE_string("class_descriptions", "", "Open Images' class-descriptions.csv: classes that are words.")
@@ -48,7 +49,7 @@ def main(argv):
     synsets, words = _read_classes(reader)
     chosen = _read_chosen(reader, words)
     abstract = _read_abstract(reader) if FLAGS.abstract else vocabulary.ABSTRACT
-    listed = set(sources.id_lines(FLAGS.drop)) if FLAGS.drop else ()
+    listed = set(labeled_images.id_lines(FLAGS.drop)) if FLAGS.drop else ()
 
     mapped, unmapped, review = vocabulary.map_labels(reader, words, chosen, FLAGS.unsure)
     frequent_words, rare_words = vocabulary.drop_rare(mapped, FLAGS.min_images)
@@ -74,14 +75,14 @@ def _read_classes(reader):
     """Returns the classes that came as WordNet ids, and those that came as words."""
     counts = {}
     if FLAGS.image_counts:
-        for where, name, fields in sources.id_rows(FLAGS.image_counts):
+        for where, name, fields in labeled_images.id_rows(FLAGS.image_counts):
             counts[name] = _count(fields[0] if fields else "", where)
     synsets, words = [], []
-    for where, wnid, fields in sources.id_rows(FLAGS.wnids) if FLAGS.wnids else ():
+    for where, wnid, fields in labeled_images.id_rows(FLAGS.wnids) if FLAGS.wnids else ():
         images = _count(fields[0], where) if fields and fields[0] else counts.get(wnid)
         synsets.append(vocabulary.Class(wnid, _names(reader, wnid, where), images, wnid))
     if FLAGS.class_descriptions:
-        for name, word in sources.class_descriptions(FLAGS.class_descriptions).items():
+        for name, word in labeled_images.class_descriptions(FLAGS.class_descriptions).items():
             # A class that nobody counted though others were has no image.
             words.append(vocabulary.Class(name, word, counts.get(name, 0) if counts else None))
     return synsets, words
@@ -103,7 +104,7 @@ def _names(reader, wnid, where):
 
 def _read_abstract(reader):
     """Returns {WordNet id: names} of --abstract."""
-    return {wnid: _names(reader, wnid, where) for where, wnid, _ in sources.id_rows(FLAGS.abstract)}
+    return {wnid: _names(reader, wnid, where) for where, wnid, _ in labeled_images.id_rows(FLAGS.abstract)}
 
 
 def _read_chosen(reader, words):
@@ -111,7 +112,7 @@ def _read_chosen(reader, words):
     if not FLAGS.label_synsets:
         return {}
     chosen = {}
-    for where, name, fields in sources.id_rows(FLAGS.label_synsets):
+    for where, name, fields in labeled_images.id_rows(FLAGS.label_synsets):
         if name == "id":  # the header of a review file
             continue
         if not fields or not fields[0]:

@@ -14,7 +14,7 @@ Sources, of which several may be given:
     --imagenet       folder of archives n02084071.tar or of folders n02084071/; paths are relative to it
     --lists          image lists with the classes of --list_dictionary, as ML-Images publishes them
     --open_images    Open Images' list of images, with --annotations
-    --tfds           a data set of TensorFlow Datasets; its pictures are written into --output_dir
+    --tfds           a dataset of TensorFlow Datasets; its images are written into --output_dir
 """
 
 from collections import Counter
@@ -29,8 +29,10 @@ from flags import FLAGS, checked
 from absl import app, flags
 from tqdm import tqdm
 
-from data_processing import archives, dictionary, image_list, sources
-from data_processing.files import appears_complete, write_tsv
+from data_processing.images import archives
+from data_processing.lists import dictionary, image_list
+from data_processing.sources.labeled_images import labeled_images
+from utils.files import atomic_write, write_tsv
 
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
 flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
@@ -38,7 +40,7 @@ flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")
 flags.DEFINE_string("open_images", "", "Open Images: CSV of images and their URLs.")
 flags.DEFINE_list("annotations", [], "Open Images: CSVs of labels.")
 flags.DEFINE_float("min_confidence", 0.0, "Open Images: labels below are left out.", 0.0, 1.0)
-flags.DEFINE_string("tfds", "", "TensorFlow Datasets: name of a data set.")
+flags.DEFINE_string("tfds", "", "TensorFlow Datasets: name of a dataset.")
 flags.DEFINE_string("tfds_split", "train", "TensorFlow Datasets: split.")
 flags.DEFINE_string("tfds_data_dir", None, "TensorFlow Datasets: folder of its prepared data.")
 flags.DEFINE_string("tfds_manual_dir", None, "TensorFlow Datasets: folder of files that were fetched by hand.")
@@ -69,25 +71,25 @@ def main(argv):
 
 
 def _read_sources(output):
-    """Yields `sources.Labeled` of all sources that were given."""
+    """Yields `labeled_images.Labeled` of all sources that were given."""
     found = []
     if FLAGS.imagenet:
-        found.append(sources.imagenet(FLAGS.imagenet))
+        found.append(labeled_images.imagenet(FLAGS.imagenet))
     if FLAGS.lists:
         if not FLAGS.list_dictionary:
             raise ValueError("--lists need --list_dictionary, which says what their classes are")
         entries = dictionary.read(FLAGS.list_dictionary)
-        found += [sources.labeled_list(path, entries) for path in FLAGS.lists]
+        found += [labeled_images.labeled_list(path, entries) for path in FLAGS.lists]
     if FLAGS.open_images:
         if not FLAGS.annotations:
             raise ValueError("--open_images needs --annotations, the CSVs of labels")
-        found.append(sources.open_images(FLAGS.open_images, FLAGS.annotations, FLAGS.min_confidence))
+        found.append(labeled_images.open_images(FLAGS.open_images, FLAGS.annotations, FLAGS.min_confidence))
     if FLAGS.tfds:
         # Only this source needs TensorFlow.
-        from data_processing import tfds_source
+        from data_processing.sources.labeled_images import tfds_source
 
         found.append(
-            tfds_source.pictures(FLAGS.tfds, FLAGS.tfds_split, output, FLAGS.tfds_data_dir, FLAGS.tfds_manual_dir)
+            tfds_source.images(FLAGS.tfds, FLAGS.tfds_split, output, FLAGS.tfds_data_dir, FLAGS.tfds_manual_dir)
         )
     if not found:
         raise ValueError("no source: give --imagenet, --lists, --open_images or --tfds")
@@ -120,7 +122,7 @@ def _read_classes():
     entries = dictionary.read(FLAGS.dictionary)
     classes = {entry.wnid: entry.index for entry in entries}
     if FLAGS.decisions:
-        for name, fields in sources.id_lines(FLAGS.decisions).items():
+        for name, fields in labeled_images.id_lines(FLAGS.decisions).items():
             if name == "id":
                 continue
             if len(fields) < 5:
@@ -143,7 +145,7 @@ def _write_lists(output, rows, classes):
     written, left_out = Counter(), 0
     with contextlib.ExitStack() as stack:
         splits = ("train", "val") if FLAGS.val_share else ("train",)
-        paths = {split: stack.enter_context(appears_complete(output / f"{split}.txt")) for split in splits}
+        paths = {split: stack.enter_context(atomic_write(output / f"{split}.txt")) for split in splits}
         opened = {
             split: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n")) for split, path in paths.items()
         }

@@ -20,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, checked, values
 from absl import app, flags
 
-from data_processing import dictionary, pictures, tfrecord
-from data_processing.launcher import rank_and_size
-from data_processing.shard_writer import build
+from data_processing.images import image_files
+from data_processing.lists import dictionary
+from data_processing.records import schema
+from data_processing.records.shard_writer import build
+from utils.launcher import rank_and_size
 
 flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
 flags.DEFINE_string("split", "train", "What the shards' names begin with: train or val.")
@@ -30,10 +32,10 @@ flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper
 flags.DEFINE_enum(
     "label_format",
     "sparse",
-    tfrecord.KINDS,
+    schema.KINDS,
     "sparse: indices and confidences; dense: one float32 a class, as published; single: one class an image.",
 )
-flags.DEFINE_integer("max_pixels", pictures.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
+flags.DEFINE_integer("max_pixels", image_files.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
 
 
 def main(argv):

@@ -1,17 +1,17 @@
-"""Finds classes that occur together: a network, trained on one source, looks at the pictures of another.
+"""Finds classes that occur together: a network, trained on one source, looks at the images of another.
 
     python data_processing/cooccurrence.py --data_dir=records --model_dir=out/checkpoint \\
         --dictionary=dictionary_and_semantic_hierarchy.txt --output_dir=cooccurrence
 
-The network predicts class j in a picture if its posterior is above --posterior. CO(i, j) is the share of the records'
-pictures of class i in which it does. Writes into --output_dir:
+The network predicts class j in an image if its posterior is above --posterior. CO(i, j) is the share of the records'
+images of class i in which it does. Writes into --output_dir:
     pairs.tsv             pairs with CO above --min_co, for `augment_labels.py --pairs`; no class is paired with its
-                          ancestors or descendants, and none with fewer than --min_images pictures has a pair
+                          ancestors or descendants, and none with fewer than --min_images images has a pair
     cooccurrence.npz      all counts, sparse: scipy.sparse.load_npz; rows are classes, columns the network's outputs
-    images.npy            pictures of each class, the denominator of CO
+    images.npy            images of each class, the denominator of CO
     pairs.png             the strongest pairs
 
-Under `mpirun` each process looks at a share of the pictures.
+Under `mpirun` each process looks at a share of the images.
 """
 
 from pathlib import Path
@@ -26,18 +26,21 @@ from scipy import sparse
 import tensorflow as tf
 from tqdm import tqdm
 
-from data_processing import closure, dataset, dictionary, tfrecord
-from data_processing.files import appears_complete
+from data_processing.input_pipeline import batches
+from data_processing.lists import closure, dictionary
+from data_processing.lists.label_counts import Counts, strong_pairs
+from data_processing.records import tfrecord
 import distributed
-from models import checkpoint, metrics
-from models.cooccurrence import Counts, strong_pairs
+from evaluation import metrics
+from models import checkpoint
 from models.resnet import resolve_data_format
+from utils.files import atomic_write
 
 flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
 flags.DEFINE_string("split", "train", "Which shards of --data_dir: train or val.")
 flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
 flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
-flags.DEFINE_integer("min_images", 100, "Pictures that a class must have for its shares to count.", lower_bound=1)
+flags.DEFINE_integer("min_images", 100, "Images that a class must have for its shares to count.", lower_bound=1)
 FLAGS.set_default("output_dir", "out/cooccurrence")
 
 SHOWN = 30
@@ -59,7 +62,7 @@ def main(argv):
             f"{prefix} has {description.class_num:,} classes, its dictionary {len(outputs):,}: give the one that it "
             "was trained with as --model_dictionary"
         )
-    index = dataset.index_records(tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split), len(entries))
+    index = batches.index_records(tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split), len(entries))
     counts, skipped = _count(model, index, len(entries), len(outputs), ranks)
     parts = distributed.gather((counts, skipped))
     if ranks.rank:
@@ -75,18 +78,18 @@ def main(argv):
     _write(Path(FLAGS.output_dir), counts, [closure.Pair(*pair) for pair in pairs], entries)
     few = int(np.sum((counts.images > 0) & (counts.images < FLAGS.min_images)))
     print(
-        f"{len(index) - len(skipped):,} pictures: {len(pairs):,} pairs with CO above {FLAGS.min_co:g}; {few:,} classes "
-        f"with fewer than {FLAGS.min_images} pictures left out"
+        f"{len(index) - len(skipped):,} images: {len(pairs):,} pairs with CO above {FLAGS.min_co:g}; {few:,} classes "
+        f"with fewer than {FLAGS.min_images} images left out"
     )
     print(f"written into {FLAGS.output_dir}")
 
 
 def _count(model, index, class_num, predicted_num, ranks):
-    """Returns the `Counts` of this process's share of the pictures, and the names of corrupt records."""
+    """Returns the `Counts` of this process's share of the images, and the names of corrupt records."""
     predict = tf.function(
         lambda images: tf.sigmoid(model(images, training=False)["logits"]), reduce_retracing=True, jit_compile=FLAGS.xla
     )
-    batches = dataset.evaluation_batches(
+    found = batches.evaluation_batches(
         index,
         class_num=class_num,
         batch_size=FLAGS.batch_size,
@@ -96,8 +99,8 @@ def _count(model, index, class_num, predicted_num, ranks):
         threads=FLAGS.num_preprocess_threads,
     )
     counts, skipped = Counts(class_num, predicted_num), []
-    with tqdm(total=-(-len(index) // ranks.size), unit=" pictures", disable=ranks.rank > 0) as bar:
-        for batch in metrics.predictions(predict, batches):
+    with tqdm(total=-(-len(index) // ranks.size), unit=" images", disable=ranks.rank > 0) as bar:
+        for batch in metrics.predictions(predict, found):
             valid = batch["valid"]
             counts.add(batch["label"][valid], batch["logits"][valid], FLAGS.posterior)
             skipped += [name.decode(errors="replace") for name in batch["name"][~valid]]
@@ -107,16 +110,16 @@ def _count(model, index, class_num, predicted_num, ranks):
 
 def _write(output, counts, pairs, entries):
     output.mkdir(parents=True, exist_ok=True)
-    with appears_complete(output / "cooccurrence.npz") as aside, open(aside, "wb") as file:
+    with atomic_write(output / "cooccurrence.npz") as temp_path, open(temp_path, "wb") as file:
         sparse.save_npz(file, counts.together)
-    with appears_complete(output / "images.npy") as aside, open(aside, "wb") as file:
+    with atomic_write(output / "images.npy") as temp_path, open(temp_path, "wb") as file:
         np.save(file, counts.images)
     closure.write_pairs(output / "pairs.tsv", pairs, entries)
     _draw(output / "pairs.png", pairs[:SHOWN], entries)
 
 
 def _draw(path, pairs, entries):
-    """Draws the share of each pair as a bar, with names and numbers of pictures."""
+    """Draws the share of each pair as a bar, with names and numbers of images."""
     figure = Figure(figsize=(9, 1.2 + 0.28 * max(1, len(pairs))), layout="constrained")
     axes = figure.subplots()
     names = [
@@ -128,10 +131,10 @@ def _draw(path, pairs, entries):
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.axvline(FLAGS.min_co, color="0.4", ls="--", lw=1)
-    axes.set_xlabel("CO: share of the first class's pictures in which the network is sure of the second")
+    axes.set_xlabel("CO: share of the first class's images in which the network is sure of the second")
     axes.set_title(f"The {len(pairs)} strongest pairs" if pairs else "No pair is strong")
-    with appears_complete(path) as aside:
-        figure.savefig(aside, dpi=120, format="png")
+    with atomic_write(path) as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
 
 
 def _short(names):

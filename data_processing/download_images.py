@@ -3,7 +3,7 @@
     python data_processing/download_images.py --image_list=urls.txt --output_dir=downloaded
 
 The list is an image list with URLs for paths (labels may be missing). Writes into --output_dir:
-    images/3f/3f0c….jpg      the pictures, named by a digest of the URL; each decodes
+    images/3f/3f0c….jpg      the images, named by a digest of the URL; each decodes
     downloaded.txt           the rows of the list whose image came, with its path in place of the URL
     failed.tsv               all other URLs, each once: kind of failure, whether it may pass, details
 Every row of the list is in one of the two. What failed for good is not tried again; what may pass (a time-out, an
@@ -31,11 +31,13 @@ from flags import FLAGS, checked
 from absl import app, flags
 from tqdm import tqdm
 
-from data_processing import downloads, image_list, pictures
-from data_processing.files import appears_complete
-from data_processing.launcher import rank_and_size
+from data_processing.download import fetch
+from data_processing.images import image_files
+from data_processing.lists import image_list
+from utils.files import atomic_write
+from utils.launcher import rank_and_size
 
-DEFAULT = downloads.Limits()
+DEFAULT = fetch.Limits()
 flags.DEFINE_string("image_list", None, "List of URLs: URL<TAB>index:confidence….")
 flags.DEFINE_integer("connections", DEFAULT.connections, "Images fetched at the same time.", lower_bound=1)
 flags.DEFINE_integer("per_host", DEFAULT.per_host, "Images fetched at the same time from one host.", lower_bound=1)
@@ -44,9 +46,9 @@ flags.DEFINE_integer("attempts", DEFAULT.attempts, "Tries of an image whose fail
 flags.DEFINE_float("retry_wait", DEFAULT.wait, "Seconds before the second try; doubled for each more.", lower_bound=0.0)
 flags.DEFINE_float("max_wait", DEFAULT.max_wait, "Longest wait, also when a server asks for more.", lower_bound=0.0)
 flags.DEFINE_integer("max_bytes", DEFAULT.max_bytes, "Largest file.", lower_bound=1)
-flags.DEFINE_integer("max_pixels", pictures.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
+flags.DEFINE_integer("max_pixels", image_files.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
 flags.DEFINE_integer("resize_short", 0, "Reduce the short side to so many pixels; 0: keep the bytes.", lower_bound=0)
-flags.DEFINE_list("placeholders", [], "Pictures that stand for a missing one, beside Flickr's: sample files.")
+flags.DEFINE_list("placeholders", [], "Images that stand for a missing one, beside Flickr's: sample files.")
 flags.DEFINE_bool("retry_failed", False, "Try again what had failed for good.")
 flags.DEFINE_bool("allow_private_hosts", False, "Fetch from private networks and this machine, too.")
 
@@ -77,7 +79,7 @@ def main(argv):
         + (f": {kinds}" if kinds else "")
     )
     if counts["stopped"]:
-        raise ValueError("stopped; the same command goes on from here")
+        raise ValueError("stopped; the same command resumes from here")
     if _is_last(output, rank, size):
         _write_lists(FLAGS.image_list, output)
 
@@ -113,7 +115,7 @@ def _is_last(output, rank, size):
 
 def _limits():
     samples = (hashlib.md5(Path(path).read_bytes()).hexdigest() for path in FLAGS.placeholders)
-    return downloads.Limits(
+    return fetch.Limits(
         connections=FLAGS.connections,
         per_host=FLAGS.per_host,
         timeout=FLAGS.timeout,
@@ -124,7 +126,7 @@ def _limits():
         max_pixels=FLAGS.max_pixels,
         resize_short=FLAGS.resize_short,
         private_hosts=FLAGS.allow_private_hosts,
-        placeholders=frozenset({*downloads.PLACEHOLDER_DIGESTS, *samples}),
+        placeholders=frozenset({*fetch.PLACEHOLDER_DIGESTS, *samples}),
     )
 
 
@@ -138,7 +140,7 @@ def _read_failed(output):
     failed = {}
     for path in _failed_files(output):
         for url, _, may_pass, _ in _failed_rows(path):
-            failed[downloads.digest(url)] = may_pass == "yes"
+            failed[fetch.digest(url)] = may_pass == "yes"
     return failed
 
 
@@ -161,11 +163,11 @@ def _urls_to_fetch(path, output, rank, size, failed, counts):
     for row in tqdm(image_list.read(path, require_labels=False), "list", unit=" rows", unit_scale=True, position=1):
         if counts["stopped"]:
             return
-        name = downloads.digest(row.path)
+        name = fetch.digest(row.path)
         if int(name, 16) % size != rank or (key := bytes.fromhex(name)) in yielded:
             continue
         yielded.add(key)
-        if downloads.find(output, row.path):
+        if fetch.find(output, row.path):
             counts["there"] += 1
         elif failed.get(name) is False:
             counts["failed before"] += 1
@@ -189,7 +191,7 @@ async def _download(urls, output, limits, scratch, rank, counts):
         open(output / f".failed-{rank}.tsv", "a", encoding="utf-8", errors="replace") as failures,
         tqdm(unit=" images", unit_scale=True, smoothing=0.1, position=0) as bar,
     ):
-        async for result in downloads.download(urls, output, limits, scratch, pool):
+        async for result in fetch.download(urls, output, limits, scratch, pool):
             counts["bytes"] += result.size
             if result.path:
                 counts["fetched"] += 1
@@ -213,16 +215,16 @@ def _write_lists(path, output):
     failures = {}
     for noted in _failed_files(output):
         for fields in _failed_rows(noted):
-            failures[bytes.fromhex(downloads.digest(fields[0]))] = "\t".join(fields)
+            failures[bytes.fromhex(fetch.digest(fields[0]))] = "\t".join(fields)
     came, written = 0, set()
-    with appears_complete(output / "downloaded.txt") as good_path, appears_complete(output / "failed.tsv") as bad_path:
+    with atomic_write(output / "downloaded.txt") as good_path, atomic_write(output / "failed.tsv") as bad_path:
         with open(good_path, "w", encoding="utf-8") as good, open(bad_path, "w", encoding="utf-8") as bad:
             bad.write(FAILED_COLUMNS + "\n")
             for row in image_list.read(path, require_labels=False):
-                if found := downloads.find(output, row.path):
+                if found := fetch.find(output, row.path):
                     good.write(image_list.format_row(row._replace(path=found), path))
                     came += 1
-                elif (key := bytes.fromhex(downloads.digest(row.path))) not in written:
+                elif (key := bytes.fromhex(fetch.digest(row.path))) not in written:
                     written.add(key)
                     bad.write(failures.get(key, f"{row.path}\tnot tried\tyes\t") + "\n")
     for noted in output.glob(".failed-*.tsv"):

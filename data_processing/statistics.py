@@ -11,7 +11,7 @@ Writes into --output_dir:
 With --compare=OTHER, the --output_dir of another database, also diff.tsv: classes that came, went, moved to another
 parent or changed their number of images.
 
-All cores count pieces of the lists, and memory does not grow with them.
+All cores count chunks of the lists, and memory does not grow with them.
 """
 
 from collections import Counter
@@ -26,9 +26,9 @@ from absl import app, flags
 from matplotlib.figure import Figure
 import numpy as np
 
-from data_processing import dictionary, image_list
-from data_processing.files import appears_complete, write_json, write_text, write_tsv
-from data_processing.pieces import map_pieces
+from data_processing.lists import dictionary, image_list
+from utils.chunks import map_chunks
+from utils.files import atomic_write, write_json, write_text, write_tsv
 
 flags.DEFINE_list("image_lists", None, "Image lists, between commas.")
 flags.DEFINE_integer("trainable", 100, "A class with more images than this is trainable (paper: 100).", lower_bound=0)
@@ -67,7 +67,7 @@ def count(paths, class_num):
     images, per_image, confidences = np.zeros(class_num, np.int64), Counter(), np.zeros(11, np.int64)
     for path in paths:
         before = 0
-        for number, found, labels, tenths, wrong in map_pieces(_count_piece, path, (class_num,)):
+        for number, found, labels, tenths, wrong in map_chunks(_count_piece, path, (class_num,)):
             if wrong:
                 where = f"{path}:{before + wrong[0]}"
                 image_list.parse_line(image_list.decode_line(wrong[1], where), class_num, where)
@@ -103,10 +103,10 @@ def _count_piece(lines, class_num):
 
 def summarize(entries, images, per_image, confidences, trainable):
     """Returns the numbers of a database, as JSON takes them."""
-    chains = dictionary.ancestors(entries)
-    depths = np.array([len(chain) for chain in chains])
+    ancestors = dictionary.ancestors(entries)
+    depths = np.array([len(chain) for chain in ancestors])
     leaves = len(entries) - len({entry.parent for entry in entries} - {-1})
-    roots = Counter(chain[-1] if chain else k for k, chain in enumerate(chains))
+    roots = Counter(chain[-1] if chain else k for k, chain in enumerate(ancestors))
     total = sum(per_image.values())
     present = images[images > 0]
     return {
@@ -140,11 +140,11 @@ def summarize(entries, images, per_image, confidences, trainable):
 
 def class_rows(entries, images):
     """Returns the rows of classes.tsv."""
-    chains = dictionary.ancestors(entries)
-    below = Counter(ancestor for chain in chains for ancestor in chain)
+    ancestors = dictionary.ancestors(entries)
+    below = Counter(ancestor for chain in ancestors for ancestor in chain)
     return [
         (e.index, e.wnid, entries[e.parent].wnid if e.parent != -1 else "-", e.names)
-        + (int(images[e.index]), len(chains[e.index]), below[e.index])
+        + (int(images[e.index]), len(ancestors[e.index]), below[e.index])
         for e in entries
     ]
 
@@ -172,8 +172,8 @@ def _draw(output, images, per_image):
     axes.set_ylabel("images (logarithmic)")
     axes.set_title(f"Images per class: {np.sum(images > FLAGS.trainable):,} classes above {FLAGS.trainable:,}")
     axes.grid(alpha=0.3)
-    with appears_complete(output / "images_per_class.png") as aside:
-        figure.savefig(aside, dpi=120, format="png")
+    with atomic_write(output / "images_per_class.png") as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     numbers = sorted(per_image)
@@ -184,8 +184,8 @@ def _draw(output, images, per_image):
     axes.set_ylabel("images")
     axes.set_title(f"Labels per image: {mean:.2f} on average")
     axes.grid(alpha=0.3)
-    with appears_complete(output / "labels_per_image.png") as aside:
-        figure.savefig(aside, dpi=120, format="png")
+    with atomic_write(output / "labels_per_image.png") as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
 
 
 PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Hierarchy</title>

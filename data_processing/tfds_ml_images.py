@@ -1,4 +1,4 @@
-"""The database as a data set of TensorFlow Datasets: `tfds.load("ml_images", …)`.
+"""The database as a dataset of TensorFlow Datasets: `tfds.load("ml_images", …)`.
 
     import data_processing.tfds_ml_images
     train, info = tfds.load(
@@ -17,15 +17,16 @@ from pathlib import Path
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_processing import dictionary, tfrecord
-from data_processing.files import sha256
+from data_processing.lists import dictionary
+from data_processing.records import schema, tfrecord
+from utils.files import sha256
 
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 SUMS = "SHA256SUMS"
 
 
 class MlImages(tfds.core.GeneratorBasedBuilder):
-    """Pictures with several labels each, from a vocabulary with a WordNet hierarchy (paper: 11,166 classes)."""
+    """Images with several labels each, from a vocabulary with a WordNet hierarchy (paper: 11,166 classes)."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Shards of build_tfrecords.py."}
@@ -72,8 +73,8 @@ class MlImages(tfds.core.GeneratorBasedBuilder):
         for path in paths:
             kind = None
             for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
-                kind = kind or tfrecord.label_kind(record, class_num, path)
-                name, image, labels = tfrecord.decode(record, kind)
+                kind = kind or schema.label_kind(record, class_num, path)
+                name, image, labels = schema.decode(record, kind)
                 pairs = [{"class": label, "confidence": confidence} for label, confidence in labels]
                 yield f"{Path(path).name}-{number:08d}", {"image": image, "name": name, "labels": pairs}
 

@@ -1,19 +1,19 @@
-"""What colours alone tell: logistic regression on a histogram of colours, on the same pictures and labels."""
+"""What colours alone tell: logistic regression on a histogram of colours, on the same images and labels."""
 
 import numpy as np
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from data_processing import image_list
-from models.metrics import MultiLabelMeasures
+from data_processing.lists import image_list
+from evaluation.metrics import MultiLabelMetrics
 
 # Levels of red, green and blue: 216 bins.
 LEVELS = 6
 
 
 def evaluate(world, class_num):
-    """Trains on train.txt of the folder `world`; returns the measures on val.txt (`models.metrics`)."""
+    """Trains on train.txt of the folder `world`; returns the metrics on val.txt (`evaluation.metrics`)."""
     train_bags, train_labels = _read(world, "train", class_num)
     val_bags, val_labels = _read(world, "val", class_num)
     scaler = StandardScaler().fit(train_bags)
@@ -24,13 +24,13 @@ def evaluate(world, class_num):
         if positive.any() and not positive.all():
             model = LogisticRegression(C=0.01, max_iter=200).fit(train_bags, positive)
             logits[:, k] = model.decision_function(val_bags)
-    total = MultiLabelMeasures(class_num)
+    total = MultiLabelMetrics(class_num)
     total.add(logits, val_labels)
     return total.finish()[0]
 
 
 def _read(world, split, class_num):
-    """Returns square roots of the shares of each picture's colours, float32 [n, LEVELS ** 3], and its labels."""
+    """Returns square roots of the shares of each image's colours, float32 [n, LEVELS ** 3], and its labels."""
     bags, labels = [], []
     for row in image_list.read(world / f"{split}.txt"):
         pixels = np.asarray(Image.open(world / row.path).convert("RGB"), np.int64) * LEVELS // 256

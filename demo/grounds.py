@@ -1,7 +1,7 @@
 """Grounds: the textures that things stand on, in two sets, so that validation shows grounds that training never did.
 
-Every texture is a function (rng, height, width) -> a picture of mode "RGB". Sizes inside are in pixels unless they are
-shares of the picture, and are chosen so that the ground is as busy as the things on it.
+Every texture is a function (rng, height, width) -> an image of mode "RGB". Sizes inside are in pixels unless they are
+shares of the image, and are chosen so that the ground is as busy as the things on it.
 """
 
 import colorsys
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 def draw(rng, names, height, width) -> np.ndarray:
     """Returns a ground float32 [height, width, 3] in 0 to 255: one of the textures `names`, with light and grain."""
-    picture = TEXTURES[names[rng.integers(len(names))]](rng, height, width)
-    ground = np.asarray(picture, np.float32)
+    image = TEXTURES[names[rng.integers(len(names))]](rng, height, width)
+    ground = np.asarray(image, np.float32)
     light = np.asarray(_cloud(rng, height, width, 2))[..., None]
     grain = rng.standard_normal((height, width, 1), np.float32) * rng.uniform(1, 12)
     return np.clip(ground * (0.75 + 0.5 * light) + grain, 0, 255)
@@ -42,13 +42,13 @@ def gradient(rng, height, width):
 def blobs(rng, height, width):
     """Overlapping ellipses of a few colours."""
     colours = _palette(rng, 5)
-    picture = Image.new("RGB", (width, height), colours[0])
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(15, 50)):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         a, b = rng.uniform(0.03, 0.15, 2) * height
         pen.ellipse((x - a, y - b, x + a, y + b), fill=colours[rng.integers(5)])
-    return picture
+    return image
 
 
 def checks(rng, height, width):
@@ -82,26 +82,26 @@ def rings(rng, height, width):
 def bricks(rng, height, width):
     """Rows of bricks with joints."""
     colours = _palette(rng, 5)
-    picture = Image.new("RGB", (width, height), colours[0])
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(image)
     tall = max(4, int(rng.uniform(0.06, 0.16) * height))
     wide = int(tall * rng.uniform(1.5, 3))
     for row, y in enumerate(range(-int(rng.integers(tall)), height, tall)):
         for x in range(-wide + row % 2 * wide // 2, width, wide):
             pen.rectangle((x + 1, y + 1, x + wide - 1, y + tall - 1), fill=colours[rng.integers(1, 5)])
-    return picture
+    return image
 
 
 def triangles(rng, height, width):
     """Overlapping triangles of a few colours."""
     colours = _palette(rng, 6)
-    picture = Image.new("RGB", (width, height), colours[0])
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), colours[0])
+    pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(20, 60)):
         middle = rng.uniform(0, 1, 2) * (width, height)
         corners = middle + rng.uniform(-0.2, 0.2, (3, 2)) * height
         pen.polygon([tuple(corner) for corner in corners.tolist()], fill=colours[rng.integers(6)])
-    return picture
+    return image
 
 
 def weave(rng, height, width):
@@ -114,13 +114,13 @@ def weave(rng, height, width):
 
 def speckle(rng, height, width):
     """A cloud under many small dots."""
-    picture = _mix(_cloud(rng, height, width, 5), _palette(rng, 2))
+    image = _mix(_cloud(rng, height, width, 5), _palette(rng, 2))
     colours = _palette(rng, 4)
-    pen = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(80, 250)):
         x, y, a = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.005, 0.02) * height
         pen.ellipse((x - a, y - a, x + a, y + a), fill=colours[rng.integers(4)])
-    return picture
+    return image
 
 
 TRAIN = ("noise", "stripes", "gradient", "blobs", "checks", "mosaic")
@@ -158,12 +158,12 @@ def _radius(rng, height, width):
 
 
 def _mix(field, colours):
-    """Returns the picture in which the lowest value of `field` has the first colour and the highest the last."""
+    """Returns the image in which the lowest value of `field` has the first colour and the highest the last."""
     stops = np.linspace(field.min(), field.max() + 1e-6, len(colours))
     channels = [np.interp(field, stops, [colour[k] for colour in colours]) for k in range(3)]
     return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
 
 
 def _pick(numbers, colours):
-    """Returns the picture in which number n has the colour n modulo their count."""
+    """Returns the image in which number n has the colour n modulo their count."""
     return Image.fromarray(np.array(colours, np.uint8)[numbers % len(colours)])

@@ -1,4 +1,4 @@
-"""The pictures of a demo world: which there are, and how they are made on all cores."""
+"""The images of a demo world: which there are, and how they are made on all cores."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_processing.workers import end_with_main_process
 from demo import grounds, scenes, voc, world
+from utils.processes import exit_with_parent
 
 
 class Settings(NamedTuple):
-    """What the bytes follow from, besides the program: numbers of pictures, their size in pixels, and the seed."""
+    """What the bytes follow from, besides the program: numbers of images, their size in pixels, and the seed."""
 
     num_images: int
     image_size: int
@@ -25,11 +25,11 @@ class Settings(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One picture to make.
+    """One image to make.
 
     Attributes:
       kind: "train", "val", "class", "voc_train" or "voc_val"; with `number` it picks the random numbers.
-      number: of the picture among its kind, from 1.
+      number: of the image among its kind, from 1.
       path: of the JPEG, relative to the output folder.
       thing: index of the one thing to show, for kind "class"; else None.
     """
@@ -50,8 +50,8 @@ GROUNDS = {
 }
 
 
-def make_pictures(output, settings, processes) -> dict[str, list]:
-    """Makes all pictures in the new folder `output`, on `processes` processes; the bytes do not depend on how many.
+def make_images(output, settings, processes) -> dict[str, list]:
+    """Makes all images in the new folder `output`, on `processes` processes; the bytes do not depend on how many.
 
     Returns {kind: [(job, objects of the scene, {VOC class: all difficult}), …]}, in the order of the numbers.
     """
@@ -64,15 +64,15 @@ def make_pictures(output, settings, processes) -> dict[str, list]:
     made = {kind: [] for kind in GROUNDS}
     # "spawn" behaves alike on all systems, and does not copy the parent's threads in the middle of what they do.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, end_with_main_process) as pool:
-        results = pool.map(partial(make_picture, output, settings), jobs, chunksize=16)
-        for job, found in zip(jobs, tqdm(results, total=len(jobs), unit=" pictures", mininterval=1), strict=True):
+    with ProcessPoolExecutor(processes, context, exit_with_parent) as pool:
+        results = pool.map(partial(make_image, output, settings), jobs, chunksize=16)
+        for job, found in zip(jobs, tqdm(results, total=len(jobs), unit=" images", mininterval=1), strict=True):
             made[job.kind].append((job, *found))
     return made
 
 
 def list_jobs(settings) -> list[Job]:
-    """Returns all pictures of a world."""
+    """Returns all images of a world."""
     val = settings.num_images // 5
     jobs = []
     for kind, count in (("train", settings.num_images - val), ("val", val)):
@@ -90,8 +90,8 @@ def list_jobs(settings) -> list[Job]:
     return jobs
 
 
-def make_picture(output, settings, job):
-    """Makes one picture, and for VOC its boxes and mask. Returns (objects of the scene, {VOC class: all difficult})."""
+def make_image(output, settings, job):
+    """Makes one image, and for VOC its boxes and mask. Returns (objects of the scene, {VOC class: all difficult})."""
     rng = np.random.default_rng([settings.seed, 1 + list(GROUNDS).index(job.kind), job.number])
     scene = scenes.compose(rng, _choose(rng, settings.seed, job), settings.image_size, GROUNDS[job.kind])
     path = output / job.path

@@ -6,7 +6,7 @@ Writes into --output_dir:
     images/train_000001.jpg …, images/val_000001.jpg …          scenes with one to five things; a fifth are for val
     train.txt, val.txt                                          image lists, with paths relative to --output_dir
     dictionary_and_semantic_hierarchy.txt                       the classes and their parents
-    classes/001.name/001_0001.jpg …                             one thing a picture, in the layout of Caltech-256
+    classes/001.name/001_0001.jpg …                             one thing an image, in the layout of Caltech-256
     voc/                                                        scenes with boxes and masks, in the layout of PASCAL VOC
     contact_sheet.png                                           a look at some of it
     settings.json                                               what it was made from
@@ -14,7 +14,7 @@ Writes into --output_dir:
 The same command makes the same bytes, on any number of cores. The folder appears when all is done; if it is there
 already, and was made by the same command, nothing is done.
 
-The pictures show emoji of OpenMoji (https://openmoji.org, CC BY-SA 4.0), so they are under that licence too.
+The images show emoji of OpenMoji (https://openmoji.org, CC BY-SA 4.0), so they are under that licence too.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, checked
 from absl import app, flags
 
-from data_processing import dictionary, image_list
+from data_processing.lists import dictionary, image_list
 from demo import contact_sheet, jobs, scenes, voc, world
 
 flags.DEFINE_integer("num_images", 5000, "Scenes of the image lists; a fifth of them are for val.", lower_bound=5)
-flags.DEFINE_integer("class_images", 20, "Pictures in each class folder; 0: no class folders.", lower_bound=0)
+flags.DEFINE_integer("class_images", 20, "Images in each class folder; 0: no class folders.", lower_bound=0)
 flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
 flags.DEFINE_integer("seed", 1234, "Another seed makes another world.", lower_bound=0)
 
-# What the pictures and labels follow from, besides the settings.
+# What the images and labels follow from, besides the settings.
 PROGRAM = ("emoji.tsv", "grounds.py", "hierarchy.tsv", "jobs.py", "make_scenes.py", "scenes.py", "voc.py", "world.py")
 # Scenes of train and of val on the contact sheet.
 SHOWN = 20
@@ -50,17 +50,17 @@ def main(argv):
         print(f"{output} is there already, made by the same command")
         return
     # What a run that was stopped left behind is here too; it is made anew.
-    aside = output.absolute().with_name(output.absolute().name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    made = jobs.make_pictures(aside, settings, min(os.cpu_count() or 1, 32))
-    write_lists(aside, made)
+    temp_path = output.absolute().with_name(output.absolute().name + ".part")
+    shutil.rmtree(temp_path, ignore_errors=True)
+    made = jobs.make_images(temp_path, settings, min(os.cpu_count() or 1, 32))
+    write_lists(temp_path, made)
     if settings.voc_images:
-        voc.write_image_sets(aside / "voc", _voc_rows(made["voc_train"]), _voc_rows(made["voc_val"]))
-    contact_sheet.write(aside / "contact_sheet.png", aside, _shown(made))
-    (aside / "settings.json").write_text(_description(settings))
-    aside.replace(output)
-    count = sum(len(pictures) for pictures in made.values())
-    print(f"{output}: {count:,} pictures, {len(world.read().classes)} classes; have a look at contact_sheet.png")
+        voc.write_image_sets(temp_path / "voc", _voc_rows(made["voc_train"]), _voc_rows(made["voc_val"]))
+    contact_sheet.write(temp_path / "contact_sheet.png", temp_path, _shown(made))
+    (temp_path / "settings.json").write_text(_description(settings))
+    temp_path.replace(output)
+    count = sum(len(images) for images in made.values())
+    print(f"{output}: {count:,} images, {len(world.read().classes)} classes; have a look at contact_sheet.png")
 
 
 def is_there(output, settings) -> bool:

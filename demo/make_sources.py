@@ -1,13 +1,13 @@
-"""Makes small sources of a database in the real formats: ImageNet's archives, and Open Images' tables and pictures.
+"""Makes small sources of a database in the real formats: ImageNet's archives, and Open Images' tables and images.
 
     python demo/make_sources.py --output_dir=out/database --url=http://127.0.0.1:8000
 
 Writes into --output_dir:
-    sources/imagenet/n02084071.tar …, sources/imagenet_ids.txt       pictures of one class each
+    sources/imagenet/n02084071.tar …, sources/imagenet_ids.txt       images of one class each
     sources/open_images/images.csv, annotations-human.csv, annotations-machine.csv, class-descriptions.csv
     sources/chosen.tsv                                               senses of Open Images' words, chosen by hand
-    server/                                                          the pictures that the URLs in images.csv name
-Every picture of the archive of PLANTED[0] shows a PLANTED[1], too, with no label for it, as ImageNet's sea snakes
+    server/                                                          the images that the URLs in images.csv name
+Every image of the archive of PLANTED[0] shows a PLANTED[1], too, with no label for it, as ImageNet's sea snakes
 show the sea; no other class has such company. `example/build_database.sh` makes a database of this.
 """
 
@@ -27,12 +27,12 @@ from demo import grounds, scenes, world
 
 FLAGS.set_default("output_dir", "out/database")
 flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
-flags.DEFINE_integer("open_images_pictures", 1500, "Pictures of Open Images.", lower_bound=10)
-flags.DEFINE_integer("class_pictures", 60, "Pictures of each class of ImageNet.", lower_bound=1)
+flags.DEFINE_integer("open_images_count", 1500, "Images of Open Images.", lower_bound=10)
+flags.DEFINE_integer("class_images", 60, "Images of each class of ImageNet.", lower_bound=1)
 flags.DEFINE_integer("seed", 1, "Of all random choices.", lower_bound=0)
 
 # About the short side, in pixels.
-PICTURE_SIZE = 60
+IMAGE_SIZE = 60
 NAMES = ("dog", "pizza", "bicycle", "sunflower", "whale", "rocket")
 PLANTED = ("sunflower", "dog")
 # Ancestors that are classes, too, with an abstract one that will be dropped.
@@ -50,8 +50,8 @@ def main(argv):
     for name in tqdm(NAMES, "imagenet", unit=" archives"):
         shown = [things[name], *([things[PLANTED[1]]] if name == PLANTED[0] else [])]
         with tarfile.open(output / f"sources/imagenet/{wnids[name]}.tar", "w") as archive:
-            for k in range(FLAGS.class_pictures):
-                path = output / "picture.jpg"
+            for k in range(FLAGS.class_images):
+                path = output / "image.jpg"
                 draw(rng, shown, path)
                 archive.add(path, f"{wnids[name]}_{k}.JPEG")
                 path.unlink()
@@ -62,13 +62,13 @@ def main(argv):
 
 def draw(rng, shown, path):
     """Draws a scene with all of the things `shown`, and no other."""
-    while len((scene := scenes.compose(rng, shown, PICTURE_SIZE, grounds.TRAIN)).objects) < len(shown):
+    while len((scene := scenes.compose(rng, shown, IMAGE_SIZE, grounds.TRAIN)).objects) < len(shown):
         pass
     Image.fromarray(scene.image).save(path, quality=90)
 
 
 def write_open_images(rng, output, things, wnids):
-    """Writes tables and pictures: one to three things a picture, labelled by people or a machine."""
+    """Writes tables and images: one to three things an image, labelled by people or a machine."""
     mids = {name: f"/m/0{name}" for name in NAMES}
     folder = output / "sources/open_images"
     tables = {
@@ -79,7 +79,7 @@ def write_open_images(rng, output, things, wnids):
     writers["images"].writerow(["ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License"])
     for name in ("annotations-human", "annotations-machine"):
         writers[name].writerow(["ImageID", "Source", "LabelName", "Confidence"])
-    for k in tqdm(range(FLAGS.open_images_pictures), "open images", unit=" pictures"):
+    for k in tqdm(range(FLAGS.open_images_count), "open images", unit=" images"):
         shown = rng.choice(NAMES, int(rng.integers(1, 4)), replace=False).tolist()
         draw(rng, [things[name] for name in shown], output / f"server/{k}.jpg")
         image_id = f"{k:016x}"

@@ -13,7 +13,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
-from data_processing import dictionary
+from data_processing.lists import dictionary
 
 SHOWN_CLASSES = 12
 SHOWN_QUERIES = 8
@@ -32,19 +32,19 @@ def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
     """Writes report.html into the demo's folder.
 
     Args:
-      out: the folder, with log/, evaluation/, predictions.json and pictures.txt in it.
+      out: the folder, with log/, evaluation/, predictions.json and images.txt in it.
       dictionary_path: the class dictionary.
-      rows: rows of the validation list, in the order of pictures.txt.
+      rows: rows of the validation list, in the order of images.txt.
       summary: mAP by the name of what reached it.
-      transfer: the same for accuracies on the pictures of single things.
-      neighbours: int [pictures, k], nearest others of each validation picture.
+      transfer: the same for accuracies on the images of single things.
+      neighbours: int [images, k], nearest others of each validation image.
       seconds: how long the demo took.
     """
     entries = dictionary.read(dictionary_path)
     drawn = set(range(len(entries))) - {entry.parent for entry in entries}
-    paths = (out / "pictures.txt").read_text().splitlines()
+    paths = (out / "images.txt").read_text().splitlines()
     objects = [[_first(entries[k].names) for k in row.labels if k in drawn] for row in rows]
-    measures = json.loads((out / "evaluation/metrics.json").read_text())["measures"]
+    metrics = json.loads((out / "evaluation/metrics.json").read_text())["metrics"]
     predictions = json.loads((out / "predictions.json").read_text())
     with open(out / "evaluation/per_class.tsv", newline="", encoding="utf-8") as file:
         classes = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["ap"]]
@@ -53,16 +53,16 @@ def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
         f"<p>Trained, evaluated and used in {seconds / 60:.1f} minutes by <code>make demo</code>: "
         f"{len(entries)} classes, of which {len(drawn)} are drawn and the others their WordNet ancestors.</p>",
         "<h2>Did it learn?</h2>",
-        "<p>Mean average precision on the validation pictures:</p>",
+        "<p>Mean average precision on the validation images:</p>",
         _bars(summary),
-        _measures(measures),
+        _measures(metrics),
         "<h2>Training</h2>",
-        _figure(_curves(out / "log"), "Loss of the training batches, and mAP on the validation pictures."),
+        _figure(_curves(out / "log"), "Loss of the training batches, and mAP on the validation images."),
         "<h2>Classes</h2>",
         _classes(classes),
         _figure((out / "evaluation/ap_vs_frequency.png").read_bytes(), "Frequent classes are learnt first."),
         "<h2>Put to another use</h2>",
-        "<p>Fine-tuned, or with a linear classifier on its features, to name the one thing in each of other pictures, "
+        "<p>Fine-tuned, or with a linear classifier on its features, to name the one thing in each of other images, "
         "after a few of each. Share of right answers:</p>",
         _bars(transfer),
         "<h2>What it sees</h2><p>The classes with the highest scores; <span class=hit>green</span> ones are right.</p>",
@@ -73,9 +73,9 @@ def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
         "</small></p>",
     ]
     page = f"<!doctype html><meta charset=utf-8><title>Demo report</title><style>{STYLE}</style>" + "\n".join(sections)
-    aside = out / ".report.html.part"
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, out / "report.html")
+    temp_path = out / ".report.html.part"
+    temp_path.write_text(page, encoding="utf-8")
+    os.replace(temp_path, out / "report.html")
 
 
 def _first(names):
@@ -86,7 +86,7 @@ def _image(data, kind="jpeg"):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _picture(path, css=""):
+def _image(path, css=""):
     with open(path, "rb") as file:
         return f'<img class="{css}" src="{_image(file.read())}">'
 
@@ -105,7 +105,7 @@ def _bars(values):
     return f"<table>{''.join(rows)}</table>"
 
 
-def _measures(measures):
+def _measures(metrics):
     names = {
         "micro_ap": "AP over all classes together (micro)",
         "macro_auc": "area under the ROC curve (mean of the classes)",
@@ -113,7 +113,7 @@ def _measures(measures):
         "recall_top_k": "recall of the first 5",
         "f1_top_k": "F1 of the first 5",
     }
-    rows = (f"<tr><td>{text}<td class=n>{measures[name]:.3f}" for name, text in names.items())
+    rows = (f"<tr><td>{text}<td class=n>{metrics[name]:.3f}" for name, text in names.items())
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -146,7 +146,7 @@ def _classes(classes):
             f"<td><div class=bar style='width:{150 * float(row['ap']):.0f}px'></div><td class=n>{row['positives']}"
             for row in rows
         )
-        return f"<table><tr><th>class<th>AP<th><th>pictures{''.join(cells)}</table>"
+        return f"<table><tr><th>class<th>AP<th><th>images{''.join(cells)}</table>"
 
     return (
         f"<div class=cards>{table(order[:SHOWN_CLASSES])}{table(order[-SHOWN_CLASSES:])}</div>"
@@ -155,7 +155,7 @@ def _classes(classes):
 
 
 def _cards(predictions, rows, objects):
-    """Pictures with what is in them and the classes that were predicted."""
+    """Images with what is in them and the classes that were predicted."""
     cards = []
     for prediction, row, names in zip(predictions, rows, objects, strict=False):
         lines = (
@@ -164,23 +164,23 @@ def _cards(predictions, rows, objects):
             for found in prediction["classes"]
         )
         title = html.escape(", ".join(names))
-        cards.append(f"<div class=card>{_picture(prediction['image'])}<br><b>{title}</b><br>{', '.join(lines)}</div>")
+        cards.append(f"<div class=card>{_image(prediction['image'])}<br><b>{title}</b><br>{', '.join(lines)}</div>")
     return f"<div class=cards>{''.join(cards)}</div>"
 
 
 def _neighbour_rows(paths, rows, objects, neighbours, drawn):
-    """A query and its neighbours in each row, and how often neighbours share an object, against any two pictures."""
+    """A query and its neighbours in each row, and how often neighbours share an object, against any two images."""
     sets = [drawn.intersection(row.labels) for row in rows]
     shared = np.mean([bool(sets[k] & sets[n]) for k in range(len(sets)) for n in neighbours[k]])
     others = np.random.default_rng(0).integers(0, len(sets), (len(sets), 20))
     chance = np.mean([bool(sets[k] & sets[n]) for k in range(len(sets)) for n in others[k] if n != k])
     html_rows = []
     for k in np.linspace(0, len(paths) - 1, SHOWN_QUERIES).astype(int):
-        near = "".join(_picture(paths[n]) for n in neighbours[k])
+        near = "".join(_image(paths[n]) for n in neighbours[k])
         html_rows.append(
-            f"<div class=row>{_picture(paths[k], 'query')}{near}<small>{', '.join(objects[k])}</small></div>"
+            f"<div class=row>{_image(paths[k], 'query')}{near}<small>{', '.join(objects[k])}</small></div>"
         )
     return (
-        f"<p>{shared:.0%} of the neighbours share an object with the picture on their left; "
-        f"of pictures drawn by lot {chance:.0%} do.</p>{''.join(html_rows)}"
+        f"<p>{shared:.0%} of the neighbours share an object with the image on their left; "
+        f"of images drawn by lot {chance:.0%} do.</p>{''.join(html_rows)}"
     )

@@ -17,7 +17,7 @@ from flags import FLAGS, checked
 from absl import app, flags
 import numpy as np
 
-from data_processing import dictionary, image_list
+from data_processing.lists import dictionary, image_list
 from demo import baseline, report
 from demo.scripts import run
 
@@ -25,7 +25,7 @@ FLAGS.set_default("output_dir", "out/demo")
 flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=20)
 flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 
-PICTURE_SIZE = 60
+IMAGE_SIZE = 60
 INPUT_SIZE = 48
 BATCH_SIZE = 64
 CLASSIFIED = 12
@@ -37,7 +37,7 @@ def main(argv):
     began = time.perf_counter()
     out = Path(FLAGS.output_dir)
     world, records, model, evaluation = out / "world", out / "records", out / "model", out / "evaluation"
-    run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE, seed=1,
+    run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=IMAGE_SIZE, seed=1,
         class_images=max(4, FLAGS.num_images // 375), voc_images=FLAGS.num_images // 15)  # fmt: skip
     class_num = len(dictionary.read(world / DICTIONARY))
     for split in ("train", "val"):
@@ -55,30 +55,30 @@ def main(argv):
     use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
     run("evaluate.py", data_dir=records, model_dir=model, dictionary=world / DICTIONARY, result=evaluation, **use)
     rows = list(image_list.read(world / "val.txt"))
-    _write_list(out / "pictures.txt", world, rows)
-    _write_list(out / "few_pictures.txt", world, rows[:CLASSIFIED])
-    run("image_classification.py", images=out / "few_pictures.txt", model_dir=model, dictionary=world / DICTIONARY,
+    _write_list(out / "images.txt", world, rows)
+    _write_list(out / "few_images.txt", world, rows[:CLASSIFIED])
+    run("image_classification.py", images=out / "few_images.txt", model_dir=model, dictionary=world / DICTIONARY,
         top_k_pred=12, result=out / "predictions.json", **use)  # fmt: skip
-    run("extract_feature.py", images=out / "pictures.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
+    run("extract_feature.py", images=out / "images.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
     transfer = _transfer(out, model, use)
     colours = baseline.evaluate(world, class_num)
-    measures = json.loads((evaluation / "metrics.json").read_text())["measures"]
+    metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
     summary = {
-        "this network": measures["macro_map"],
+        "this network": metrics["macro_map"],
         "bag of colours": colours["macro_map"],
-        "chance": measures["chance_map"],
+        "chance": metrics["chance_map"],
     }
     neighbours = _nearest(np.load(out / "features.npz"))
     seconds = time.perf_counter() - began
     report.write(out, world / DICTIONARY, rows, summary, transfer, neighbours, seconds)
-    print(f"\nmAP on {len(rows):,} validation pictures: {_as_text(summary)}")
-    print(f"then for pictures of one thing, top-1: {_as_text(transfer)}")
+    print(f"\nmAP on {len(rows):,} validation images: {_as_text(summary)}")
+    print(f"then for images of one thing, top-1: {_as_text(transfer)}")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"{seconds / 60:.1f} minutes, largest process {memory:.1f} GB. Now open {out / 'report.html'}")
 
 
 def _transfer(out, model, use):
-    """Fine-tunes the network to folders of single things, and judges its features; returns accuracies by name."""
+    """Fine-tunes the network to folders of single things, and evaluates its features; returns accuracies by name."""
     folders, tuned, features = out / "world" / "classes", out / "finetuned", out / "class_features.npz"
     few = max(2, FLAGS.num_images // 750)
     steps = max(2, FLAGS.steps // 6)
@@ -91,7 +91,7 @@ def _transfer(out, model, use):
         model_dir=tuned,
         log_dir=out / "finetune_log",
         **_recipe(steps) | dict(lr=0.1, lr_schedule="cosine", warmup=0, test_interval=0),
-        # The things of these pictures fill them: bolder crops, finetune.py's own, would leave too little.
+        # The things of these images fill them: bolder crops, finetune.py's own, would leave too little.
         crop_min_area=0.7,
         crop_min_covered=0.7,
         val_sizes=INPUT_SIZE,
@@ -100,7 +100,7 @@ def _transfer(out, model, use):
     run("extract_feature.py", images=folders, pretrain_ckpt=model, result=features, **use)
     run("linear_probe.py", features=features, train_per_class=few, splits=1, probes="logistic",
         result=out / "probe.json")  # fmt: skip
-    [tested] = json.loads((tuned / "validation.json").read_text())["measures"].values()
+    [tested] = json.loads((tuned / "validation.json").read_text())["metrics"].values()
     probe = json.loads((out / "probe.json").read_text())
     return {
         "fine-tuned": tested["top_1"],
@@ -131,7 +131,7 @@ def _recipe(steps):
         neg_select=0.3,
         # Colour and turning are what the few steps have least time for; the scenes hold much of both already.
         rotated=0.1,
-        recoloured=0.2,
+        color_jitter=0.2,
         # Statistics of a thousand steps, not of a hundred thousand.
         batch_norm_decay=0.9,
         snapshot=max(1, steps // 4),
@@ -146,7 +146,7 @@ def _write_list(path, world, rows):
 
 
 def _nearest(found, count=5):
-    """Returns for each picture the `count` others whose features point most nearly in its direction, int [n, count]."""
+    """Returns for each image the `count` others whose features point most nearly in its direction, int [n, count]."""
     features = found["features"] / np.linalg.norm(found["features"], axis=1, keepdims=True)
     likeness = features @ features.T
     np.fill_diagonal(likeness, -np.inf)

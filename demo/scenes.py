@@ -1,4 +1,4 @@
-"""Scenes: a few things, turned, scaled, recoloured and partly hidden, on a ground; and which pixel shows which thing.
+"""Scenes: a few things, turned, scaled, color_jitter and partly hidden, on a ground; and which pixel shows which thing.
 
 Everything random comes from the generator that is passed in, so a scene is a function of its seed.
 """
@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from demo import grounds, world
 
-# Shares of pictures with one to five things.
+# Shares of images with one to five things.
 COUNTS = (0.5, 0.24, 0.13, 0.08, 0.05)
-# Height of a thing, as a share of the picture's, when there are one to five.
+# Height of a thing, as a share of the image's, when there are one to five.
 SIZES = ((0.55, 0.9), (0.45, 0.7), (0.38, 0.58), (0.32, 0.5), (0.28, 0.45))
 # Share of scenes whose things all come from one theme; the others take theirs anywhere.
 THEMED = 0.8
@@ -33,7 +33,7 @@ class Object(NamedTuple):
       thing: index in `world.read().things`.
       box: (left, top, right, bottom) of what is visible, in pixels, right and bottom exclusive.
       visible: share of its pixels that is visible, in [MIN_VISIBLE, 1].
-      truncated: whether it reaches beyond the picture.
+      truncated: whether it reaches beyond the image.
       occluded: whether another thing hides part of it.
     """
 
@@ -74,8 +74,8 @@ def choose_things(rng, probabilities) -> list[int]:
     return [int(first), *others.tolist()]
 
 
-def picture_shape(rng, image_size) -> tuple[int, int]:
-    """Returns (height, width) of a picture: the short side near `image_size`, the long side up to 1.5 times that."""
+def image_shape(rng, image_size) -> tuple[int, int]:
+    """Returns (height, width) of an image: the short side near `image_size`, the long side up to 1.5 times that."""
     short = round(image_size * rng.uniform(0.9, 1.15))
     long = round(short * rng.uniform(1, 1.3))
     return (short, long) if rng.random() < 0.7 else (long, short)
@@ -90,7 +90,7 @@ def compose(rng, things, image_size, textures) -> Scene:
       image_size: about the length of the short side, in pixels.
       textures: names of `grounds`.
     """
-    height, width = picture_shape(rng, image_size)
+    height, width = image_shape(rng, image_size)
     canvas = Image.fromarray(grounds.draw(rng, textures, height, width).astype(np.uint8))
     owner = np.full((height, width), -1, np.int16)
     placed, areas, clipped = [], [], []
@@ -127,18 +127,18 @@ def labels(objects) -> dict[int, float]:
 
 @cache
 def glyph(character, pixels) -> Image.Image:
-    """Returns an emoji as an RGBA picture without empty margins, drawn with a font of `pixels` per em."""
+    """Returns an emoji as an RGBA image without empty margins, drawn with a font of `pixels` per em."""
     font = ImageFont.truetype(str(world.font_path()), pixels)
-    picture = Image.new("RGBA", (2 * pixels, 2 * pixels))
-    ImageDraw.Draw(picture).text((pixels, pixels), character, font=font, embedded_color=True, anchor="mm")
-    return picture.crop(picture.getbbox())
+    image = Image.new("RGBA", (2 * pixels, 2 * pixels))
+    ImageDraw.Draw(image).text((pixels, pixels), character, font=font, embedded_color=True, anchor="mm")
+    return image.crop(image.getbbox())
 
 
 def _sprite(rng, thing, size, image_size, shape):
-    """Returns the thing as RGBA: recoloured, mirrored in half of the cases, about `size` pixels, turned by up to 20°.
+    """Returns the thing as RGBA: color_jitter, mirrored in half of the cases, about `size` pixels, turned by up to 20°.
 
     The size is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is longer
-    than the picture's.
+    than the image's.
     """
     # One large drawing for all sizes, a little larger than the largest that is needed.
     large = glyph(world.read().things[thing].glyph, min(512, round(1.1 * image_size)))
@@ -170,7 +170,7 @@ def _colour_matrix(rng):
 def _find_place(rng, mask, owner, areas):
     """Returns (top, left) for a new thing: of the places tried, the one that hides least. None if all hide too much.
 
-    Up to a tenth of the thing may be outside. Its middle keeps off the picture's ends, which crops cut away.
+    Up to a tenth of the thing may be outside. Its middle keeps off the image's ends, which crops cut away.
     """
     height, width = mask.shape
     visible = np.bincount(owner[owner >= 0], minlength=len(areas))
@@ -196,13 +196,13 @@ def _middle(rng, size):
 
 
 def _windows(place, size, shape):
-    """Returns two pairs of slices: where a thing lies in the picture, and which part of the thing that is."""
-    in_picture, in_thing = [], []
+    """Returns two pairs of slices: where a thing lies in the image, and which part of the thing that is."""
+    in_image, in_thing = [], []
     for start, length, limit in zip(place, size, shape, strict=True):
         low, high = max(0, start), min(limit, start + length)
-        in_picture.append(slice(low, high))
+        in_image.append(slice(low, high))
         in_thing.append(slice(low - start, high - start))
-    return tuple(in_picture), tuple(in_thing)
+    return tuple(in_image), tuple(in_thing)
 
 
 def _paint(rng, canvas, sprite, place):

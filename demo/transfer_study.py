@@ -3,9 +3,9 @@
     python demo/transfer_study.py --output_dir=out/transfer
 
 Scenes of the demo world are learnt from with one label each, with all their labels and plain sigmoids, and with all
-their labels and the paper's loss; a fourth network learns nothing. Each is then fine-tuned to pictures of single
+their labels and the paper's loss; a fourth network learns nothing. Each is then fine-tuned to images of single
 things, a few a class, and its features are judged as they are by linear_probe.py. Each seed is another pre-training
-(weights, order, distortions) and another split of the single things; all four share the splits. Writes table.tsv and
+(weights, order, augmentation) and another split of the single things; all four share the splits. Writes table.tsv and
 figure.png into --output_dir; what is there already is not made again. docs/transfer.md says what came out, and why the
 comparison is fair.
 
@@ -27,15 +27,15 @@ from absl import app, flags
 from matplotlib.figure import Figure
 import numpy as np
 
-from data_processing import dictionary, image_list
-from data_processing.files import appears_complete, write_json, write_tsv
+from data_processing.lists import dictionary, image_list
 from demo.scripts import run
+from utils.files import atomic_write, write_json, write_tsv
 
 FLAGS.set_default("output_dir", "out/transfer")
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
 flags.DEFINE_integer("num_images", 7500, "Scenes; four fifths of them are for pre-training.", lower_bound=20)
-flags.DEFINE_integer("class_images", 20, "Pictures of each single thing.", lower_bound=6)
-flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 pictures.", lower_bound=10)
+flags.DEFINE_integer("class_images", 20, "Images of each single thing.", lower_bound=6)
+flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
 flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
 flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 
@@ -50,7 +50,7 @@ TITLES = {
 # Without pre-training a network needs longer.
 SCRATCH_STEPS = 3
 TRAIN_PER_CLASS = 5
-PICTURE_SIZE, INPUT_SIZE = 60, 40
+IMAGE_SIZE, INPUT_SIZE = 60, 40
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 # What is tried, and what was the best of it, of pre-training and of fine-tuning: `--tune`, see docs/transfer.md.
 PRETRAIN_RATES = {
@@ -108,12 +108,12 @@ def _check_settings(path):
 def _make_data(out):
     """Draws the world; makes records of its scenes with all labels, and with one, and of each split of its things."""
     world, log = out / "world", out / "log.txt"
-    run("demo/make_scenes.py", log, output_dir=world, num_images=FLAGS.num_images, image_size=PICTURE_SIZE,
+    run("demo/make_scenes.py", log, output_dir=world, num_images=FLAGS.num_images, image_size=IMAGE_SIZE,
         class_images=FLAGS.class_images, voc_images=0, seed=2 if FLAGS.tune else 1)  # fmt: skip
     entries = dictionary.read(world / DICTIONARY)
-    chains = dictionary.ancestors(entries)
+    ancestors = dictionary.ancestors(entries)
     rows = image_list.read(world / "train.txt")
-    image_list.write(world / "single.txt", (surest_label(row, chains, k) for k, row in enumerate(rows)))
+    image_list.write(world / "single.txt", (surest_label(row, ancestors, k) for k, row in enumerate(rows)))
     for name, label_format in (("train", "sparse"), ("single", "single")):
         run(
             "data_processing/build_tfrecords.py",
@@ -131,13 +131,13 @@ def _make_data(out):
             output_dir=out / f"classes-{seed}", train_per_class=TRAIN_PER_CLASS, random_seed=seed)  # fmt: skip
 
 
-def surest_label(row, chains, number):
+def surest_label(row, ancestors, number):
     """Returns a row of an image list with one label: of those that are no ancestors of others, the surest one.
 
-    Of equal ones (things that are all well visible) lots are drawn, by the `number` of the row. `chains` are the
+    Of equal ones (things that are all well visible) lots are drawn, by the `number` of the row. `ancestors` are the
     ancestors of each class.
     """
-    above = {ancestor for label in row.labels for ancestor in chains[label]}
+    above = {ancestor for label in row.labels for ancestor in ancestors[label]}
     sure = {label: c for label, c in zip(row.labels, row.confidences, strict=True) if label not in above}
     best = [label for label, confidence in sure.items() if confidence == max(sure.values())]
     return image_list.Row(row.path, (int(np.random.default_rng([1, number]).choice(best)),), (1.0,))
@@ -161,7 +161,7 @@ def _schedule(steps, rate):
         crop_min_area=0.7,
         crop_min_covered=0.7,
         rotated=0.1,
-        recoloured=0.2,
+        color_jitter=0.2,
     )
 
 
@@ -205,8 +205,8 @@ def _finetune(out, kind, seed, model, rate):
             log_interval=20,
             **_schedule(steps, rate),
         )
-    [measures] = json.loads((tuned / "validation.json").read_text())["measures"].values()
-    return measures["top_1"]
+    [metrics] = json.loads((tuned / "validation.json").read_text())["metrics"].values()
+    return metrics["top_1"]
 
 
 def _probe(out, seed, model):
@@ -253,11 +253,11 @@ def _report(out, found):
         axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
         axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
     axes.set_yticks(len(found) - 1 - np.arange(len(found)), [TITLES[kind] for kind in found])
-    axes.set(xlabel=f"accuracy, {TRAIN_PER_CLASS} training pictures a class; dots: seeds", xlim=(0, None))
+    axes.set(xlabel=f"accuracy, {TRAIN_PER_CLASS} training images a class; dots: seeds", xlim=(0, None))
     axes.grid(axis="x", alpha=0.3)
     axes.legend()
-    with appears_complete(out / "figure.png") as aside:
-        figure.savefig(aside, dpi=120, format="png")
+    with atomic_write(out / "figure.png") as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
 
 
 if __name__ == "__main__":

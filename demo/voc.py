@@ -29,7 +29,7 @@ def colour_map() -> np.ndarray:
 
 
 def annotation(name, scene) -> bytes:
-    """Returns the XML of a `Scene` whose things all have a VOC class. `name`: the picture's, without ending."""
+    """Returns the XML of a `Scene` whose things all have a VOC class. `name`: the image's, without ending."""
     height, width = scene.owner.shape
     root = ET.Element("annotation")
     _add(root, folder="voc", filename=f"{name}.jpg")
@@ -48,7 +48,7 @@ def annotation(name, scene) -> bytes:
 
 
 def mask(scene) -> Image.Image:
-    """Returns the classes of a `Scene` as a picture of mode "P": 0 ground, 1 to 20 VOC class, BORDER between things."""
+    """Returns the classes of a `Scene` as an image of mode "P": 0 ground, 1 to 20 VOC class, BORDER between things."""
     things = world.read().things
     index = [world.VOC_CLASSES.index(things[item.thing].voc) + 1 for item in scene.objects]
     owner = scene.owner
@@ -56,9 +56,9 @@ def mask(scene) -> Image.Image:
     across, down = owner[:, 1:] != owner[:, :-1], owner[1:] != owner[:-1]
     pixels[:, 1:][across] = pixels[:, :-1][across] = BORDER
     pixels[1:][down] = pixels[:-1][down] = BORDER
-    picture = Image.fromarray(pixels).convert("P")
-    picture.putpalette(colour_map().tobytes())
-    return picture
+    image = Image.fromarray(pixels).convert("P")
+    image.putpalette(colour_map().tobytes())
+    return image
 
 
 def write_image_sets(folder, train, val):
@@ -66,7 +66,7 @@ def write_image_sets(folder, train, val):
 
     Args:
       folder: of the VOC layout.
-      train, val: a row (name, found classes) for each picture; see `found_classes`.
+      train, val: a row (name, found classes) for each image; see `found_classes`.
     """
     main, segmentation = Path(folder) / "ImageSets" / "Main", Path(folder) / "ImageSets" / "Segmentation"
     main.mkdir(parents=True)

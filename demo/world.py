@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from data_processing import dictionary
+from data_processing.lists import dictionary
 
 # The classes of PASCAL VOC in its order; index 0 of a mask is the background. No emoji shows a dining table, so that
 # class does not occur. The others keep the indices that programs for VOC expect.
@@ -47,14 +47,14 @@ def read() -> World:
         if parent != "-" and parent not in index:
             raise ValueError(f"{folder / 'hierarchy.tsv'}: {wnid}: its parent {parent} has no line; add one")
         classes.append(dictionary.Entry(index[wnid], wnid, -1 if parent == "-" else index[parent], names))
-    chains = dictionary.ancestors(classes)
+    ancestors = dictionary.ancestors(classes)
     things = []
     for point, wnid, name, theme, voc in _rows(folder / "emoji.tsv"):
         if wnid not in index:
             raise ValueError(f"{folder / 'emoji.tsv'}: {point}: {wnid} is not in hierarchy.tsv; add it and its parents")
         label = index[wnid]
         voc = "" if voc == "-" else voc
-        things.append(Thing(chr(int(point, 16)), label, name, theme, voc, (label, *chains[label])))
+        things.append(Thing(chr(int(point, 16)), label, name, theme, voc, (label, *ancestors[label])))
     return World(tuple(things), tuple(classes))
 
 

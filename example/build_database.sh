@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From ImageNet's archives and Open Images' tables to a database: vocabulary, labels, pictures, shards.
+# From ImageNet's archives and Open Images' tables to a database: vocabulary, labels, images, shards.
 #
 #     example/build_database.sh FOLDER
 #
@@ -56,7 +56,7 @@ for split in train val; do
     done
 done
 
-# A network that knows Open Images looks at ImageNet's pictures.
+# A network that knows Open Images looks at ImageNet's images.
 for source in open_images imagenet; do
     step "records_$source" data_processing/build_tfrecords.py --image_list="$folder/$source/train_closed.txt" \
         --images="$folder" --output_dir="$folder/$source/records" --num_shards="$SHARDS" --class_num="$class_num"

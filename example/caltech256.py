@@ -1,9 +1,9 @@
-"""The protocol of Caltech-256: n training pictures a class, the rest for test, several splits; mean and spread.
+"""The protocol of Caltech-256: n training images a class, the rest for test, several splits; mean and spread.
 
     python example/caltech256.py --archive=256_ObjectCategories.tar --output_dir=out/caltech256 \\
         -- --pretrain_ckpt=checkpoints/resnet.ckpt --batch_size=32 --lr=0.01 --max_iter=5000
 
-Runs finetune.py, with the flags after `--`, for each number of training pictures and each split, and writes table.tsv.
+Runs finetune.py, with the flags after `--`, for each number of training images and each split, and writes table.tsv.
 What is done is not done again. The records of a split are deleted when it is done.
 """
 
@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS
 from absl import app, flags
 
-from data_processing.files import write_json, write_tsv
+from utils.files import write_json, write_tsv
 
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
 FLAGS.set_default("output_dir", "out/caltech256")
-flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training pictures of a class.")
+flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training images of a class.")
 flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
 
 FINETUNE = Path(__file__).parents[1] / "finetune.py"
@@ -30,13 +30,13 @@ FINETUNE = Path(__file__).parents[1] / "finetune.py"
 
 def main(argv):
     if any(argument.lstrip("-").startswith("test_interval") for argument in argv):
-        sys.exit("error: --test_interval would choose among a run's checkpoints by its test pictures; leave it out")
+        sys.exit("error: --test_interval would choose among a run's checkpoints by its test images; leave it out")
     rows = []
     for count in map(int, FLAGS.counts):
         found = [_run(count, FLAGS.random_seed + k, argv[1:]) for k in range(FLAGS.splits)]
         for title in found[0]:
             for name in found[0][title]:
-                values = [measures[title][name] for measures in found]
+                values = [metrics[title][name] for metrics in found]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 rows.append((count, title, name, f"{statistics.mean(values):.4f}", f"{spread:.4f}", len(values)))
     table = Path(FLAGS.output_dir, "table.tsv")
@@ -45,7 +45,7 @@ def main(argv):
 
 
 def _run(count, seed, arguments):
-    """Fine-tunes on one split; returns the measures of its best checkpoint by size and crop."""
+    """Fine-tunes on one split; returns the metrics of its best checkpoint by size and crop."""
     folder = Path(FLAGS.output_dir, f"{count}-{seed}")
     noted, now = folder / "arguments.json", {"archive": FLAGS.archive, "arguments": arguments}
     if noted.exists() and json.loads(noted.read_text()) != now:
@@ -55,11 +55,11 @@ def _run(count, seed, arguments):
         write_json(noted, now)
         command = [sys.executable, FINETUNE, f"--dataset=caltech256:{FLAGS.archive}", f"--train_per_class={count}"]
         command += [f"--random_seed={seed}", f"--data_dir={folder}/records", f"--log_dir={folder}/log", *arguments]
-        print(f"{count} pictures a class, split {seed}", flush=True)
+        print(f"{count} images a class, split {seed}", flush=True)
         if subprocess.run([*command, f"--model_dir={folder}"]).returncode:
             sys.exit(f"error: finetune.py failed on {folder}; its message stands above, the same command goes on")
         shutil.rmtree(folder / "records")
-    return json.loads((folder / "validation.json").read_text())["measures"]
+    return json.loads((folder / "validation.json").read_text())["metrics"]
 
 
 if __name__ == "__main__":

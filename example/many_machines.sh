@@ -12,7 +12,7 @@ processes=0
 for host in ${HOSTS//,/ }; do
     case $host in *:*) processes=$((processes + ${host##*:})) ;; *) processes=$((processes + 1)) ;; esac
 done
-# Processes are not bound to a core each: each has threads that decode pictures.
+# Processes are not bound to a core each: each has threads that decode images.
 # shellcheck disable=SC2086
-exec "$bin/mpirun" -np "$processes" -H "$HOSTS" --bind-to none --map-by slot -x PATH -x LD_LIBRARY_PATH \
+exec "$bin/mpirun" -np "$processes" -H "$HOSTS" --bind-to none --map-by position -x PATH -x LD_LIBRARY_PATH \
     ${MPIRUN_FLAGS:-} "$bin/python" "$root/train.py" "$@"

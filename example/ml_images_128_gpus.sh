@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The published run: 128 GPUs with 32 pictures each, on machines HOSTS; with fewer GPUs, --accumulate_steps fills up:
+# The published run: 128 GPUs with 32 images each, on machines HOSTS; with fewer GPUs, --accumulate_steps fills up:
 #     HOSTS=server1:8,…,server16:8 example/ml_images_128_gpus.sh --data_dir=… --model_dir=…
 #     HOSTS=server1:8,server2:8 example/ml_images_128_gpus.sh --data_dir=… --model_dir=… --accumulate_steps=8
 # --dry_run shows its batch, schedule, memory and communication, and trains nothing.

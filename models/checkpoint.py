@@ -27,7 +27,7 @@ from models.resnet import DEPTHS, build_resnet
 NAME = "model.ckpt"
 # What a checkpoint of this network must not hold beyond the network's own variables. Other names are training state.
 NETWORK_SCOPES = ("init/", "stages_", "global_pool/", "logits/")
-# What TensorFlow raises for a file that is cut short or holds something else; each layer has its own.
+# What TensorFlow raises for a file that is truncated or holds something else; each layer has its own.
 UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 SLOT = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1|ExponentialMovingAverage)$")
 
@@ -37,7 +37,7 @@ class CheckpointError(ValueError):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint cannot be read: cut short, say, or of other bytes than were written."""
+    """A checkpoint cannot be read: truncated, say, or of other bytes than were written."""
 
 
 class Description(NamedTuple):
@@ -203,26 +203,26 @@ def save(folder, step, variables, max_to_keep):
 def _write(folder, name, tensors):
     """Writes a tensor bundle aside and gives it its name in `folder`."""
     names, tensors = zip(*sorted(tensors.items()), strict=True)
-    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    temp_path = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         tf.raw_ops.SaveV2(
-            prefix=str(aside / NAME),
+            prefix=str(temp_path / NAME),
             tensor_names=names,
             shape_and_slices=[""] * len(names),
             tensors=[tf.convert_to_tensor(tensor) for tensor in tensors],
         )
-        for part in sorted(aside.glob(f"{NAME}.*")):  # "data-…" sorts before "index"
+        for part in sorted(temp_path.glob(f"{NAME}.*")):  # "data-…" sorts before "index"
             part.replace(folder / f"{name}{part.name.removeprefix(NAME)}")
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temp_path, ignore_errors=True)
 
 
 def _write_state(folder, names):
     """Writes the file by which TensorFlow's own functions find the newest of the checkpoints `names`, oldest first."""
     lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-    aside = folder / ".saving-checkpoint"
-    aside.write_text("\n".join(lines) + "\n")
-    aside.replace(folder / "checkpoint")
+    temp_path = folder / ".saving-checkpoint"
+    temp_path.write_text("\n".join(lines) + "\n")
+    temp_path.replace(folder / "checkpoint")
 
 
 def _prefixes(folder):

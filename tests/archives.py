@@ -1,4 +1,4 @@
-"""Small archives in the layouts of published data sets, for several tests."""
+"""Small archives in the layouts of published datasets, for several tests."""
 
 import gzip
 import io
@@ -30,16 +30,16 @@ def archive(members):
     return data.getvalue()
 
 
-def caltech(classes=("001.ak47", "002.american-flag", "257.clutter"), pictures=6):
+def caltech(classes=("001.ak47", "002.american-flag", "257.clutter"), images=6):
     return {
         f"256_ObjectCategories/{name}/{name[:3]}_{k:04d}.jpg": jpeg([int(name[:3]), k])
         for name in classes
-        for k in range(1, pictures + 1)
+        for k in range(1, images + 1)
     }
 
 
 def imagenet(folder, form):
-    """ILSVRC2012 as archives, or as folders; validation pictures are of the classes 2, 0, 1, 2."""
+    """ILSVRC2012 as archives, or as folders; validation images are of the classes 2, 0, 1, 2."""
     truth = [2, 0, 1, 2]
     train = {wnid: {f"{wnid}_{n}.JPEG": jpeg([k, n]) for n in range(3)} for k, wnid in enumerate(WNIDS)}
     val = {f"ILSVRC2012_val_{k + 1:08d}.JPEG": jpeg([7, k]) for k in range(len(truth))}
@@ -55,14 +55,14 @@ def imagenet(folder, form):
     devkit = "ILSVRC2012_devkit_t12/data/"
     kit = {f"{devkit}meta.mat": meta.getvalue(), f"{devkit}ILSVRC2012_validation_ground_truth.txt": lines}
     if form == "archives":
-        inner = {f"{wnid}.tar": archive(pictures) for wnid, pictures in train.items()}
+        inner = {f"{wnid}.tar": archive(images) for wnid, images in train.items()}
         (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(inner))
         (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
         (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(archive(kit)))
         return truth
-    for wnid, pictures in train.items():
+    for wnid, images in train.items():
         (folder / "train" / wnid).mkdir(parents=True)
-        for name, data in pictures.items():
+        for name, data in images.items():
             (folder / "train" / wnid / name).write_bytes(data)
     for (name, data), k in zip(val.items(), truth, strict=True):
         place = folder / "val" / WNIDS[k] / name if form == "folders" else folder / "val" / name

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_processing import dictionary
+from data_processing.lists import dictionary
 import distributed
 from models import checkpoint
 from models.resnet import build_resnet
@@ -104,7 +104,7 @@ def test_first_process_alone_writes_and_says_what_all_do(two):
     assert re.findall(r"^step (\d+)  epoch", output, re.M) == ["4", "8", "12"]
     assert re.findall(r"^step (\d+): saved", output, re.M) == ["4", "8", "12"]
     assert re.findall(r"^step (\d+)  validation  macro_map 0\.\d+", output, re.M) == ["6", "12"]
-    assert len(re.findall(r"input wait \d+% to \d+% \(process [01]\)", output)) == 3
+    assert len(re.findall(r"data stall \d+% to \d+% \(process [01]\)", output)) == 3
     assert len(list((out / "log").iterdir())) == 1
 
 
@@ -134,7 +134,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(two, reco
     output, _ = started.communicate(timeout=120)
     assert started.returncode != 0 and time.monotonic() - began < 60
     assert "signal 9" in output
-    assert "going on after step" in mpirun(2, args)
+    assert "resuming after step" in mpirun(2, args)
     expected, found = tensors(two[0]), tensors(tmp_path)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -209,7 +209,7 @@ def _worker(folder, host):
 
 
 def test_a_process_with_slow_input_is_named_and_a_signal_to_any_stops_all_at_the_same_step(records, tmp_path):
-    """The second process reads pictures that take longer to decode than a step takes to train."""
+    """The second process reads images that take longer to decode than a step takes to train."""
     large = tmp_path / "large"
     image = jpeg(1, np.random.default_rng(0), enlarged=150)
     for k in range(3):
@@ -218,12 +218,12 @@ def test_a_process_with_slow_input_is_named_and_a_signal_to_any_stops_all_at_the
     fast, slow = (command(folder, tmp_path, *options) for folder in (records, large))
     started, ranks = _started(1, [*fast, ":", "-np", "1", *slow])
     # What was read ahead is used up by now.
-    found = _until(started.stdout, r"step 16 .*input wait (\d+)% to (\d+)% \(process 1\)")
+    found = _until(started.stdout, r"step 16 .*data stall (\d+)% to (\d+)% \(process 1\)")
     assert int(found[1]) + 20 < int(found[2]), found[0]
     os.kill(ranks[1], signal.SIGTERM)
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 0, output
-    stopped = re.search(r"asked to stop after step (\d+); the same command goes on from here", output)
+    stopped = re.search(r"asked to stop after step (\d+); the same command resumes from here", output)
     assert f"step {stopped[1]}: saved" in output
     assert int(tensors(tmp_path, stopped[1])["loss/step"]) == int(stopped[1])
 
@@ -259,8 +259,8 @@ def test_dry_run_says_what_a_run_of_many_would_be(records, tmp_path):
     output = run(command(records, tmp_path, *options)).stdout
     assert "batch 96 = 4 processes x 3 times x 8, 0.9 steps an epoch; 12 steps = 12.8 epochs" in output
     assert "learning rates are those of the flags times 12" in output and "--lr_decay_step=5" in output
-    stairs = [line.split() for line in output.splitlines() if re.fullmatch(r" +\d+ +[\d.]+ +[\d.]+", line)]
-    assert stairs == [["0", "0.00", "0.12"], ["6", "6.40", "0.012"], ["11", "11.73", "0.0012"]]
+    boundaries = [line.split() for line in output.splitlines() if re.fullmatch(r" +\d+ +[\d.]+ +[\d.]+", line)]
+    assert boundaries == [["0", "0.00", "0.12"], ["6", "6.40", "0.012"], ["11", "11.73", "0.0012"]]
     values = sum(v.shape.num_elements() for v in build_resnet(18, CLASSES).trainable_variables)
     assert f"{2 * 3 / 4 * 4 * values / 1e6:.1f} MB of gradients" in output
     assert not list(tmp_path.iterdir())
@@ -281,15 +281,15 @@ def test_evaluation_by_two_processes_is_that_of_one(records, random_network, tmp
 
     run(evaluate(tmp_path / "one"))
     mpirun(2, evaluate(tmp_path / "two"))
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text())["measures"] for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text())["metrics"] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-6) and one["images"] == RECORDS
 
 
 def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
     rng = np.random.default_rng(0)
     for k in range(11):
-        picture = tf.io.encode_jpeg(rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)).numpy()
-        (tmp_path / f"{k}.jpg").write_bytes(picture if k != 6 else picture[:50])
+        image = tf.io.encode_jpeg(rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)).numpy()
+        (tmp_path / f"{k}.jpg").write_bytes(image if k != 6 else image[:50])
 
     def extract(result):
         options = dict(images=tmp_path, pretrain_ckpt=random_network, image_size=32, batch_size=2, data_format="NHWC")
@@ -297,7 +297,7 @@ def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
 
     run(extract(tmp_path / "one.npz"), status=1)
     two = run([*MPIRUN, "-np", "2", *extract(tmp_path / "two.npz")], status=1)
-    assert "6.jpg" in two.stderr and "1 of 11 pictures could not be read" in two.stderr
+    assert "6.jpg" in two.stderr and "1 of 11 images could not be read" in two.stderr
     one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
     assert one["names"].tolist() == two["names"].tolist() and len(one["names"]) == 10
     np.testing.assert_allclose(one["features"], two["features"], rtol=1e-5, atol=1e-6)
@@ -331,7 +331,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(records, tmp_path):
     done = run(command(records, tmp_path, "--snapshot=4"), status=1, preexec_fn=_small_files_only)
     assert len(re.findall(r"warning: .*step (?:8|12) could not be saved", done.stdout)) >= 2
     assert re.search(r"error: .*step 12 could not be saved .*make room there.*model\.ckpt-4$", done.stderr, re.M | re.S)
-    assert "going on after step 4" in done.stdout and tensors(tmp_path, 4)["loss/step"] == 4
+    assert "resuming after step 4" in done.stdout and tensors(tmp_path, 4)["loss/step"] == 4
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_one_process_goes_on_for_two(two, records, tmp_path):
@@ -339,5 +339,5 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_one_process_goes_on_for_
     newest = tmp_path / f"checkpoint/model.ckpt-{STEPS}.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     output = run(command(records, tmp_path, "--max_iter=9")).stdout
-    assert re.search(rf"warning: .*model\.ckpt-{STEPS}: damaged", output) and "going on after step 8" in output
+    assert re.search(rf"warning: .*model\.ckpt-{STEPS}: damaged", output) and "resuming after step 8" in output
     assert "; batch 8, 11.2 steps an epoch; 9 steps = 0.8 epochs; done: 8 steps, 64 records" in output

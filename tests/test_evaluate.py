@@ -19,7 +19,8 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from data_processing import dictionary, tfrecord
+from data_processing.lists import dictionary
+from data_processing.records import schema, tfrecord
 from models import checkpoint
 from models.resnet import build_resnet
 
@@ -38,7 +39,7 @@ class Run(NamedTuple):
     result: Path
 
 
-def make_picture(rng):
+def make_image(rng):
     """A mosaic of 8 x 8 tiles, 64 x 64 pixels: the same pixels from every JPEG decoder, since all AC terms are 0."""
     tiles = rng.integers(0, 256, [8, 8, 3], dtype=np.uint8)
     buffer = io.BytesIO()
@@ -46,34 +47,34 @@ def make_picture(rng):
     return buffer.getvalue()
 
 
-def write_shards(folder, pictures, labels, label_format):
-    """Two shards; `labels` are a dictionary class -> confidence a picture."""
+def write_shards(folder, images, labels, label_format):
+    """Two shards; `labels` are a dictionary class -> confidence an image."""
     folder.mkdir(parents=True)
-    for shard, part in enumerate(np.array_split(np.arange(len(pictures)), 2)):
+    for shard, part in enumerate(np.array_split(np.arange(len(images)), 2)):
         with open(folder / f"val-{shard:05d}-of-00002.tfrecords", "wb") as file:
             for k in part:
-                record = tfrecord.encode(
-                    pictures[k], 64, 64, f"{k}.jpg", list(labels[k]), list(labels[k].values()), label_format, CLASSES
+                record = schema.encode(
+                    images[k], 64, 64, f"{k}.jpg", list(labels[k]), list(labels[k].values()), label_format, CLASSES
                 )
                 file.write(tfrecord.frame(record))
 
 
-def logits_of(model, pictures):
-    """The centre crop of a 64 x 64 picture needs no resizing."""
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture)), np.float32)[4:60, 4:60] for picture in pictures])
+def logits_of(model, images):
+    """The centre crop of a 64 x 64 image needs no resizing."""
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)), np.float32)[4:60, 4:60] for image in images])
     return model(pixels / 127.5 - 1, training=False)["logits"].numpy()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A network of random weights, and pictures with labels that depend on its logits; class 5 has no positive."""
+    """A network of random weights, and images with labels that depend on its logits; class 5 has no positive."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     model = build_resnet(18, CLASSES, seed=3)
-    pictures = [make_picture(rng) for _ in range(PICTURES)]
-    logits = logits_of(model, pictures)
+    images = [make_image(rng) for _ in range(PICTURES)]
+    logits = logits_of(model, images)
     model.get_layer("logits").bias.assign(-logits.mean(0))
-    logits = logits_of(model, pictures)
+    logits = logits_of(model, images)
     positive = logits + rng.normal(0, logits.std(0), logits.shape) > 0
     positive[:, 5] = False
     positive[:, 0] |= ~positive.any(axis=1)  # a record has at least one label
@@ -82,7 +83,7 @@ def world(tmp_path_factory):
     dictionary.write(folder / "dictionary.txt", entries)
     return {
         "folder": folder,
-        "pictures": pictures,
+        "images": images,
         "logits": logits,
         "positive": positive,
         "single_labels": rng.integers(0, CLASSES, PICTURES).tolist(),
@@ -93,13 +94,13 @@ def world(tmp_path_factory):
 def runs(world):
     """The finished runs by name, all started at once, since most of their time is TensorFlow's start.
 
-    Multi-label: 24 good records, with an unknown label in picture 3, and one picture that is cut short.
+    Multi-label: 24 good records, with an unknown label in image 3, and one image that is truncated.
     """
     folder = world["folder"]
     labels = [{k: 0.5 for k in np.flatnonzero(row)} for row in world["positive"]]
     labels[3][4] = -1.0
-    write_shards(folder / "records", [*world["pictures"], world["pictures"][0][:300]], [*labels, {0: 1.0}], "sparse")
-    write_shards(folder / "single", world["pictures"], [{label: 1.0} for label in world["single_labels"]], "single")
+    write_shards(folder / "records", [*world["images"], world["images"][0][:300]], [*labels, {0: 1.0}], "sparse")
+    write_shards(folder / "single", world["images"], [{label: 1.0} for label in world["single_labels"]], "single")
     dictionary_flag = f"--dictionary={folder / 'dictionary.txt'}"
     options = {
         "multi": ["--data_dir=records", dictionary_flag, "--max_skipped=0.05", "--top_k_pred=2", "--class_num=6"],
@@ -131,18 +132,18 @@ def read_json(run):
 
 
 def test_measures_agree_with_scikit_learn(world, runs):
-    measures = read_json(runs["multi"])["measures"]
+    metrics = read_json(runs["multi"])["metrics"]
     logits, positive = world["logits"], world["positive"]
     known = np.ones_like(positive)
     known[3, 4] = False
     ap = [average_precision_score(positive[known[:, k], k], logits[known[:, k], k]) for k in range(5)]
     auc = [roc_auc_score(positive[known[:, k], k], logits[known[:, k], k]) for k in range(5)]
-    assert measures["images"] == PICTURES and measures["classes_with_positives"] == 5
-    assert measures["macro_map"] == pytest.approx(np.mean(ap), abs=1e-9)
-    assert measures["macro_auc"] == pytest.approx(np.mean(auc), abs=1e-9)
-    assert measures["micro_ap"] == pytest.approx(average_precision_score(positive[known], logits[known]), abs=1e-9)
+    assert metrics["images"] == PICTURES and metrics["classes_with_positives"] == 5
+    assert metrics["macro_map"] == pytest.approx(np.mean(ap), abs=1e-9)
+    assert metrics["macro_auc"] == pytest.approx(np.mean(auc), abs=1e-9)
+    assert metrics["micro_ap"] == pytest.approx(average_precision_score(positive[known], logits[known]), abs=1e-9)
     predicted = (logits >= 0) & known
-    assert measures["precision_threshold"] == pytest.approx(
+    assert metrics["precision_threshold"] == pytest.approx(
         precision_score(positive & known, predicted, average="samples", zero_division=0), abs=1e-9
     )
     table = [line.split("\t") for line in (runs["multi"].result / "per_class.tsv").read_text().splitlines()]
@@ -160,8 +161,8 @@ def test_what_the_user_sees(runs):
     run = runs["multi"]
     content = read_json(run)
     assert "ResNet-18, 6 classes, step 17" in run.stdout
-    assert "24 pictures, 1 corrupt left out; 5 of 6 classes have positives" in run.stdout
-    assert "top 2, per picture" in run.stdout and "p >= 0.5, overall" in run.stdout
+    assert "24 images, 1 corrupt left out; 5 of 6 classes have positives" in run.stdout
+    assert "top 2, per image" in run.stdout and "p >= 0.5, overall" in run.stdout
     assert content["settings"]["step"] == 17 and content["settings"]["top_k"] == 2
     assert len(content["skipped"]) == 1 and "records/val-00001-of-00002.tfrecords, byte" in content["skipped"][0]
     assert content["skipped"][0] in run.stdout
@@ -183,18 +184,18 @@ def test_too_many_corrupt_records_and_no_result(runs):
 
 
 def test_single_label_records(world, runs):
-    measures = read_json(runs["single"])["measures"]
-    assert set(measures) == {"images", "top_1", "top_5", "class_mean"}
-    assert measures["images"] == 3 * 7
+    metrics = read_json(runs["single"])["metrics"]
+    assert set(metrics) == {"images", "top_1", "top_5", "class_mean"}
+    assert metrics["images"] == 3 * 7
     labels, logits = world["single_labels"][:21], world["logits"][:21]
     expected = [top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in (1, 5)]
-    assert [measures["top_1"], measures["top_5"]] == pytest.approx(expected)
-    assert measures["class_mean"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(axis=1)))
+    assert [metrics["top_1"], metrics["top_5"]] == pytest.approx(expected)
+    assert metrics["class_mean"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(axis=1)))
     written = {path.name for path in runs["single"].result.iterdir()}
     assert written == {"metrics.json", "per_class.tsv", "classes.html"}
     with open(runs["single"].result / "per_class.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    assert [int(row["pictures"]) for row in rows] == [labels.count(k) for k in range(CLASSES)]
+    assert [int(row["images"]) for row in rows] == [labels.count(k) for k in range(CLASSES)]
     for k, row in enumerate(rows):
         of_class = np.array(labels) == k
         if of_class.any():

@@ -1,4 +1,4 @@
-"""The exported model's way from encoded pictures to the network's input, against that of image_classification.py."""
+"""The exported model's way from encoded images to the network's input, against that of image_classification.py."""
 
 import io
 import struct
@@ -8,8 +8,8 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from data_processing import pictures
-from data_processing.image_preprocessing import evaluation_image
+from data_processing.images import image_files
+from data_processing.input_pipeline.transforms import evaluation_image
 import export
 
 RNG = np.random.default_rng(0)
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 RGBA = np.repeat(np.repeat(RNG.integers(0, 256, (12, 18, 4), np.uint8), 5, axis=0), 5, axis=1)
 
 
-def picture(mode, colours=256):
+def image(mode, colours=256):
     image = Image.fromarray(RGBA if "A" in mode else RGBA[..., :3])
     if mode == "P":
         return image.quantize(colours)
@@ -26,7 +26,7 @@ def picture(mode, colours=256):
 
 def encoded(mode, file_format, colours=256, **options):
     data = io.BytesIO()
-    picture(mode, colours).save(data, file_format, **options)
+    image(mode, colours).save(data, file_format, **options)
     return data.getvalue()
 
 
@@ -45,8 +45,8 @@ FILES = {
     "palette png, one transparent": encoded("P", "PNG", transparency=3),
     "palette png with alpha": encoded("P", "PNG", transparency=bytes(range(256))),
     "two-bit palette png, one transparent": encoded("P", "PNG", colours=4, transparency=0),
-    "grey png, one transparent": encoded("L", "PNG", transparency=picture("L").getpixel((0, 0))),
-    "png with a transparent colour": encoded("RGB", "PNG", transparency=picture("RGB").getpixel((0, 0))),
+    "grey png, one transparent": encoded("L", "PNG", transparency=image("L").getpixel((0, 0))),
+    "png with a transparent colour": encoded("RGB", "PNG", transparency=image("RGB").getpixel((0, 0))),
     "gif": encoded("P", "GIF"),
     "bmp": encoded("RGB", "BMP"),
 }
@@ -68,16 +68,16 @@ def decode():
 
 @pytest.mark.parametrize("kind", FILES)
 def test_pixels_are_those_of_pillow(kind, decode):
-    expected = pictures.decode(FILES[kind])
+    expected = image_files.decode(FILES[kind])
     # (Decoders of JPEGs differ by a grey level here and there.)
     tolerance = 2 if "jpeg" in kind else 0
     np.testing.assert_allclose(decode(FILES[kind]).numpy().astype(int), expected, atol=tolerance, rtol=0)
 
 
-def test_a_picture_with_alpha_becomes_the_same_input():
+def test_a_image_with_alpha_becomes_the_same_input():
     data = FILES["png with alpha"]
-    found = classifier()._picture(tf.constant(data)).numpy()
-    np.testing.assert_array_equal(found, evaluation_image(pictures.decode(data), 32).numpy())
+    found = classifier()._image(tf.constant(data)).numpy()
+    np.testing.assert_array_equal(found, evaluation_image(image_files.decode(data), 32).numpy())
     assert found.std() > 0.1
 
 
@@ -94,7 +94,7 @@ def with_size(kind, at, form, *size):
         (with_size("bmp", 18, "<ii", 12_000, -12_000), "too many pixels"),
         (with_size("png", 16, ">ii", 2**31 - 1, 2**31 - 1), "too many pixels"),
         (with_size("png", 16, ">ii", 1, 12_000), "over 100 times as long as wide"),
-        (FILES["png"][:20], "or cut short"),
+        (FILES["png"][:20], "or truncated"),
         (FILES["png"][:-200], "PNG"),
         (b"<!DOCTYPE html>", "neither JPEG, PNG, GIF nor BMP"),
         (b"", "neither JPEG, PNG, GIF nor BMP"),

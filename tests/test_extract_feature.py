@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing.file_dataset import Picture
+from data_processing.input_pipeline.file_batches import ImageFile
 import extract_feature
 from models import checkpoint
 from models.resnet import build_resnet
 
 ROOT = Path(__file__).parents[1]
-SIZE = 56  # short side 64: pictures of 64 pixels' height are not resized
+SIZE = 56  # short side 64: images of 64 pixels' height are not resized
 WIDTH = 80
 PICTURES = 7
 
@@ -47,13 +47,13 @@ def features_of(model, crops):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Pictures, lists and two checkpoints: a ResNet-18 of 7 classes, and a ResNet-101 of 1000 as was published."""
+    """Images, lists and two checkpoints: a ResNet-18 of 7 classes, and a ResNet-101 of 1000 as was published."""
     folder = tmp_path_factory.mktemp("world")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for k in range(PICTURES):
-        Image.fromarray(mosaic(k)).save(folder / "pictures" / f"{PICTURES - k}.png")
+        Image.fromarray(mosaic(k)).save(folder / "images" / f"{PICTURES - k}.png")
     (folder / "page.jpg").write_text("<html>")
-    paths = [f"pictures/{PICTURES - k}.png" for k in range(PICTURES)]
+    paths = [f"images/{PICTURES - k}.png" for k in range(PICTURES)]
     labelled = [f"{path}\tlabel {k}" if k % 2 else path for k, path in enumerate(paths)]
     (folder / "list.tsv").write_text("\n".join([*labelled[:2], "page.jpg\t9", *labelled[2:], "none.jpg"]) + "\n")
     (folder / "imglist.txt").write_text(f"{paths[0]} 3\n{paths[1]}\n")
@@ -71,8 +71,8 @@ def runs(world):
     options = {
         "published": [*published.split(), "--images=imglist.txt"],
         "list": [*small, "--images=list.tsv", "--result=new/list.npz"],
-        "10crop": [*small, "--images=pictures", "--crop=10crop", "--result=ten.h5", "--resnet_size=18"],
-        "resnet_size": [*small, "--images=pictures", "--result=no.txt", "--resnet_size=50"],
+        "10crop": [*small, "--images=images", "--crop=10crop", "--result=ten.h5", "--resnet_size=18"],
+        "resnet_size": [*small, "--images=images", "--result=no.txt", "--resnet_size=50"],
     }
     started = {
         name: subprocess.Popen(
@@ -92,7 +92,7 @@ def runs(world):
 
 
 def test_published_command_line(world, runs):
-    """Pictures of 64 x 80 pixels are enlarged to 256 x 320 here, bilinear, as Pillow does it too."""
+    """Images of 64 x 80 pixels are enlarged to 256 x 320 here, bilinear, as Pillow does it too."""
     run = runs["published"]
     assert run.status == 0, run.stderr
     assert "ResNet-101, step 0: 2048 numbers for each of 2" in run.stdout
@@ -116,9 +116,9 @@ def test_order_names_labels_and_what_is_left_out(world, runs):
     expected = features_of(world["model"], [mosaic(k)[4:60, 12:68] for k in range(PICTURES)])
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
-    assert "left out: page.jpg: HTML or XML, not a picture" in run.stderr
+    assert "left out: page.jpg: HTML or XML, not an image" in run.stderr
     assert "left out: none.jpg: No such file or directory" in run.stderr
-    assert run.stderr.splitlines()[-1] == "error: 2 of 9 pictures could not be read and were left out"
+    assert run.stderr.splitlines()[-1] == "error: 2 of 9 images could not be read and were left out"
     assert "Traceback" not in run.stderr
     assert "written: new/list.npz, 7 features" in run.stdout
     assert os.listdir(run.folder / "new") == ["list.npz"]
@@ -157,7 +157,7 @@ def test_an_unknown_ending_is_an_error_before_any_work():
 def random_batches(width, sizes):
     rng = np.random.default_rng(0)
     for size in sizes:
-        yield [Picture(f"grün {rng.integers(99)}.jpg", "7", "")] * size, rng.normal(size=[size, width]).astype("f4")
+        yield [ImageFile(f"grün {rng.integers(99)}.jpg", "7", "")] * size, rng.normal(size=[size, width]).astype("f4")
 
 
 def read_text(path):
@@ -190,7 +190,7 @@ def test_forms_read_back_exactly(tmp_path, name, sizes):
     assert write(tmp_path / name, random_batches(5, sizes), 5) == sum(sizes)
     batches = list(random_batches(5, sizes))
     names, labels, features = read(tmp_path / name)
-    assert names == [picture.name for pictures, _ in batches for picture in pictures]
+    assert names == [image.name for images, _ in batches for image in images]
     assert labels == ["7"] * sum(sizes)
     if sizes:
         np.testing.assert_array_equal(np.array(features, np.float32), np.concatenate([part for _, part in batches]))

@@ -21,7 +21,7 @@ from tests.test_train import jpeg, write_shard
 ROOT = Path(__file__).parents[1]
 NAMES = ["black", "red", "green"]
 STEPS, SWITCH = 12, 3
-# Three steps an epoch, and larger pictures from the second on.
+# Three steps an epoch, and larger images from the second on.
 SETTINGS = dict(
     resnet_size=18,
     data_format="NHWC",
@@ -30,7 +30,7 @@ SETTINGS = dict(
     max_iter=STEPS,
     batch_norm_decay=0.5,
     rotated=0,
-    recoloured=0,
+    color_jitter=0,
     num_preprocess_threads=1,
     val_sizes="32,40",
 )
@@ -49,7 +49,7 @@ WHOLE = dict(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures in folders of three classes, and a pre-trained network of seven."""
+    """Images in folders of three classes, and a pre-trained network of seven."""
     folder = tmp_path_factory.mktemp("finetune")
     rng = np.random.default_rng(0)
     for k, name in enumerate(NAMES):
@@ -95,7 +95,7 @@ def test_says_what_it_does(folder, whole):
     assert f"starting from the weights of {folder}/pretrained/model.ckpt-70" in output
     assert "new logits layer: 3 classes here, 7 in the checkpoint" in output
     assert "24 records (single labels) in 1 shards; batch 8, 3.0 steps an epoch; 12 steps = 4.0 epochs" in output
-    assert f"step {SWITCH}: pictures are 40 x 40 from here on" in output
+    assert f"step {SWITCH}: images are 40 x 40 from here on" in output
     assert re.findall(r"^step (\d+)  validation  top_1", output, re.M) == ["3", "6", "9", "12"]
 
 
@@ -105,15 +105,15 @@ def test_the_best_checkpoint_is_kept_and_measured_at_all_sizes_and_crops(whole):
         int(step): float(value) for step, value in re.findall(r"step (\d+)  validation  top_1 (\S+)", output)
     }
     kept = json.loads((out / "model/best/validation.json").read_text())
-    assert kept["measures"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
+    assert kept["metrics"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
     assert kept["step"] == next(step for step, value in validations.items() if value == max(validations.values()))
     assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (18, 3, kept["step"])
     last = json.loads((out / "model/validation.json").read_text())
-    assert list(last["measures"]) == ["32, center", "32, 10crop", "40, center", "40, 10crop"]
+    assert list(last["metrics"]) == ["32, center", "32, 10crop", "40, center", "40, 10crop"]
     # The colours are learnt, with a network that began without them: chance is a third.
-    assert last["measures"]["40, center"] == kept["measures"]
-    assert kept["measures"]["top_1"] >= 0.66
-    assert all(f"{title:16}{measures['top_1']:12.4f}" in output for title, measures in last["measures"].items())
+    assert last["metrics"]["40, center"] == kept["metrics"]
+    assert kept["metrics"]["top_1"] >= 0.66
+    assert all(f"{title:16}{metrics['top_1']:12.4f}" in output for title, metrics in last["metrics"].items())
 
 
 def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, whole, tmp_path):
@@ -122,7 +122,7 @@ def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, who
     for path in (out / "model").glob(f"model.ckpt-{SWITCH}.*"):
         shutil.copy(path, tmp_path / "model")
     again = run(folder, tmp_path, **of_folders(folder), **WHOLE)
-    assert f"going on after step {SWITCH}" in again and "--pretrain_ckpt is for the beginning of a run" in again
+    assert f"resuming after step {SWITCH}" in again and "--pretrain_ckpt is for the beginning of a run" in again
     assert re.findall(r"^step (\d+)  epoch", again, re.M) == ["6", "9", "12"]
     expected, actual = (tensors(place / f"model/model.ckpt-{STEPS}") for place in (out, tmp_path))
     assert expected.keys() == actual.keys() and "weight_average/steps" in actual
@@ -131,23 +131,23 @@ def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, who
         np.testing.assert_allclose(actual[name], tensor, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_the_best_network_names_pictures_and_its_export_gives_the_same_answers(folder, whole, tmp_path):
+def test_the_best_network_names_images_and_its_export_gives_the_same_answers(folder, whole, tmp_path):
     """Preprocessing, names and scores of the SavedModel against image_classification.py, on files of several kinds."""
     from PIL import Image
 
     best = whole[0] / "model/best"
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     original = Image.open(folder / "classes/red/9.jpg")
-    original.resize((97, 61)).save(tmp_path / "pictures/a.jpg", progressive=True)
-    original.resize((61, 97)).save(tmp_path / "pictures/b.png")
-    original.convert("L").save(tmp_path / "pictures/c.jpg")
-    original.convert("P").save(tmp_path / "pictures/d.gif")
-    original.save(tmp_path / "pictures/e.bmp")
+    original.resize((97, 61)).save(tmp_path / "images/a.jpg", progressive=True)
+    original.resize((61, 97)).save(tmp_path / "images/b.png")
+    original.convert("L").save(tmp_path / "images/c.jpg")
+    original.convert("P").save(tmp_path / "images/d.gif")
+    original.save(tmp_path / "images/e.bmp")
     alpha = Image.linear_gradient("L").resize(original.size)
-    Image.merge("RGBA", [*original.split(), alpha]).save(tmp_path / "pictures/f.png")
+    Image.merge("RGBA", [*original.split(), alpha]).save(tmp_path / "images/f.png")
     common = [f"--model_dir={best}", "--image_size=40", "--data_format=NHWC", "--top_k_pred=3"]
     scripts = {
-        "image_classification.py": [f"--images={tmp_path}/pictures", f"--result={tmp_path}/result.json"],
+        "image_classification.py": [f"--images={tmp_path}/images", f"--result={tmp_path}/result.json"],
         "export.py": [f"--output_dir={tmp_path}/exported"],
     }
     started = [
@@ -215,8 +215,8 @@ def test_frozen_layers_of_several_processes_keep_their_bits(folder, tmp_path):
 
 
 def test_schedule_of_sizes():
-    stairs = finetune.parse_sizes("0:224,30:299")
-    assert [finetune.size_at(stairs, epoch) for epoch in (0, 29.99, 30, 31)] == [224, 224, 299, 299]
+    boundaries = finetune.parse_sizes("0:224,30:299")
+    assert [finetune.size_at(boundaries, epoch) for epoch in (0, 29.99, 30, 31)] == [224, 224, 299, 299]
     for text, message in (
         ("0:224,30", "'30' is not EPOCH:SIZE"),
         ("x:224", "'x:224' is not EPOCH:SIZE"),
@@ -235,7 +235,7 @@ def test_schedule_of_sizes():
         (dict(resnet_size="50"), "is a ResNet-18: set --resnet_size=18, or give another checkpoint"),
         (dict(data_dir="{}/multi", class_num="5", head="softmax"), "has sparse labels.*they need --head=sigmoid"),
         (dict(dictionary="{}/five.txt"), "five.txt has 5 classes, and the records 3; give the records' dictionary"),
-        (dict(dataset="tfds:no_such_thing", data_dir="{}/new"), "TensorFlow Datasets has no such data set"),
+        (dict(dataset="tfds:no_such_thing", data_dir="{}/new"), "TensorFlow Datasets has no such dataset"),
         (dict(val_sizes="224,big"), "--val_sizes: 'big' is no size in pixels"),
         (dict(val_sizes=""), "--val_sizes: '' is no size in pixels"),
         (dict(model_dir="{}/other"), "other holds another run, or one with other settings; give a new folder"),

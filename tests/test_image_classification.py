@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing import dictionary
-from data_processing.dictionary import Entry
+from data_processing.lists import dictionary
+from data_processing.lists.dictionary import Entry
 import image_classification
 from models import checkpoint
 from models.resnet import build_resnet
 
 ROOT = Path(__file__).parents[1]
-SIZE = 56  # short side 64: pictures of 64 x 64 pixels are not resized
+SIZE = 56  # short side 64: images of 64 x 64 pixels are not resized
 PICTURES = 5
 # Class 1's parent stands after it; 4 is alone.
 PARENTS = [-1, 5, 0, 2, -1, 0]
@@ -44,7 +44,7 @@ def mosaic(seed):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Pictures, lists, and a checkpoint and dictionary of each kind, with logits around 0."""
+    """Images, lists, and a checkpoint and dictionary of each kind, with logits around 0."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "data").mkdir()
     for k in range(PICTURES):
@@ -124,11 +124,11 @@ def test_sigmoid_and_what_is_left_out(world, runs):
     assert run.status == 1 and "Traceback" not in run.stderr
     assert "sigmoid head (the dictionary is multi-label" in run.stdout
     assert "left out: cut.jpg: " in run.stderr
-    assert run.stderr.splitlines()[-1] == "error: 1 of 3 pictures could not be read and were left out"
+    assert run.stderr.splitlines()[-1] == "error: 1 of 3 images could not be read and were left out"
     lines = (run.folder / "bad_pred.txt").read_text().splitlines()
     assert lines[0] == "data/0.png\t1 2" and lines[3] == "data/1.png" and len(lines) == 6
-    for picture, shown in ((0, lines[1:3]), (1, lines[4:6])):
-        scores = sigmoid(world["logits"][picture])
+    for image, shown in ((0, lines[1:3]), (1, lines[4:6])):
+        scores = sigmoid(world["logits"][image])
         for line, k in zip(shown, np.argsort(-scores)[:2], strict=True):
             name, score = line.rsplit(": ", 1)
             assert name == f"{k} thing {k}, Ding {k}" and float(score) == pytest.approx(scores[k], abs=0.0006)
@@ -188,7 +188,7 @@ def fold_by_hand(scores, parents):
 
 
 def first_pixels(images, training):
-    """A network whose logits are the first pixels of the picture."""
+    """A network whose logits are the first pixels of the image."""
     assert not training
     return {"logits": images[:, 0, :, 0]}
 
@@ -212,9 +212,9 @@ def test_any_hierarchy(data, classes, seed):
     parents = [-1] * classes
     for k, parent in enumerate(above):
         parents[place[k]] = -1 if parent == -1 else int(place[parent])
-    chains = dictionary.ancestors([Entry(k, "", parent, "") for k, parent in enumerate(parents)])
+    ancestors = dictionary.ancestors([Entry(k, "", parent, "") for k, parent in enumerate(parents)])
     logits = rng.normal(size=[3, classes]).astype(np.float32)
-    scores = image_classification.score_function(first_pixels, "sigmoid", chains)(logits[:, None, :, None])
+    scores = image_classification.score_function(first_pixels, "sigmoid", ancestors)(logits[:, None, :, None])
     np.testing.assert_allclose(scores, fold_by_hand(sigmoid(logits), parents), rtol=1e-5)
 
 

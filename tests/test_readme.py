@@ -18,7 +18,7 @@ IN_SMALL = {
     "train.py": ["--max_iter=2"],
     "finetune.py": ["--max_iter=2", "--test_interval=2"],
     "make_scenes.py": ["--class_images=1", "--voc_images=4"],
-    "make_sources.py": ["--open_images_pictures=40", "--class_pictures=2"],
+    "make_sources.py": ["--open_images_count=40", "--class_images=2"],
     "build_dictionary.py": ["--min_images=1"],
 }
 
@@ -54,8 +54,8 @@ def demo(tmp_path_factory):
 def test_demo_reports(demo):
     folder, output, _ = demo
     assert re.search(
-        r"mAP on 12 validation pictures: this network 0\.\d+, bag of colours 0\.\d+, chance 0\.\d+\n"
-        r"then for pictures of one thing, top-1: fine-tuned 0\.\d+, linear probe of the features 0\.\d+, chance 0\.008",
+        r"mAP on 12 validation images: this network 0\.\d+, bag of colours 0\.\d+, chance 0\.\d+\n"
+        r"then for images of one thing, top-1: fine-tuned 0\.\d+, linear probe of the features 0\.\d+, chance 0\.008",
         output,
     )
     page = (folder / "out/demo/report.html").read_text()
@@ -88,7 +88,7 @@ def test_command(demo, command):
         arguments = shlex.split(command.removesuffix(" &"))[1:]
         demo[2].append(subprocess.Popen([sys.executable, *arguments], cwd=folder))
         return
-    # The small world has other pictures than the README's, but the same classes.
+    # The small world has other images than the README's, but the same classes.
     run(command.replace("val_000003", "val_000001").replace("002_0005", "002_0001"), folder)
 
 
@@ -106,7 +106,7 @@ def test_the_recipe_of_the_paper(demo, tmp_path):
 
 @pytest.mark.slow
 def test_the_recipe_of_fine_tuning(tmp_path):
-    """Without ImageNet: on a few pictures of three classes in its archives, as many steps as show that it runs."""
+    """Without ImageNet: on a few images of three classes in its archives, as many steps as show that it runs."""
     (tmp_path / "imagenet").mkdir()
     imagenet(tmp_path / "imagenet", "archives")
     recipe = next(c for c in COMMANDS if "imagenet.flags" in c).replace("./dataset", str(tmp_path))

@@ -13,7 +13,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
-from data_processing import dictionary, tfrecord
+from data_processing.lists import dictionary
+from data_processing.records import schema, tfrecord
 from models import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -24,23 +25,23 @@ STEPS = 12
 
 
 def jpeg(label, rng, enlarged=1):
-    """A picture whose colour tells its label, 48 x 40 pixels, or so many times that."""
+    """An image whose colour tells its label, 48 x 40 pixels, or so many times that."""
     pixels = rng.integers(0, 100, (40, 48, 3)) + 155 * np.array([label & 1, label >> 1 & 1, label >> 2])
-    picture = Image.fromarray(pixels.astype(np.uint8))
+    image = Image.fromarray(pixels.astype(np.uint8))
     buffer = io.BytesIO()
-    picture.resize((48 * enlarged, 40 * enlarged)).save(buffer, "JPEG", progressive=enlarged > 1)
+    image.resize((48 * enlarged, 40 * enlarged)).save(buffer, "JPEG", progressive=enlarged > 1)
     return buffer.getvalue()
 
 
 def write_shard(path, label_format="sparse", damaged=(), image=None):
-    """One shard of RECORDS pictures, those in `damaged` cut short; or of one picture again and again."""
+    """One shard of RECORDS images, those in `damaged` truncated; or of one image again and again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(path.name))
     with open(path, "wb") as file:
         for k in range(RECORDS):
             encoded = image or jpeg(k % CLASSES, rng)
             encoded = encoded[:200] if k in damaged else encoded
-            record = tfrecord.encode(encoded, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
+            record = schema.encode(encoded, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
             file.write(tfrecord.frame(record))
 
 
@@ -69,7 +70,7 @@ def command(records, out, *options):
         log_interval=4,
         neg_select=0.5,
         rotated=0,
-        recoloured=0,  # so that colour tells the class, and 12 steps show learning
+        color_jitter=0,  # so that colour tells the class, and 12 steps show learning
     )
     return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in flags.items()), *options]
 
@@ -113,12 +114,12 @@ def test_learns(whole):
     assert losses[-1] < losses[0] / 2
 
 
-def test_tensorboard_has_all_measures_and_labelled_pictures(whole):
+def test_tensorboard_has_all_measures_and_labelled_images(whole):
     events = EventAccumulator(str(whole[0] / "log"), size_guidance={"tensors": 0})
     events.Reload()
     names = set(events.Tags()["tensors"])
-    measures = ["loss", "learning_rate", "positive_classes", "selected_classes", "images_per_second", "input_wait"]
-    assert {f"train/{name}" for name in measures} | {"val/macro_map", "input"} <= names
+    metrics = ["loss", "learning_rate", "positive_classes", "selected_classes", "images_per_second", "data_stall"]
+    assert {f"train/{name}" for name in metrics} | {"val/macro_map", "input"} <= names
     rates = [tf.make_ndarray(event.tensor_proto) for event in events.Tensors("train/learning_rate")]
     np.testing.assert_allclose(rates, 0.01, rtol=1e-6)
     assert [event.step for event in events.Tensors("train/loss")] == [4, 8, 12]
@@ -161,7 +162,7 @@ def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole
         assert checkpoint.newest(tmp_path / "checkpoint").endswith(f"-{stopped[1]}")
     else:
         assert process.wait() == -signal.SIGKILL
-    assert "going on after step" in run(records, tmp_path, "--snapshot=3")
+    assert "resuming after step" in run(records, tmp_path, "--snapshot=3")
     expected, actual = tensors(whole[0]), tensors(tmp_path)
     assert expected.keys() == actual.keys()
     for name, tensor in expected.items():
@@ -170,7 +171,7 @@ def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole
 
 def test_a_finished_run_started_again_changes_nothing(records, whole):
     files = {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
-    assert "going on after step 12" in run(records, whole[0])
+    assert "resuming after step 12" in run(records, whole[0])
     assert files == {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
 
 
@@ -193,7 +194,7 @@ def test_starts_from_other_weights_and_names_a_wrong_class_num(records, whole, t
     assert "has 5 classes and this run 7: set --class_num=5" in error
 
 
-def test_single_labels_and_corrupt_pictures(tmp_path):
+def test_single_labels_and_corrupt_images(tmp_path):
     write_shard(tmp_path / "train/0.tfrecords", "single", damaged=[4, 17])
     output = run(tmp_path, tmp_path / "out", "--max_skipped=0.2", "--max_iter=8")
     assert "30 records (single labels)" in output

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from data_processing import closure, dictionary, image_list, pieces
+from data_processing.lists import closure, dictionary, image_list
+from utils import chunks
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,9 +36,9 @@ def forests(draw):
 def databases(draw):
     parents = draw(forests())
     label = st.integers(0, len(parents) - 1)
-    chains = dictionary.ancestors(entries_of(parents))
+    ancestors = dictionary.ancestors(entries_of(parents))
     pairs = draw(st.lists(st.tuples(label, label), max_size=4))
-    pairs = [(a, b) for a, b in pairs if a != b and a not in chains[b] and b not in chains[a]]
+    pairs = [(a, b) for a, b in pairs if a != b and a not in ancestors[b] and b not in ancestors[a]]
     confidence = st.sampled_from([-1.0, 0.1, 0.5, 0.75, 1.0])
     rows = draw(st.lists(st.lists(st.tuples(label, confidence), min_size=1, max_size=6), min_size=1, max_size=6))
     return parents, pairs, rows
@@ -98,7 +99,7 @@ def test_a_list_comes_out_closed_in_its_order(tmp_path):
         "c.jpg\t0\t2\t3\n"
         "d.jpg\t0\t2\t3\t4\t5\t6\n"
     )
-    assert "4 rows, 4 were not closed; 2.00 labels a picture before, 4.50 now (1 co-occurring pairs)" in done.stdout
+    assert "4 rows, 4 were not closed; 2.00 labels an image before, 4.50 now (1 co-occurring pairs)" in done.stdout
     again = run(tmp_path / "out.txt", tmp_path, f"--pairs={pairs}", f"--output={tmp_path}/again.txt")
     assert again.returncode == 0
     assert (tmp_path / "again.txt").read_bytes() == (tmp_path / "out.txt").read_bytes()
@@ -153,10 +154,10 @@ def test_bad_input(tmp_path, text, options, message):
 @given(st.lists(st.text("ab\t ", max_size=9), min_size=1), st.integers(1, 20))
 @settings(max_examples=100, deadline=None)
 def test_pieces_are_the_file(tmp_path_factory, lines, size):
-    path = tmp_path_factory.mktemp("pieces") / "a"
+    path = tmp_path_factory.mktemp("chunks") / "a"
     path.write_text("\n".join(lines))
     length = path.stat().st_size
-    found = [line for k in range(0, length, size) for line in pieces.lines(path, k, min(k + size, length))]
+    found = [line for k in range(0, length, size) for line in chunks.lines(path, k, min(k + size, length))]
     assert found == path.read_bytes().splitlines(keepends=True)
 
 
@@ -165,9 +166,9 @@ def number_of_lines(lines, offset):
 
 
 def test_pieces_come_in_order_from_all_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE", 1000)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1000)
     (tmp_path / "a").write_text("".join(f"{k}\n" for k in range(5000)))
-    found = list(pieces.map_pieces(number_of_lines, tmp_path / "a", (7,), workers=2))
+    found = list(chunks.map_chunks(number_of_lines, tmp_path / "a", (7,), workers=2))
     assert len(found) > 20 and sum(found, []) == list(range(7, 5007))
 
 
@@ -176,21 +177,21 @@ import sys, time
 sys.path.insert(0, {root!r})
 from flags import checked
 from absl import app
-from data_processing import pieces
+from utils import chunks
 
 def work(lines):
     print("begun", flush=True)
     time.sleep({seconds})
 
 if __name__ == "__main__":
-    app.run(checked(lambda _: list(pieces.map_pieces(work, __file__))))
+    app.run(checked(lambda _: list(chunks.map_chunks(work, __file__))))
 """
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_main_process(tmp_path, signum):
     script = tmp_path / "endless.py"
-    # After Ctrl-C the pieces at hand are worked on to their end.
+    # After Ctrl-C the chunks at hand are worked on to their end.
     script.write_text(ENDLESS.format(root=str(ROOT), seconds=2 if signum == signal.SIGINT else 1000))
     process = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -209,7 +210,7 @@ def test_a_list_of_several_pieces_names_the_right_line(tmp_path):
     with open(tmp_path / "list.txt", "w") as file:
         file.writelines(f"{row}{k}.jpg\t{k % 7}\n" for k in range(50_000))
         file.write("wrong.jpg\t8\n")
-    assert (tmp_path / "list.txt").stat().st_size > 2 * pieces.PIECE
+    assert (tmp_path / "list.txt").stat().st_size > 2 * chunks.CHUNK_BYTES
     done = run(tmp_path / "list.txt", tmp_path, f"--output={tmp_path}/out.txt")
     assert "list.txt:50001: field 2 ('8')" in done.stderr
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from data_processing import dictionary, vocabulary, wordnet
-from data_processing.vocabulary import Class
+from data_processing.lists import dictionary, vocabulary, wordnet
+from data_processing.lists.vocabulary import Class
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data" / "wnids_11166.txt"
@@ -178,7 +178,7 @@ def test_a_child_of_its_nearest_ancestor(reader):
     for one in wnids[:: max(1, len(wnids) // 500)]:
         expected = closest(reader, one, classes)
         assert parents[one] in expected if expected else parents[one] in (None, "n00002684")
-    assert parents["n09229709"] == "n00002684"  # a bubble is a shape in WordNet, and an object in pictures
+    assert parents["n09229709"] == "n00002684"  # a bubble is a shape in WordNet, and an object in images
     roots = Counter(root is None for root in parents.values())[True]
     assert roots == (4 if PUBLISHED.exists() else 2)
     entries = vocabulary.number(reader, parents)

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing import archives, dictionary, image_list, pictures, sources
+from data_processing.images import archives, image_files
+from data_processing.lists import dictionary, image_list
+from data_processing.sources.labeled_images import labeled_images
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = [
@@ -35,7 +37,7 @@ def run(folder, *options):
     )
 
 
-def picture(seed=0):
+def image(seed=0):
     encoded = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)).save(encoded, "JPEG")
     return encoded.getvalue()
@@ -64,8 +66,8 @@ def rows(path):
 def test_imagenet_from_archives_and_folders(tmp_path):
     source = tmp_path / "imagenet"
     (source / "n09426788").mkdir(parents=True)
-    (source / "n09426788" / "n09426788_1.JPEG").write_bytes(picture(1))
-    good = {"n02084071_8388.JPEG": picture(2), "n02084071_9.JPEG": picture(3), "more/n02084071_1.JPEG": picture(4)}
+    (source / "n09426788" / "n09426788_1.JPEG").write_bytes(image(1))
+    good = {"n02084071_8388.JPEG": image(2), "n02084071_9.JPEG": image(3), "more/n02084071_1.JPEG": image(4)}
     bad = {"../outside.JPEG": b"x", "/etc/a.JPEG": b"x", "link.JPEG": None, "notes.txt": b"x"}
     archive(source / "n02084071.tar", good | bad)
     done = run(tmp_path, f"--imagenet={source}", *with_dictionary(tmp_path))
@@ -73,26 +75,26 @@ def test_imagenet_from_archives_and_folders(tmp_path):
     expected = {f"n02084071/{name}": {1: 1.0} for name in good} | {"n09426788/n09426788_1.JPEG": {2: 1.0}}
     assert rows(tmp_path / "out/train.txt") == expected
     assert (tmp_path / "out/counts.tsv").read_text() == "# id\timages\nn02084071\t3\nn09426788\t1\n"
-    # The pictures are read where they lie, below a folder above, too.
+    # The images are read where they lie, below a folder above, too.
     for name, data in good.items():
         assert archives.read_file(source, f"n02084071/{name}", 10**6) == data
         assert archives.read_file(tmp_path, f"imagenet/n02084071/{name}", 10**6) == data
-    assert archives.read_file(source, "n09426788/n09426788_1.JPEG", 10**6) == picture(1)
+    assert archives.read_file(source, "n09426788/n09426788_1.JPEG", 10**6) == image(1)
     for wrong in ("n02084071/missing.JPEG", "n02084071/../outside.JPEG", "n02084071/link.JPEG", "../x/n02084071/a.jpg"):
-        with pytest.raises((pictures.PictureError, OSError)):
+        with pytest.raises((image_files.ImageError, OSError)):
             archives.read_file(source, wrong, 10**6)
 
 
 def test_a_damaged_archive(tmp_path):
     whole = tmp_path / "n02084071.tar"
-    archive(whole, {f"{k}.JPEG": picture(k) * 20 for k in range(9)})
+    archive(whole, {f"{k}.JPEG": image(k) * 20 for k in range(9)})
     cut = tmp_path / "n02121620.tar"
     cut.write_bytes(whole.read_bytes()[:60_000])
     names = archives.names(cut)
     assert 0 < len(names) < 9
-    with pytest.raises(pictures.PictureError, match="n02121620.tar is cut short"):
+    with pytest.raises(image_files.ImageError, match="n02121620.tar is truncated"):
         archives.read_file(tmp_path, f"n02121620/{names[-1]}", 10**6)
-    assert archives.read_file(tmp_path, f"n02121620/{names[0]}", 10**6) == picture(0) * 20
+    assert archives.read_file(tmp_path, f"n02121620/{names[0]}", 10**6) == image(0) * 20
     (tmp_path / "n00000001.tar").write_text("no archive")
     with pytest.raises(archives.ArchiveError, match="n00000001.tar: no tar archive"):
         archives.names(tmp_path / "n00000001.tar")
@@ -107,7 +109,7 @@ def with_damaged_header(data, name, by):
 @pytest.mark.parametrize("by", [b"X", b"\0"], ids=["overwritten", "zeroed"])
 @pytest.mark.parametrize("lost", [0, 3, 8])
 def test_a_damaged_header_loses_one_member(tmp_path, caplog, by, lost):
-    expected = {f"{k}.JPEG": picture(k) for k in range(9)}
+    expected = {f"{k}.JPEG": image(k) for k in range(9)}
     place = tmp_path / "n02084071.tar"
     archive(place, expected)
     assert archives.names(place) == sorted(expected) and str(place) not in archives.damaged()
@@ -118,12 +120,12 @@ def test_a_damaged_header_loses_one_member(tmp_path, caplog, by, lost):
     for name, data in expected.items():
         assert archives.read_file(tmp_path, f"n02084071/{name}", 10**6) == data
     assert archives.damaged().count(str(place)) == 1
-    assert caplog.text.count(f"{place}: damaged (8 pictures found)") == 1
+    assert caplog.text.count(f"{place}: damaged (8 images found)") == 1
 
 
 @pytest.mark.parametrize("by", [b"X", b"\0"], ids=["overwritten", "zeroed"])
 def test_damaged_headers_in_archives_of_archives(tmp_path, by):
-    expected = {f"n0{n}": {f"n0{n}_{k}.JPEG": picture([n, k]) for k in range(5)} for n in range(4)}
+    expected = {f"n0{n}": {f"n0{n}_{k}.JPEG": image([n, k]) for k in range(5)} for n in range(4)}
     for name, members in expected.items():
         archive(tmp_path / f"{name}.tar", members)
     inner = {f"{name}.tar": (tmp_path / f"{name}.tar").read_bytes() for name in expected}
@@ -136,7 +138,7 @@ def test_damaged_headers_in_archives_of_archives(tmp_path, by):
         for path, data in members.items():
             assert archives.read_file(tmp_path, f"train/{name}/{path}", 10**6) == data
     assert f"{whole}: n01.tar" in archives.damaged() and str(whole) not in archives.damaged()
-    # Without its own header an archive inside has no name, and its pictures no class.
+    # Without its own header an archive inside has no name, and its images no class.
     other = tmp_path / "other.tar"
     other.write_bytes(with_damaged_header(whole.read_bytes(), "n02.tar", by))
     del expected["n02"]
@@ -145,7 +147,7 @@ def test_damaged_headers_in_archives_of_archives(tmp_path, by):
 
 
 def test_archives_as_other_tools_write_them_are_whole(tmp_path):
-    members = {f"{k}.JPEG": picture(k) for k in range(3)} | {"\u00fc" * 120 + ".JPEG": picture(3)}
+    members = {f"{k}.JPEG": image(k) for k in range(3)} | {"\u00fc" * 120 + ".JPEG": image(3)}
     whole = tmp_path / "whole.tar"
     archive(whole, members)
     bare = tmp_path / "no closing blocks.tar"
@@ -163,7 +165,7 @@ def test_archives_as_other_tools_write_them_are_whole(tmp_path):
         assert str(place) not in archives.damaged()
     # Of a member with a long name, one header of two.
     damaged = tmp_path / "damaged.tar"
-    archive(damaged, {"first.JPEG": picture(4), "\u00fc" * 120 + ".JPEG": picture(3)} | members)
+    archive(damaged, {"first.JPEG": image(4), "\u00fc" * 120 + ".JPEG": image(3)} | members)
     with tarfile.open(damaged) as file:
         at = file.getmembers()[1].offset_data - 512
     damaged.write_bytes(damaged.read_bytes()[:at] + b"X" * 512 + damaged.read_bytes()[at + 512 :])
@@ -177,7 +179,7 @@ def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
     source.mkdir()
     odd = {"a\tb.JPEG": b"x", os.fsdecode(b"\xff.JPEG"): b"x", "fine.JPEG": b"x"}
     archive(source / "n02084071.tar", odd)
-    archive(source / "n09426788.tar", {f"{k}.JPEG": picture(k) * 20 for k in range(9)})
+    archive(source / "n09426788.tar", {f"{k}.JPEG": image(k) * 20 for k in range(9)})
     os.truncate(source / "n09426788.tar", 60_000)
     table = "ImageID,OriginalURL\n0f,\n02,http://a/1\tb.jpg\n" + "fffffffffffffff0,http://a/2.jpg\n"
     options = write(tmp_path, OPEN_IMAGES | {"images.csv": table})
@@ -192,7 +194,7 @@ def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
     assert [path for path in found if "n09426788" not in path] == ["n02084071/fine.JPEG", "http://a/2.jpg"]
     assert 0 < len(found) - 2 < 9
     # Nor are they counted, for the choice of classes.
-    assert sources.id_lines(tmp_path / "out/counts.tsv")["n02084071"] == ["1"]
+    assert labeled_images.id_lines(tmp_path / "out/counts.tsv")["n02084071"] == ["1"]
 
 
 OPEN_IMAGES = {
@@ -233,7 +235,7 @@ def test_open_images(tmp_path):
     # People win over machines; labels that became one class have the highest confidence; what has no class goes.
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0, 2: 0.7}, "http://a/2,3.jpg": {1: 0.8}}
     assert "2 images in" in done.stdout and "2 images left out" in done.stdout
-    counts = sources.id_lines(tmp_path / "out/counts.tsv")
+    counts = labeled_images.id_lines(tmp_path / "out/counts.tsv")
     assert counts == {"/m/dog": ["2"], "/m/sea": ["1"], "/m/puppy": ["1"], "/m/party": ["1"]}
     assert run(tmp_path, *options, "--min_confidence=0.75", *with_dictionary(tmp_path)).returncode == 0
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0}, "http://a/2,3.jpg": {1: 0.8}}
@@ -247,7 +249,7 @@ def test_neighbouring_ids_keep_their_labels(tmp_path):
     (tmp_path / "machine.csv").write_text(
         "ImageID,LabelName,Confidence\n1000000000000001,/m/sea,0.5\n1000000000000000,/m/dog,0.75\n"
     )
-    found = list(sources.open_images(tmp_path / "images.csv", [tmp_path / "machine.csv"]))
+    found = list(labeled_images.open_images(tmp_path / "images.csv", [tmp_path / "machine.csv"]))
     assert found == [("http://a/dog.jpg", {"/m/dog": 0.75}), ("http://a/sea.jpg", {"/m/sea": 0.5})]
 
 

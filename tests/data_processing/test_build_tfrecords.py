@@ -1,4 +1,4 @@
-"""The script that builds shards, as a user starts it: on good and bad pictures, on ranks, killed and started again."""
+"""The script that builds shards, as a user starts it: on good and bad images, on ranks, killed and started again."""
 
 from collections import Counter
 import hashlib
@@ -16,9 +16,10 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from data_processing import image_list, pictures
-from data_processing.image_list import Row
-from data_processing.shard_writer import build_shards
+from data_processing.images import image_files
+from data_processing.lists import image_list
+from data_processing.lists.image_list import Row
+from data_processing.records.shard_writer import build_shards
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 9
@@ -27,30 +28,30 @@ WIDTH, HEIGHT = 48, 32
 
 
 def smooth():
-    """An RGB picture whose colours change slowly, so that a JPEG of it is nearly the same."""
+    """An RGB image whose colours change slowly, so that a JPEG of it is nearly the same."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return Image.fromarray(np.stack([40 + 4 * x, 30 + 6 * y, 200 - 2 * x - y], axis=-1).astype(np.uint8))
 
 
 def make_good(folder):
-    """Writes a picture of each kind; returns for each name its upright pixels, uint8 [height, width, 3]."""
-    picture, pixels = smooth(), np.asarray(smooth())
+    """Writes an image of each kind; returns for each name its upright pixels, uint8 [height, width, 3]."""
+    image, pixels = smooth(), np.asarray(smooth())
     exif = Image.Exif()
-    exif[pictures.EXIF_ORIENTATION] = 6  # to be turned clockwise by a quarter
-    alpha = picture.copy()
-    alpha.putalpha(Image.new("L", picture.size, 0))
+    exif[image_files.EXIF_ORIENTATION] = 6  # to be turned clockwise by a quarter
+    alpha = image.copy()
+    alpha.putalpha(Image.new("L", image.size, 0))
     (folder / "sub folder").mkdir()
-    picture.save(folder / "baseline.jpg", quality=95, subsampling=0)
-    picture.save(folder / "sub folder" / "progressive é.jpg", quality=95, subsampling=0, progressive=True)
-    picture.convert("L").save(folder / "grey.jpg", quality=95)
-    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95, subsampling=0)
-    picture.save(folder / "rotated.jpg", quality=95, subsampling=0, exif=exif)
+    image.save(folder / "baseline.jpg", quality=95, subsampling=0)
+    image.save(folder / "sub folder" / "progressive é.jpg", quality=95, subsampling=0, progressive=True)
+    image.convert("L").save(folder / "grey.jpg", quality=95)
+    image.convert("CMYK").save(folder / "cmyk.jpg", quality=95, subsampling=0)
+    image.save(folder / "rotated.jpg", quality=95, subsampling=0, exif=exif)
     alpha.save(folder / "alpha.png")
-    picture.save(folder / "a.gif")
-    picture.save(folder / "a.bmp")
-    picture.save(folder / "a.webp", quality=100, lossless=True)
+    image.save(folder / "a.gif")
+    image.save(folder / "a.bmp")
+    image.save(folder / "a.webp", quality=100, lossless=True)
     expected = {f"{name}": pixels for name in ("baseline.jpg", "sub folder/progressive é.jpg", "cmyk.jpg", "a.bmp")}
-    grey = np.asarray(picture.convert("L").convert("RGB"))
+    grey = np.asarray(image.convert("L").convert("RGB"))
     expected |= {"grey.jpg": grey, "rotated.jpg": np.rot90(pixels, -1), "alpha.png": np.full_like(pixels, 255)}
     return expected | {"a.gif": np.asarray(Image.open(folder / "a.gif").convert("RGB")), "a.webp": pixels}
 
@@ -73,7 +74,7 @@ def make_bad(folder):
         file.truncate(2**33)  # of no blocks on the disk
     return {
         "html.jpg": "HTML",
-        "truncated.jpg": "cut short",
+        "truncated.jpg": "truncated",
         "empty.jpg": "empty",
         "missing.jpg": "No such file",
         "../outside.jpg": "leaves",
@@ -89,7 +90,7 @@ def make_bad(folder):
 
 
 class Mixed:
-    """Pictures of every kind, good and bad, and their list."""
+    """Images of every kind, good and bad, and their list."""
 
     def __init__(self, folder):
         self.images, self.list = folder / "images", folder / "list.txt"
@@ -148,13 +149,13 @@ def mixed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(mixed):
-    """The folder of a run that allowed for the bad pictures, its output and its files as they were."""
+    """The folder of a run that allowed for the bad images, its output and its files as they were."""
     output = mixed.list.parent / "records"
     out, err = finish(start(mixed.images, mixed.list, output, f"--num_shards={SHARDS}", "--max_rejected=0.7"))
     return output, out, err, files(output)
 
 
-def test_shards_hold_the_good_pictures(mixed, built):
+def test_shards_hold_the_good_images(mixed, built):
     output, out, err, _ = built
     records = [feature for path in sorted(output.glob("*.tfrecords")) for feature in examples(path)]
     assert sorted(name_of(feature) for feature in records) == sorted(mixed.good)
@@ -172,7 +173,7 @@ def test_shards_hold_the_good_pictures(mixed, built):
     assert "images/s" in err
 
 
-def test_rejected_pictures_are_listed_with_the_reason(mixed, built):
+def test_rejected_images_are_listed_with_the_reason(mixed, built):
     lines = (built[0] / "rejected.tsv").read_text().split("\n")[:-1]
     rejected = dict(line.split("\t") for line in lines)
     assert list(rejected) == sorted(mixed.bad)
@@ -257,7 +258,7 @@ def test_runs_that_cannot_go_on(mixed, built, tmp_path):
 
 
 def build_here(mixed, folder, workers=None, **changes):
-    """Builds two shards of the good pictures from this process; returns their examples in the order of the list."""
+    """Builds two shards of the good images from this process; returns their examples in the order of the list."""
     folder.mkdir()
     rows = [mixed.rows[name] for name in mixed.good]
     if changes.get("label_format") == "single":
@@ -290,7 +291,7 @@ def test_same_bytes_whatever_the_number_of_workers(mixed, tmp_path):
     assert files(folders[1]) == files(folders[2]) == files(folders[6])
 
 
-def test_a_failing_disk_does_not_make_a_picture_missing(tmp_path):
+def test_a_failing_disk_does_not_make_a_image_missing(tmp_path):
     """Reading the start of /proc/self/mem fails with EIO, as reading from a lost file server does."""
     if not Path("/proc/self/mem").exists():
         pytest.skip("needs Linux")
@@ -303,7 +304,7 @@ def test_a_failing_disk_does_not_make_a_picture_missing(tmp_path):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    """A world of pictures that take long enough to be interrupted, and the files that two ranks make of it."""
+    """A world of images that take long enough to be interrupted, and the files that two ranks make of it."""
     folder = tmp_path_factory.mktemp("slow")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -380,14 +381,14 @@ def test_killed_and_started_again_makes_the_same_bytes(slow):
     assert {path: path.stat().st_mtime_ns for path in complete} == times
 
 
-def test_a_picture_that_only_begins_well(mixed, tmp_path):
-    """Cut at any length, a JPEG is refused or, its last marker aside, decodes for TensorFlow too."""
+def test_a_image_that_only_begins_well(mixed, tmp_path):
+    """Cut at any length, a JPEG is refused or, its last marker temp_path, decodes for TensorFlow too."""
     content = (mixed.images / "baseline.jpg").read_bytes()
     accepted = []
     for end in range(2, len(content) + 1):
         try:
-            image, _, _ = pictures.as_jpeg(content[:end])
-        except pictures.PictureError:
+            image, _, _ = image_files.as_jpeg(content[:end])
+        except image_files.ImageError:
             continue
         accepted.append(end)
         assert np.asarray(Image.open(io.BytesIO(image))).shape == (HEIGHT, WIDTH, 3)

@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing import addresses, downloads, image_list
-from data_processing.turns import HOST_DOWN
+from data_processing.download import addresses
+from data_processing.download.retry_queue import HOST_DOWN
+from data_processing.lists import image_list
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 2.0
@@ -36,7 +37,7 @@ def jpeg(seed=0, size=(40, 30)):
 
 PICTURE = jpeg()
 PLACEHOLDER = jpeg(99)
-# A picture of many pixels in few bytes.
+# An image of many pixels in few bytes.
 BOMB = io.BytesIO()
 Image.new("L", (9000, 9000)).save(BOMB, "PNG")
 
@@ -183,7 +184,7 @@ def lists(output):
 # What becomes of each kind of URL, and how often the server is asked.
 FAILS = {
     "slow": ("timeout", 2),
-    "truncated": ("cut short", 2),
+    "truncated": ("truncated", 2),
     "longer": (("damaged", "connection"), 2),
     "missing": ("HTTP 404", 1),
     "gone": ("HTTP 410", 1),
@@ -197,7 +198,7 @@ FAILS = {
     "gigantic": ("too large", 1),
     "endless": ("too large", 1),
     "trickle": ("timeout", 2),
-    "bomb": ("not a picture", 1),
+    "bomb": ("not an image", 1),
     "placeholder": ("placeholder", 1),
     "flickr": ("placeholder", 1),
     "empty": ("damaged", 2),
@@ -240,7 +241,7 @@ def test_each_url_is_accounted_for_exactly_once(server, tmp_path):
     assert [row.labels for row in came] == [row.labels for row in expected]
     assert len(came) + len(failed) == len(rows)
     assert came[-1].path == came[len(COMES) - 1].path
-    # Each file is the picture that was served, and nothing else is anywhere.
+    # Each file is the image that was served, and nothing else is anywhere.
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert files == {row.path for row in came} | {"downloaded.txt", "failed.tsv"}
     assert all((output / row.path).read_bytes() == PICTURE for row in came)
@@ -297,9 +298,9 @@ def test_what_one_url_does_is_a_failure_and_what_the_disk_does_ends_the_run(tmp_
         async def get(*_):
             raise error
 
-        monkeypatch.setattr(downloads, "_get", get)
-        limits = downloads.Limits(attempts=1)
-        return [r async for r in downloads.download(["http://a/"], tmp_path, limits, tmp_path, None)]
+        monkeypatch.setattr(fetch, "_get", get)
+        limits = fetch.Limits(attempts=1)
+        return [r async for r in fetch.download(["http://a/"], tmp_path, limits, tmp_path, None)]
 
     for error in (OverflowError("odd"), RecursionError("odd"), KeyError("odd")):
         [result] = asyncio.run(fetch(error))
@@ -316,11 +317,11 @@ def test_a_redirect_to_a_private_address_is_not_followed(server, tmp_path, monke
     )
 
     async def fetch():
-        limits = downloads.Limits(timeout=5)
+        limits = fetch.Limits(timeout=5)
         (tmp_path / "scratch").mkdir()
         with ThreadPoolExecutor(1) as pool:
             urls = [f"{server.url}/private/a", f"{server.url}/fine/a"]
-            return [r async for r in downloads.download(urls, tmp_path, limits, tmp_path / "scratch", pool)]
+            return [r async for r in fetch.download(urls, tmp_path, limits, tmp_path / "scratch", pool)]
 
     kinds = {result.url.split("/")[3]: result.kind for result in asyncio.run(fetch())}
     assert kinds == {"private": "private address", "fine": ""}
@@ -343,10 +344,10 @@ def test_one_host_keeps_no_other_waiting(server, tmp_path):
         urls += [f"http://127.0.0.1:{unheard.getsockname()[1]}/{k}" for k in range(60)]
 
         async def fetch():
-            limits = downloads.Limits(connections=4, attempts=2, wait=0.01, private_hosts=True)
+            limits = fetch.Limits(connections=4, attempts=2, wait=0.01, private_hosts=True)
             found = []
             with ThreadPoolExecutor(1) as pool:
-                async for result in downloads.download(urls, tmp_path, limits, tmp_path, pool):
+                async for result in fetch.download(urls, tmp_path, limits, tmp_path, pool):
                     found.append(result)
                     if len(found) == 64:  # those of the first host come when it may be asked again
                         return found

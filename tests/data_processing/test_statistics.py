@@ -8,7 +8,7 @@ import sys
 
 from PIL import Image
 
-from data_processing import dictionary
+from data_processing.lists import dictionary
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["object", "animal", "dog & <cat>", "food"]

@@ -1,4 +1,4 @@
-"""The database as a data set of TensorFlow Datasets, by TFDS's own tests of builders, and by what it gives back."""
+"""The database as a dataset of TensorFlow Datasets, by TFDS's own tests of builders, and by what it gives back."""
 
 import io
 from pathlib import Path
@@ -10,8 +10,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_processing import dictionary, files, tfds_ml_images, tfds_source, tfrecord
-from data_processing.sources import SourceError
+from data_processing import tfds_ml_images
+from data_processing.lists import dictionary
+from data_processing.records import schema, tfrecord
+from data_processing.sources.labeled_images import SourceError, tfds_source
+from utils import files
 
 ENTRIES = [
     dictionary.Entry(0, "n00002684", -1, "object, physical object"),
@@ -33,7 +36,7 @@ def make_database(folder):
         (folder / split).mkdir()
         with open(folder / split / f"{split}-00000-of-00001.tfrecords", "wb") as file:
             for k, (labels, confidences) in enumerate(rows):
-                record = tfrecord.encode(jpeg(k), 9, 8, f"{k}.jpg", labels, confidences, "sparse", len(ENTRIES))
+                record = schema.encode(jpeg(k), 9, 8, f"{k}.jpg", labels, confidences, "sparse", len(ENTRIES))
                 file.write(tfrecord.frame(record))
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder)}\n" for path in paths)
@@ -77,7 +80,7 @@ def test_gives_back_what_the_shards_hold(tmp_path):
     again = tfds.builder("ml_images", data_dir=tmp_path / "data").info.features["labels"]["class"]
     assert again.names == [entry.wnid for entry in ENTRIES]
 
-    rows = list(tfds_source.pictures("ml_images", "train", tmp_path / "out", data_dir=str(tmp_path / "data")))
+    rows = list(tfds_source.images("ml_images", "train", tmp_path / "out", data_dir=str(tmp_path / "data")))
     expected = [{"n00002684": 1.0, "n02084071": 0.5}, {"n00002684": 1.0, "n02121620": 1.0}, {"n02121620": -1.0}]
     assert sorted(map(str, (row.labels for row in rows))) == sorted(map(str, expected))
     assert {(tmp_path / "out" / row.path).read_bytes() for row in rows} == {jpeg(k) for k in range(3)}
@@ -100,7 +103,7 @@ def test_sums_must_fit(tmp_path, damage):
 
 
 class Single(tfds.core.GeneratorBasedBuilder):
-    """A data set of one class a picture, as imagenet2012 is."""
+    """A dataset of one class an image, as imagenet2012 is."""
 
     VERSION = tfds.core.Version("1.0.0")
     name = "single_of_ml_images_tests"
@@ -118,7 +121,7 @@ class Single(tfds.core.GeneratorBasedBuilder):
 
 
 def test_any_data_set_is_a_source(tmp_path):
-    rows = list(tfds_source.pictures(Single.name, "train[:3]", tmp_path / "out", data_dir=str(tmp_path / "data")))
+    rows = list(tfds_source.images(Single.name, "train[:3]", tmp_path / "out", data_dir=str(tmp_path / "data")))
     assert [row.path.split("/")[-1] for row in rows] == ["00000000.png", "00000001.png", "00000002.png"]
     for row in rows:
         k = int(np.asarray(Image.open(tmp_path / "out" / row.path))[0, 0, 0]) // 40
@@ -127,18 +130,18 @@ def test_any_data_set_is_a_source(tmp_path):
 
 def test_says_what_is_wrong_with_a_source(tmp_path):
     for name, split, message in (
-        ("no_such_data_set", "train", "no such data set"),
+        ("no_such_data_set", "train", "no such dataset"),
         (Single.name, "test", "test"),
     ):
         with pytest.raises(SourceError, match=f"tfds:{name}: .*{message}"):
-            next(tfds_source.pictures(name, split, tmp_path, data_dir=str(tmp_path / "data")))
+            next(tfds_source.images(name, split, tmp_path, data_dir=str(tmp_path / "data")))
     with pytest.raises(SourceError, match="ILSVRC2012.*No such file"):
-        next(tfds_source.pictures("imagenet2012", "train", tmp_path, data_dir=str(tmp_path), manual_dir=str(tmp_path)))
+        next(tfds_source.images("imagenet2012", "train", tmp_path, data_dir=str(tmp_path), manual_dir=str(tmp_path)))
 
 
 def test_dense_and_single_labels_decode_alike():
     for kind, labels, confidences in (("dense", (0, 2), (0.5, -1.0)), ("single", (2,), (1.0,))):
-        record = tfrecord.encode(b"x", 1, 1, "a.jpg", labels, confidences, kind, 3)
-        assert tfrecord.label_kind(record, 3, "here") == kind
+        record = schema.encode(b"x", 1, 1, "a.jpg", labels, confidences, kind, 3)
+        assert schema.label_kind(record, 3, "here") == kind
         expected = list(zip(labels, confidences, strict=True))
-        assert tfrecord.decode(record, kind) == (b"a.jpg", b"x", expected)
+        assert schema.decode(record, kind) == (b"a.jpg", b"x", expected)

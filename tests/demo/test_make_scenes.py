@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFont
 import pytest
 
-from data_processing import dictionary, image_list
+from data_processing.lists import dictionary, image_list
 from demo import grounds, jobs, scenes, voc, world
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,8 @@ def test_tables_fit_together():
     children = Counter(entry.parent for entry in classes)
     shown = {thing.label for thing in things}
     assert all(entry.index in shown or children[entry.index] >= 2 for entry in classes)
-    chains = dictionary.ancestors(classes)
-    assert max(map(len, chains)) >= 4
+    ancestors = dictionary.ancestors(classes)
+    assert max(map(len, ancestors)) >= 4
 
 
 def test_things_can_be_drawn_and_look_different():
@@ -65,16 +65,16 @@ def test_things_can_be_drawn_and_look_different():
     drawn = set()
     for thing in world.read().things:
         assert bytes(font.getmask(thing.glyph)) != missing, f"{thing.name} is not in the font"
-        picture = scenes.glyph(thing.glyph, 40)
-        assert picture.mode == "RGBA" and min(picture.size) >= 5
-        drawn.add(picture.tobytes())
+        image = scenes.glyph(thing.glyph, 40)
+        assert image.mode == "RGBA" and min(image.size) >= 5
+        drawn.add(image.tobytes())
     assert len(drawn) == len(world.read().things)
 
 
 def test_lists_hold_every_ancestor(made):
     classes = dictionary.read(made / "dictionary_and_semantic_hierarchy.txt")
     assert tuple(classes) == world.read().classes
-    chains = dictionary.ancestors(classes)
+    ancestors = dictionary.ancestors(classes)
     things = {thing.label for thing in world.read().things}
     for split, count in (("train", 48), ("val", 12)):
         rows = list(image_list.read(made / f"{split}.txt", len(classes)))
@@ -84,17 +84,17 @@ def test_lists_hold_every_ancestor(made):
             assert 1 <= len(things & set(row.labels))
             assert all(0 < value <= 1 for value in confidence.values())
             for label in row.labels:
-                assert all(confidence[above] >= confidence[label] for above in chains[label])
+                assert all(confidence[above] >= confidence[label] for above in ancestors[label])
 
 
-def test_pictures_decode_near_the_asked_size(made):
+def test_images_decode_near_the_asked_size(made):
     sizes = set()
     for path in sorted(made.rglob("*.jpg")):
-        with Image.open(path) as picture:
-            picture.load()
-            assert picture.format == "JPEG" and picture.mode == "RGB"
-            sizes.add(picture.size)
-            assert 0.85 * 48 <= min(picture.size) <= 1.2 * 48 and max(picture.size) <= 1.5 * 48
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "JPEG" and image.mode == "RGB"
+            sizes.add(image.size)
+            assert 0.85 * 48 <= min(image.size) <= 1.2 * 48 and max(image.size) <= 1.5 * 48
     assert len(sizes) > 20
 
 
@@ -122,12 +122,12 @@ def test_voc_boxes_hold_the_masks(made):
     for name in names:
         root, size, boxes = voc_objects(made, name)
         assert root.find("filename").text == f"{name}.jpg" and boxes
-        with Image.open(made / "voc" / "JPEGImages" / f"{name}.jpg") as picture:
-            assert picture.size == size
-        with Image.open(made / "voc" / "SegmentationClass" / f"{name}.png") as picture:
-            assert picture.mode == "P" and picture.size == size
-            assert np.array_equal(np.array(picture.getpalette()).reshape(-1, 3), voc.colour_map())
-            mask = np.array(picture)
+        with Image.open(made / "voc" / "JPEGImages" / f"{name}.jpg") as image:
+            assert image.size == size
+        with Image.open(made / "voc" / "SegmentationClass" / f"{name}.png") as image:
+            assert image.mode == "P" and image.size == size
+            assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), voc.colour_map())
+            mask = np.array(image)
         covered = {index: np.zeros(mask.shape, bool) for index in range(1, 21)}
         for voc_class, (left, top, right, bottom), _ in boxes:
             assert 1 <= left <= right <= size[0] and 1 <= top <= bottom <= size[1]
@@ -210,8 +210,8 @@ def test_train_and_val_stand_on_different_grounds(made):
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(made, tmp_path):
-    jobs.make_pictures(tmp_path / "alone", SETTINGS, 1)
-    jobs.make_pictures(tmp_path / "three", SETTINGS, 3)
+    jobs.make_images(tmp_path / "alone", SETTINGS, 1)
+    jobs.make_images(tmp_path / "three", SETTINGS, 3)
     alone, three, whole = digests(tmp_path / "alone"), digests(tmp_path / "three"), digests(made)
     assert alone == three and len(alone) == 60 + len(world.read().things) + 3 * 24
     assert alone == {name: whole[name] for name in alone}
@@ -219,7 +219,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(made, tmp_path):
 
 def test_another_seed_makes_another_world(made, tmp_path):
     other = jobs.Settings(5, 48, 0, 0, seed=6)
-    jobs.make_pictures(tmp_path / "other", other, 1)
+    jobs.make_images(tmp_path / "other", other, 1)
     before, after = digests(made), digests(tmp_path / "other")
     assert after and all(before[name] != digest for name, digest in after.items())
 

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from data_processing import classification, dictionary, file_dataset, image_list
-from data_processing.splits import split
+from data_processing.input_pipeline import file_batches
+from data_processing.lists import dictionary, image_list
+from data_processing.sources.labeled_images import single_label
+from data_processing.sources.splits import split
 from demo import transfer_study, world
 from tests.archives import jpeg
 
@@ -18,26 +20,26 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_scene_s_one_label_is_its_surest_thing():
     classes = world.read().classes
-    chains = dictionary.ancestors(classes)
+    ancestors = dictionary.ancestors(classes)
     first, second = world.read().things[0], world.read().things[5]
     labels = dict.fromkeys(second.labels, 0.4) | dict.fromkeys(first.labels, 0.9)
     row = image_list.Row("a.jpg", tuple(labels), tuple(labels.values()))
-    assert transfer_study.surest_label(row, chains, 3) == image_list.Row("a.jpg", (first.label,), (1.0,))
+    assert transfer_study.surest_label(row, ancestors, 3) == image_list.Row("a.jpg", (first.label,), (1.0,))
     # Of equal ones lots are drawn, the same ones each time.
     equal = row._replace(confidences=(1.0,) * len(labels))
-    drawn = [transfer_study.surest_label(equal, chains, k).labels[0] for k in range(200)]
-    assert drawn == [transfer_study.surest_label(equal, chains, k).labels[0] for k in range(200)]
+    drawn = [transfer_study.surest_label(equal, ancestors, k).labels[0] for k in range(200)]
+    assert drawn == [transfer_study.surest_label(equal, ancestors, k).labels[0] for k in range(200)]
     assert set(drawn) == {first.label, second.label} and 70 < drawn.count(first.label) < 130
 
 
-def test_fine_tuning_and_probe_learn_from_the_same_pictures(tmp_path):
+def test_fine_tuning_and_probe_learn_from_the_same_images(tmp_path):
     for k in range(3):
         (tmp_path / f"classes/{k}").mkdir(parents=True)
         for n in range(8):
             (tmp_path / f"classes/{k}/{n}.jpg").write_bytes(jpeg([k, n]))
-    classification.build(f"folder:{tmp_path}/classes", tmp_path / "records", train_per_class=5, seed=2)
+    single_label.build(f"folder:{tmp_path}/classes", tmp_path / "records", train_per_class=5, seed=2)
     names = [row.path for row in image_list.read(tmp_path / "records/train.txt")]
-    paths = [Path(picture.name) for picture in file_dataset.read_pictures(str(tmp_path / "classes"))]
+    paths = [Path(image.name) for image in file_batches.list_image_files(str(tmp_path / "classes"))]
     chosen, _ = split(np.array([path.parent.name for path in paths]).astype(int), 5, 0.2, 2)
     assert sorted(names) == sorted(str(paths[k].relative_to(tmp_path / "classes")) for k in chosen)
 

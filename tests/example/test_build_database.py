@@ -1,4 +1,4 @@
-"""From sources in the real formats to a database that trains: the whole chain, pictures over HTTP on loopback."""
+"""From sources in the real formats to a database that trains: the whole chain, images over HTTP on loopback."""
 
 import functools
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +11,8 @@ import threading
 import pytest
 import tensorflow_datasets as tfds
 
-from data_processing import dictionary, image_list, sources
+from data_processing.lists import dictionary, image_list
+from data_processing.sources.labeled_images import labeled_images
 import data_processing.tfds_ml_images  # noqa: F401
 from demo import make_sources
 
@@ -20,7 +21,7 @@ NETWORK = "--image_size=32 --data_format=NHWC --batch_size=64"
 # All classes are positive in all batches here, so that their weights in the loss are at the floor, 0.01; hence lr 0.1.
 TRAIN = (
     "--resnet_size=18 --lr=0.1 --warmup=60 --lr_warmup=0.005 --lr_warmup_decay_step=10 --lr_warmup_decay_factor=1.6 "
-    "--lr_decay_step=800 --batch_norm_decay=0.9 --max_iter=1000 --rotated=0.05 --recoloured=0.1"
+    "--lr_decay_step=800 --batch_norm_decay=0.9 --max_iter=1000 --rotated=0.05 --color_jitter=0.1"
 )
 
 
@@ -59,7 +60,7 @@ def test_sources_become_a_database(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     script = [sys.executable, ROOT / "demo" / "make_sources.py", f"--output_dir={tmp_path}", f"--url={url}"]
-    run(*script, "--open_images_pictures=4000")
+    run(*script, "--open_images_count=4000")
     (tmp_path / "server" / "7.jpg").write_text("<html>not here</html>")
     settings = dict(
         PYTHON=sys.executable,
@@ -77,7 +78,7 @@ def test_sources_become_a_database(tmp_path):
 
     entries = dictionary.read(tmp_path / "database" / "dictionary_and_semantic_hierarchy.txt")
     index = {entry.wnid: entry.index for entry in entries}
-    decisions = sources.id_lines(tmp_path / "vocabulary" / "decisions.tsv")
+    decisions = labeled_images.id_lines(tmp_path / "vocabulary" / "decisions.tsv")
     name_of = {fields[3]: name.removeprefix("/m/0") for name, fields in decisions.items() if name.startswith("/m/0")}
     # The planted pair is found, with its ancestor, and no other.
     one, other = make_sources.PLANTED
@@ -85,13 +86,13 @@ def test_sources_become_a_database(tmp_path):
     lines = (tmp_path / "cooccurrence" / "pairs.tsv").read_text().splitlines()[1:]
     pairs = {tuple(names[wnid] for wnid in line.split("\t")[:2]) for line in lines}
     assert pairs == {(one, other), (one, "n00015388")}, lines
-    # Every picture of that class has the other class now, and its ancestor; all rows are closed; each has a record.
+    # Every image of that class has the other class now, and its ancestor; all rows are closed; each has a record.
     rows = labels_of(tmp_path / "train_augmented.txt")
     [label, label_of_other] = (int(decisions[f"/m/0{name}"][3]) for name in make_sources.PLANTED)
     planted = [row for path, row in rows.items() if label in row]
     assert len(planted) > 1000 and all(label_of_other in row and index["n00015388"] in row for row in planted)
-    chains = dictionary.ancestors(entries)
-    assert all(above in row for row in rows.values() for k in row for above in chains[k])
+    ancestors = dictionary.ancestors(entries)
+    assert all(above in row for row in rows.values() for k in row for above in ancestors[k])
     val = labels_of(tmp_path / "val_augmented.txt")
     # The one that is HTML is nowhere, and said to be.
     assert len(rows) + len(val) == 4000 - 1 + 60 * len(make_sources.NAMES)

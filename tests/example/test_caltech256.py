@@ -36,16 +36,16 @@ def test_mean_and_spread_over_splits(tmp_path):
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "8 records (single labels)" in done.stdout and "4 pictures a class, split 1235" in done.stdout
+    assert "8 records (single labels)" in done.stdout and "4 images a class, split 1235" in done.stdout
     with open(tmp_path / "out/table.tsv", newline="") as file:
         rows = {(row["train_per_class"], row["measure"]): row for row in csv.DictReader(file, delimiter="\t")}
     assert set(rows) == {(count, name) for count in ("2", "4") for name in ("top_1", "top_5", "class_mean")}
     for (count, name), row in rows.items():
         found = [json.loads((tmp_path / f"out/{count}-{seed}/validation.json").read_text()) for seed in (1234, 1235)]
-        values = [one["measures"]["32, center"][name] for one in found]
+        values = [one["metrics"]["32, center"][name] for one in found]
         assert row["splits"] == "2"
         assert float(row["mean"]) == pytest.approx(statistics.mean(values), abs=1e-4)
         assert float(row["standard deviation"]) == pytest.approx(statistics.stdev(values), abs=1e-4)
     assert not list(tmp_path.rglob("*.tfrecords"))
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0 and "pictures a class, split" not in again.stdout  # nothing is done twice
+    assert again.returncode == 0 and "images a class, split" not in again.stdout  # nothing is done twice

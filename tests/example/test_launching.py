@@ -26,10 +26,10 @@ def launch(script, *args, status=0, **variables):
 def test_recipe_of_128_gpus(records):  # noqa: F811
     output = launch("ml_images_128_gpus.sh", f"--data_dir={records}", "--num_gpus=128", "--dry_run", HOSTS="localhost")
     assert "batch 4,096 = 128 processes x 32" in output and "258,000 steps" in output
-    stairs = re.findall(r"^ +([\d,]+) +[\d.]+ +([\d.]+)$", output, re.M)
+    boundaries = re.findall(r"^ +([\d,]+) +[\d.]+ +([\d.]+)$", output, re.M)
     # DESIGN section 6: 0.01 x 1.297 an epoch for 8 epochs, 0.08, a tenth after each 25 epochs.
-    assert [float(rate) for _, rate in stairs[:8]] == [float(f"{0.01 * 1.297**k:.6g}") for k in range(8)]
-    assert stairs[8:] == [("34,400", "0.08"), ("107,501", "0.008"), ("215,001", "0.0008")]
+    assert [float(rate) for _, rate in boundaries[:8]] == [float(f"{0.01 * 1.297**k:.6g}") for k in range(8)]
+    assert boundaries[8:] == [("34,400", "0.08"), ("107,501", "0.008"), ("215,001", "0.0008")]
 
 
 def test_slurm_job_trains_on_its_machines_and_goes_on_in_another(records, tmp_path):  # noqa: F811

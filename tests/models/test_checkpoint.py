@@ -58,12 +58,12 @@ def random_arrays(shapes, seed=0):
 
 @pytest.fixture(scope="module")
 def tf1_checkpoint(tmp_path_factory):
-    """A ResNet-50 of 9 classes as TensorFlow 1 leaves it in training, with slots, step and an unrelated variable."""
+    """A ResNet-50 of 9 classes as TensorFlow 1 leaves it in training, with positions, step and an unrelated variable."""
     prefix = tmp_path_factory.mktemp("tf1") / "resnet.ckpt"
     arrays = random_arrays(tf1_names((3, 4, 6, 3), True, 9))
-    slots = {f"{name}/Momentum": array * 2 for name, array in arrays.items() if "moving" not in name}
-    write_tf1(prefix, arrays | slots | {"global_step": np.int64(4400), "Variable": np.float32(1)})
-    return str(prefix), arrays, slots
+    positions = {f"{name}/Momentum": array * 2 for name, array in arrays.items() if "moving" not in name}
+    write_tf1(prefix, arrays | positions | {"global_step": np.int64(4400), "Variable": np.float32(1)})
+    return str(prefix), arrays, positions
 
 
 def test_import_restores_every_bit(tf1_checkpoint):
@@ -77,10 +77,10 @@ def test_import_restores_every_bit(tf1_checkpoint):
 
 
 def test_export_is_read_by_tensorflow_1(tf1_checkpoint, tmp_path):
-    prefix, arrays, slots = tf1_checkpoint
+    prefix, arrays, positions = tf1_checkpoint
     model, _ = checkpoint.load_model(prefix)
-    exported = checkpoint.save(tmp_path, 4401, checkpoint.model_variables(model) | slots, 5)
-    expected = arrays | slots
+    exported = checkpoint.save(tmp_path, 4401, checkpoint.model_variables(model) | positions, 5)
+    expected = arrays | positions
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.get_variable(name, array.shape) for name, array in expected.items()]
         step = tf.compat.v1.get_variable("global_step", shape=[], dtype=tf.int64)

@@ -1,0 +1,129 @@
+"""Class dictionaries: which class has which index, WordNet id, parent and names.
+
+The multi-label dictionary begins with a header line; then one class a line, in the order of the indices from 0:
+
+    category_index<TAB>category_id<TAB>index_of_parent_category<TAB>category name
+
+The parent of a root is -1. A class has one parent, which may stand after it. The single-label dictionary of
+ImageNet-2012 has no header, and separates the words of one name by tabs: index<TAB>word<TAB>word….
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+BESIDE = "dictionary.txt"
+HEADER = "category_index\tcategory_id\tindex_of_parent_category\tcategory name"
+
+
+class DictionaryError(ValueError):
+    """A line is not as it must be; the message names file and line, and what to do."""
+
+
+class Entry(NamedTuple):
+    """One class: its index, its WordNet id (n + 8 digits), its parent's index or -1, its names joined by ", "."""
+
+    index: int
+    wnid: str
+    parent: int
+    names: str
+
+
+def read(path) -> list[Entry]:
+    """Returns the classes of a multi-label dictionary; checks indices, parents and that there is no cycle."""
+    lines = _lines(path)
+    if not lines or not _is_header(lines[0]):
+        raise DictionaryError(f"{path}:1: no header line; a multi-label dictionary begins with '{HEADER}'")
+    entries = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split("\t")
+        if len(fields) != 4:
+            raise DictionaryError(f"{path}:{number}: {len(fields)} fields instead of 4 between tabs: {line[:80]!r}")
+        index, parent = (_integer(text, f"{path}:{number}") for text in (fields[0], fields[2]))
+        _check_next(index, entries, f"{path}:{number}")
+        entries.append(Entry(index, fields[1], parent, fields[3]))
+    for number, entry in enumerate(entries, start=2):
+        if not -1 <= entry.parent < len(entries):
+            raise DictionaryError(
+                f"{path}:{number}: parent {entry.parent} is no class of 0 to {len(entries) - 1}; write -1 for a root"
+            )
+    try:
+        ancestors(entries)
+    except DictionaryError as error:
+        raise DictionaryError(f"{path}: {error}") from error
+    return entries
+
+
+def write(path, entries):
+    """Writes a multi-label dictionary, under a temporary name first."""
+    temp_path = Path(f"{path}.part")
+    rows = (f"{entry.index}\t{entry.wnid}\t{entry.parent}\t{entry.names}" for entry in entries)
+    temp_path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    os.replace(temp_path, path)
+
+
+def ancestors(entries) -> list[tuple[int, ...]]:
+    """Returns for each class the indices of its parent, its parent's parent and so on. Raises DictionaryError."""
+    ancestors = []
+    for entry in entries:
+        chain, parent = [], entry.parent
+        while parent != -1:
+            chain.append(parent)
+            if len(chain) > len(entries):
+                raise DictionaryError(f"class {entry.index} ({entry.names}) is its own ancestor; correct the parents")
+            parent = entries[parent].parent
+        ancestors.append(tuple(chain))
+    return ancestors
+
+
+def read_names(path) -> list[str]:
+    """Returns the names by index of a dictionary of either kind."""
+    lines = _lines(path)
+    if lines and _is_header(lines[0]):
+        return [entry.names for entry in read(path)]
+    names = []
+    for number, line in enumerate(lines, start=1):
+        index, *words = line.split("\t")
+        _check_next(_integer(index, f"{path}:{number}"), names, f"{path}:{number}")
+        names.append(", ".join(word for word in words if word))
+    if not names:
+        raise DictionaryError(f"{path}: empty; give a dictionary of classes")
+    return names
+
+
+def is_multi_label(path) -> bool:
+    """Whether a dictionary is of the multi-label kind, with a hierarchy."""
+    lines = _lines(path)
+    return bool(lines) and _is_header(lines[0])
+
+
+def beside(checkpoint):
+    """Returns the path of the dictionary.txt that finetune.py left beside a checkpoint, a folder or prefix, or None."""
+    checkpoint = Path(checkpoint)
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / BESIDE
+    return str(path) if path.is_file() else None
+
+
+def _lines(path):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DictionaryError(f"{path}: not UTF-8; convert the file, with iconv say") from error
+    # Not `splitlines`, which also ends a line at characters that a name may hold.
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _is_header(line):
+    return not line.split("\t")[0].strip().lstrip("-").isdigit()
+
+
+def _check_next(index, before, where):
+    if index != len(before):
+        raise DictionaryError(f"{where}: index {index}, but {len(before)} comes next; indices have no gaps")
+
+
+def _integer(text, where):
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DictionaryError(f"{where}: '{text[:40]}' is no index") from error

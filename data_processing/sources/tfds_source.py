@@ -1,0 +1,107 @@
+"""Images and labels of any dataset of TensorFlow Datasets that has them: "imagenet2012", "open_images_v4", ….
+
+Labels are known by the dataset's own class names: WordNet ids in imagenet2012, machine ids in open_images_v4.
+"""
+
+import os
+from pathlib import Path
+import re
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from data_processing.sources.labeled_images import Labeled, SourceError
+
+
+def images(name, split, output, data_dir=None, manual_dir=None):
+    """Yields the images of a split as `Labeled`, after writing each to `output`/NAME/SPLIT/00000000.jpg (or .png).
+
+    Args:
+      name: of the dataset, with its config and version if wanted: "imagenet2012:5.1.0".
+      split: as `tfds.load` takes it, "train" or "validation[:10%]".
+      output: folder; paths are relative to it. What is there already is not written again.
+      data_dir: TFDS's folder of prepared data, by default ~/tensorflow_datasets.
+      manual_dir: folder of the files that a person must fetch.
+
+    Raises SourceError for an unknown name or split, a missing manual file, and a dataset without images or labels.
+    """
+    builder = _prepare(name, data_dir, manual_dir)
+    try:
+        class_names = _class_names(builder.info.features)
+        data = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+    except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        raise _explained(name, error) from error
+    folder = Path(re.sub(r"[^\w.-]", "_", name), re.sub(r"[^\w.-]", "_", split))
+    os.makedirs(Path(output, folder), exist_ok=True)
+    for number, example in enumerate(data.as_numpy_iterator()):
+        encoded = example["image"]
+        ending = "png" if encoded.startswith(b"\x89PNG") else "jpg"
+        path = folder / f"{number:08d}.{ending}"
+        if not Path(output, path).exists():
+            temp_path = Path(output, f"{path}.part")
+            temp_path.write_bytes(encoded)
+            os.replace(temp_path, Path(output, path))
+        yield Labeled(str(path), _labels(example, class_names))
+
+
+def describe(name, data_dir=None, manual_dir=None):
+    """Returns the class names, by index, and the names of the splits of a dataset; args and errors as of `images`.
+
+    Raises SourceError, too, if an image has more than one label.
+    """
+    builder = _prepare(name, data_dir, manual_dir)
+    try:
+        class_names = _class_names(builder.info.features)
+    except SourceError as error:
+        raise _explained(name, error) from error
+    if "label" not in builder.info.features:
+        raise SourceError(f"tfds:{name}: its images have several labels each; a class an image is needed here")
+    return class_names, list(builder.info.splits)
+
+
+def _prepare(name, data_dir, manual_dir):
+    """Returns the builder of a dataset, which is downloaded and prepared if it is not there yet."""
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        return builder
+    except tfds.core.DatasetNotFoundError as error:
+        raise SourceError(f"tfds:{name}: TensorFlow Datasets has no such dataset; see tfds.list_builders()") from error
+    except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        raise _explained(name, error) from error
+
+
+def _explained(name, error):
+    return SourceError(f"tfds:{name}: {' '.join(str(error).split())[:500]}")
+
+
+def _class_names(features):
+    """Returns the class names by index; SourceError if the dataset has no images, or no labels that are known."""
+    if "image" not in features:
+        raise SourceError(f"it has no feature 'image', only {', '.join(sorted(features))}")
+    for label in (("label",), ("labels", "class"), ("labels",), ("objects", "label")):
+        found = features
+        try:
+            for key in label:
+                found = found[key]
+            return (found.feature if hasattr(found, "feature") else found).names
+        except (KeyError, TypeError, AttributeError):
+            continue
+    raise SourceError(f"it has no labels that are known here; its features are {', '.join(sorted(features))}")
+
+
+def _labels(example, class_names):
+    """{class name: confidence} of an example; the highest where one comes several times; {} where it is unknown."""
+    if "label" in example:
+        # Test splits that are kept secret have the label -1.
+        return {class_names[int(example["label"])]: 1.0} if example["label"] >= 0 else {}
+    group = example.get("labels", example.get("objects"))
+    if not isinstance(group, dict):
+        return {class_names[label]: 1.0 for label in group.tolist()}
+    indices = group["class" if "class" in group else "label"].tolist()
+    found = {}
+    for label, confidence in zip(indices, group.get("confidence", [1.0] * len(indices)), strict=True):
+        # Open Images in TFDS counts confidence in tenths.
+        value = float(confidence) / (10 if group is example.get("objects") and "confidence" in group else 1)
+        found[class_names[label]] = max(round(value, 6), found.get(class_names[label], -1.0))
+    return {label: value for label, value in found.items() if value > 0 or value == -1}

@@ -1,0 +1,115 @@
+"""A report on a single-label classifier, class by class, with a confusion image, in one HTML file."""
+
+import base64
+import html
+import io
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from utils.files import write_text, write_tsv
+
+# Classes that a confusion image is still readable with; beyond, those that are confused most are drawn.
+DRAWN_CLASSES = 200
+LABELLED_CLASSES = 60
+PAIRS_SHOWN = 40
+COLUMNS = ("index", "name", "images", "accuracy", "precision", "top_5", "taken_for")
+STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; max-width: 1060px; margin: 2em auto; padding: 0 1em; color: #222 }
+h1, h2 { line-height: 1.15 } table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left }
+td.n { text-align: right } .bar { background: #4a7ebb; height: 12px } img { max-width: 100% }
+"""
+
+
+def confusion(answers, class_num):
+    """Returns how often which class was answered: int64 [label, answer] of a `metrics.Answers`."""
+    counts = np.bincount(answers.labels.astype(np.int64) * class_num + answers.answers[:, 0], minlength=class_num**2)
+    return counts.reshape(class_num, class_num)
+
+
+def class_rows(answers, names):
+    """Returns a row of COLUMNS for each class: shares in [0, 1], NaN where undefined, and what it is taken for most."""
+    counts = confusion(answers, len(names))
+    images, answered, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    in_five = (answers.answers == answers.labels[:, None]).any(axis=1)
+    five = np.bincount(answers.labels[in_five], minlength=len(names))
+    wrong = counts - np.diag(right)
+    rows = []
+    for k, name in enumerate(names):
+        other = names[int(wrong[k].argmax())] if wrong[k].any() else ""
+        shares = [_share(right[k], images[k]), _share(right[k], answered[k]), _share(five[k], images[k])]
+        rows.append((k, name, int(images[k]), *shares, other))
+    return rows
+
+
+def _share(part, whole):
+    return float(part / whole) if whole else np.nan
+
+
+def write_table(path, rows):
+    """Writes `class_rows` as text with tabs; a share that is not defined is left empty."""
+    fields = ([("" if np.isnan(v) else f"{v:.6f}") if isinstance(v, float) else v for v in row] for row in rows)
+    write_tsv(path, "\t".join(COLUMNS), fields)
+
+
+def write_page(path, answers, names, metrics, title):
+    """Writes the report.
+
+    Args:
+      path: of the HTML file.
+      answers: `metrics.Answers`.
+      names: of the classes, by index.
+      metrics: by name, see `metrics.SingleLabelMetrics`.
+      title: what was measured, on what.
+    """
+    counts = confusion(answers, len(names))
+    rows = sorted((row for row in class_rows(answers, names) if row[2]), key=lambda row: row[3])
+    wrong = counts - np.diag(np.diag(counts))
+    pairs = [divmod(int(k), len(names)) for k in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS_SHOWN]]
+    table = "".join(
+        f"<tr><td>{html.escape(name)}<td class=n>{images}<td class=n>{accuracy:.3f}"
+        f"<td><div class=bar style='width:{150 * accuracy:.0f}px'></div><td class=n>{precision:.3f}"
+        f"<td class=n>{five:.3f}<td>{html.escape(other)}"
+        for _, name, images, accuracy, precision, five, other in rows
+    )
+    confused = "".join(
+        f"<tr><td>{html.escape(names[a])}<td>{html.escape(names[b])}<td class=n>{wrong[a, b]}<td class=n>"
+        f"{wrong[a, b] / counts[a].sum():.0%}"
+        for a, b in pairs
+        if wrong[a, b]
+    )
+    page = (
+        f"<!doctype html><meta charset=utf-8><title>Classes</title><style>{STYLE}</style><h1>Class by class</h1>"
+        f"<p>{html.escape(title)}</p><p>{metrics['images']:,} images of {len(rows):,} classes: top-1 "
+        f"{metrics['top_1']:.4f}, top-5 {metrics['top_5']:.4f}, mean over the classes {metrics['class_mean']:.4f}."
+        f"</p><h2>Confusion</h2>{_image(counts, names)}<h2>Most often confused</h2>"
+        f"<table><tr><th>class<th>taken for<th>times<th>of its images{confused}</table><h2>Classes, worst first</h2>"
+        "<table><tr><th>class<th>images<th>accuracy<th><th>precision<th>in the first five<th>most taken for"
+        f"{table}</table>"
+    )
+    write_text(path, page)
+
+
+def _image(counts, names):
+    """The confusion matrix as an embedded PNG, each row as shares of its class's images."""
+    present = np.flatnonzero(counts.sum(axis=1))
+    chosen, text = present, "All classes"
+    if len(present) > DRAWN_CLASSES:
+        accuracy = np.diag(counts)[present] / counts.sum(axis=1)[present]
+        chosen = np.sort(present[np.argsort(accuracy, kind="stable")[:DRAWN_CLASSES]])
+        text = f"The {DRAWN_CLASSES} classes with the lowest accuracy of {len(present):,}"
+    shares = counts[np.ix_(chosen, chosen)] / counts.sum(axis=1)[chosen, None]
+    labelled = len(chosen) <= LABELLED_CLASSES
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="answer", ylabel="class")
+    if labelled:
+        short = [names[k].split(",")[0] for k in chosen]
+        axes.set_xticks(range(len(chosen)), short, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(chosen)), short, fontsize=7)
+    figure.colorbar(image, shrink=0.6, label="share of the class's images")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f'<p>{text}, in the order of their indices.</p><img src="data:image/png;base64,{encoded}">'

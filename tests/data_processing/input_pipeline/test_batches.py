@@ -1,0 +1,314 @@
+"""Batches from shards: which records, in which order, on which rank, and what becomes of damaged ones."""
+
+import io
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from data_processing.input_pipeline import batches
+from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image
+from data_processing.records import schema, tfrecord
+
+PUBLISHED_SHARD = Path(__file__).parents[2].parent / "shared/data/0.tfrecords"
+CLASSES = 6
+SIZE = 32
+SHARDS = (11, 1, 17, 8)
+# Crops and flips alone, which need no compiling, where colours do not matter.
+PLAIN = Augmentation(0.7, 0.7, 0.0, 0.0)
+RECORDS = sum(SHARDS)
+
+
+def jpeg(k, rng):
+    """An image of noise about a colour of its own."""
+    pixels = rng.integers(0, 60, (40, 48, 3)) + np.array([k * 5 % 190, k * 17 % 190, k * 29 % 190])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def record(k, label_format="sparse", class_num=CLASSES, image=None):
+    image = image or jpeg(k, np.random.default_rng(k))
+    labels, confidences = ([k % CLASSES], [1.0]) if label_format == "single" else ([k % 5, 5], [0.75, -1.0])
+    return schema.encode(image, 48, 40, f"{k}.jpg", labels, confidences, label_format, class_num)
+
+
+def write_shards(folder, *args, counts=SHARDS, **options):
+    folder.mkdir(exist_ok=True)
+    paths, first = [], 0
+    for shard, count in enumerate(counts):
+        paths.append(str(folder / f"train-{shard:05d}-of-{len(counts):05d}.tfrecords"))
+        frames = [tfrecord.frame(record(k, *args, **options)) for k in range(first, first + count)]
+        Path(paths[-1]).write_bytes(b"".join(frames))
+        first += count
+    return paths
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return write_shards(tmp_path_factory.mktemp("shards") / "sparse")
+
+
+def batches(paths, steps, class_num=CLASSES, **options):
+    """The first `steps` batches, as lists of NumPy arrays by name."""
+    options = {"batch_size": 5, "shuffle_buffer": 12, "seed": 3, "image_size": SIZE, "class_num": class_num} | options
+    options = {"augmentation": PLAIN} | options
+    index = batches.index_records(paths, class_num)
+    taken = batches.training_batches(index, **options).take(steps)
+    return list(taken.as_numpy_iterator())
+
+
+def joined(batches, name):
+    return np.concatenate([batch[name] for batch in batches])
+
+
+def assert_same(actual, expected):
+    for name in ("image", "label", "name", "valid"):
+        np.testing.assert_array_equal(joined(actual, name), joined(expected, name), err_msg=name)
+
+
+def test_index(paths):
+    index = batches.index_records(paths, CLASSES)
+    assert len(index) == RECORDS and index.kind == "sparse" and index.problems == ()
+    np.testing.assert_array_equal(np.bincount(index.shard), SHARDS)
+    names = []
+    for shard, offset in zip(index.shard, index.offset, strict=True):
+        example = tf.train.Example.FromString(tfrecord.read_record(index.paths[shard], offset))
+        names.append(example.features.feature["name"].bytes_list.value[0].decode())
+    assert names == [f"{k}.jpg" for k in range(RECORDS)]
+
+
+def test_every_record_once_an_epoch_and_another_order_each(paths):
+    names = joined(batches(paths, 3 * RECORDS, batch_size=1), "name").reshape(3, RECORDS)
+    for epoch in names:
+        assert sorted(epoch) == sorted(f"{k}.jpg".encode() for k in range(RECORDS))
+    assert len({tuple(epoch) for epoch in names}) == 3
+    other = joined(batches(paths, RECORDS, batch_size=1, seed=4), "name")
+    assert tuple(other) != tuple(names[0])
+    assert tuple(names[0]) != tuple(sorted(names[0], key=lambda name: int(name[:-4])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**31), st.integers(0, 50), st.data())
+def test_order_is_a_permutation_from_any_slot_on(records, shuffle_buffer, seed, epoch, data):
+    whole = np.concatenate(list(batches.epoch_order(records, shuffle_buffer, seed, epoch)))
+    np.testing.assert_array_equal(np.sort(whole), np.arange(records))
+    first = data.draw(st.integers(0, records - 1))
+    rest = np.concatenate(list(batches.epoch_order(records, shuffle_buffer, seed, epoch, first)))
+    np.testing.assert_array_equal(rest, whole[first:])
+
+
+def test_a_long_order_is_well_mixed():
+    """Neighbours in the shards are far from each other, and where a record stands says nothing of where it was."""
+    order = np.concatenate(list(batches.epoch_order(100_000, 2048, 1, 0)))
+    assert np.mean(np.abs(np.diff(order)) == 1) < 0.002
+    assert abs(np.corrcoef(np.arange(100_000), order)[0, 1]) < 0.05
+    # And those that are shuffled together are others in the next epoch.
+    together, next_time = (next(batches.epoch_order(100_000, 2048, 1, epoch)) for epoch in (0, 1))
+    assert len(np.intersect1d(together, next_time)) < 200
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(paths):
+    return batches(paths, 24, augmentation=Augmentation())
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 20])
+def test_starting_at_a_step_gives_what_an_uninterrupted_run_has_from_there_on(paths, uninterrupted, step):
+    assert_same(batches(paths, 4, start=5 * step, augmentation=Augmentation()), uninterrupted[step : step + 4])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_together_have_the_batches_of_one(paths, size):
+    whole = batches(paths, 10, batch_size=6, start=12)
+    options = dict(batch_size=6 // size, start=12, size=size)
+    ranks = [batches(paths, 10, rank=rank, **options) for rank in range(size)]
+    for step, batch in enumerate(whole):
+        for name in ("image", "label", "name"):
+            # Slot by position, a rank's rows are every `size`-th of the batch of one.
+            together = np.stack([rank[step][name] for rank in ranks], axis=1).reshape(batch[name].shape)
+            np.testing.assert_array_equal(together, batch[name])
+
+
+def test_the_same_record_looks_different_in_each_epoch(paths):
+    found = batches(paths, 3 * RECORDS, batch_size=1)
+    images = {batch["image"].tobytes() for batch in found if batch["name"][0] == b"20.jpg"}
+    assert len(images) == 3
+
+
+@pytest.mark.parametrize("kind", schema.KINDS)
+def test_all_kinds_of_labels(tmp_path, kind):
+    for batch in batches(write_shards(tmp_path / kind, kind), 8):
+        for name, label in zip(batch["name"], batch["label"], strict=True):
+            k = int(name[:-4])
+            expected = k % CLASSES if kind == "single" else 0.75 * np.eye(CLASSES)[k % 5] - np.eye(CLASSES)[5]
+            np.testing.assert_array_equal(label, expected)
+        assert batch["label"].dtype == (np.int64 if kind == "single" else np.float32)
+        assert batch["image"].shape == (5, SIZE, SIZE, 3) and batch["image"].dtype == np.float32
+        assert batch["valid"].all() and np.abs(batch["image"]).max() <= 1
+
+
+def published(tmp_path):
+    if PUBLISHED_SHARD.exists():
+        return [str(PUBLISHED_SHARD)]
+    pytest.skip("the published shard is not at hand")
+
+
+def in_the_published_format(tmp_path):
+    return write_shards(tmp_path / "dense", "dense", 11166, counts=[2])
+
+
+@pytest.mark.parametrize("shard", [published, in_the_published_format])
+def test_published_format(tmp_path, shard):
+    paths = shard(tmp_path)
+    index = batches.index_records(paths, 11166)
+    assert (len(index), index.kind) == (2, "dense")
+    (batch,) = batches(paths, 1, 11166, batch_size=4)
+    assert batch["valid"].all() and sorted(batch["name"])[::2] == sorted(set(batch["name"]))
+    rows = [tf.train.Example.FromString(data.numpy()) for data in tf.data.TFRecordDataset(paths)]
+    features = [row.features.feature for row in rows]
+    expected = {
+        feature["name"].bytes_list.value[0]: np.frombuffer(feature["label"].bytes_list.value[0], "<f4")
+        for feature in features
+    }
+    for name, label in zip(batch["name"], batch["label"], strict=True):
+        np.testing.assert_array_equal(label, expected[name])
+    with pytest.raises(tfrecord.RecordError, match="of 11166 classes, not 1000: set --class_num=11166"):
+        batches.index_records(paths, 1000)
+
+
+@pytest.fixture(scope="module")
+def damaged(paths, tmp_path_factory):
+    """The shards with a byte of record 3 flipped and record 15 truncated under a right checksum; and their places."""
+    folder = tmp_path_factory.mktemp("damaged")
+    copies = []
+    for path in paths:
+        copies.append(str(folder / Path(path).name))
+        Path(copies[-1]).write_bytes(Path(path).read_bytes())
+    content = bytearray(Path(copies[0]).read_bytes())
+    flipped = int(tfrecord.index_shard(copies[0])[0][3])
+    content[flipped + 200] ^= 1
+    Path(copies[0]).write_bytes(content)
+    first = sum(SHARDS[:2])
+    cut = [record(k, image=jpeg(k, np.random.default_rng(k))[:300] if k == 15 else None) for k in range(first, 29)]
+    Path(copies[2]).write_bytes(b"".join(map(tfrecord.frame, cut)))
+    cut_place = int(tfrecord.index_shard(copies[2])[0][15 - first])
+    return copies, {b"3.jpg": f"{copies[0]}, byte {flipped}", b"15.jpg": f"{copies[2]}, byte {cut_place}"}
+
+
+def test_damaged_records_are_replaced_and_nothing_else_moves(paths, damaged):
+    copies, places = damaged
+    invalid = 0
+    for good, bad in zip(batches(paths, 15), batches(copies, 15), strict=True):
+        np.testing.assert_array_equal(bad["valid"], ~np.isin(good["name"], list(places)))
+        for row, valid in enumerate(bad["valid"]):
+            if valid:
+                source = row
+                assert bad["name"][row] == good["name"][row]
+            else:
+                invalid += 1
+                assert bad["name"][row].decode() == places[good["name"][row]]
+                donors = [np.array_equal(bad["image"][row], image) for image in good["image"]]
+                source = donors.index(True)
+                assert bad["valid"][source]
+            np.testing.assert_array_equal(bad["image"][row], good["image"][source])
+            np.testing.assert_array_equal(bad["label"][row], good["label"][source])
+    assert invalid >= 3
+
+
+def test_a_batch_without_any_valid_record_is_grey(damaged):
+    copies, places = damaged
+    found = [batch for batch in batches(copies, RECORDS, batch_size=1) if not batch["valid"][0]]
+    assert sorted(batch["name"][0].decode() for batch in found) == sorted(places.values())
+    for batch in found:
+        assert np.all(batch["image"] == 0) and np.all(batch["label"] == -1)
+
+
+def test_single_labels_of_a_damaged_batch(tmp_path):
+    paths = write_shards(tmp_path / "x", "single", counts=[2])
+    content = bytearray(Path(paths[0]).read_bytes())
+    content[-1] ^= 1
+    Path(paths[0]).write_bytes(content)
+    found = batches(paths, 2, batch_size=1)
+    assert sorted((int(batch["label"][0]), bool(batch["valid"][0])) for batch in found) == [(-1, False), (0, True)]
+
+
+def test_labels_that_do_not_fit_are_damage(tmp_path):
+    """A class beyond class_num in the middle of a shard stops nothing."""
+    records = [record(0), schema.encode(jpeg(1, np.random.default_rng(1)), 48, 40, "1.jpg", [9], [1.0], "sparse", 10)]
+    path = tmp_path / "x.tfrecords"
+    path.write_bytes(b"".join(map(tfrecord.frame, records)))
+    (batch,) = batches([str(path)], 1, batch_size=2)
+    assert sorted(batch["valid"]) == [False, True]
+
+
+def test_a_shard_cut_short_is_reported(paths, tmp_path):
+    cut = tmp_path / "cut.tfrecords"
+    cut.write_bytes(Path(paths[0]).read_bytes()[:-10])
+    index = batches.index_records([str(cut), paths[1]], CLASSES)
+    assert len(index) == SHARDS[0] - 1 + SHARDS[1]
+    assert len(index.problems) == 1 and f"{cut}: truncated in record {SHARDS[0]}" in index.problems[0]
+
+
+def test_shards_without_a_usable_record(paths, tmp_path):
+    path = tmp_path / "x.tfrecords"
+    for content, message in (
+        (b"", "x.tfrecords: the shards are empty"),
+        (b"text", "x.tfrecords: truncated in the header of record 1"),
+        (Path(paths[1]).read_bytes()[:-1] + b"?", "x.tfrecords: the first 1 records are damaged"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(tfrecord.RecordError, match=message):
+            batches.index_records([str(path)], CLASSES)
+
+
+def test_evaluation_is_in_order_and_ends_with_what_is_left(paths):
+    index = batches.index_records(paths, CLASSES)
+    found = list(
+        batches.evaluation_batches(index, class_num=CLASSES, batch_size=10, image_size=SIZE).as_numpy_iterator()
+    )
+    assert [len(batch["name"]) for batch in found] == [10, 10, 10, RECORDS - 30]
+    assert joined(found, "name").tolist() == [f"{k}.jpg".encode() for k in range(RECORDS)]
+    for k in (0, 20, RECORDS - 1):
+        expected = evaluation_image(decode_jpeg(jpeg(k, np.random.default_rng(k))), SIZE)
+        np.testing.assert_array_equal(joined(found, "image")[k], expected)
+
+
+def test_evaluation_on_ranks_with_ten_crops_and_damage(damaged):
+    index = batches.index_records(damaged[0], CLASSES)
+    options = dict(class_num=CLASSES, batch_size=10, image_size=SIZE, crop="10crop", size=3)
+    ranks = [batches.evaluation_batches(index, rank=rank, **options) for rank in range(3)]
+    ranks = [list(rank.as_numpy_iterator()) for rank in ranks]
+    for rank, found in enumerate(ranks):
+        wanted = [f"{k}.jpg".encode() for k in range(RECORDS) if k // 10 % 3 == rank]
+        names, valid = joined(found, "name"), joined(found, "valid")
+        expected = [damaged[1].get(name, name.decode()) for name in wanted]
+        assert [name.decode() for name in names] == expected
+        np.testing.assert_array_equal(valid, [name not in damaged[1] for name in wanted])
+        images = joined(found, "image")
+        assert images.shape[1:] == (10, SIZE, SIZE, 3) and np.all(images[~valid] == 0)
+
+
+@pytest.mark.parametrize("counts, batch_size", [([1], 1), ([1], 4), ([3], 8), ([2, 1], 7)])
+def test_data_sets_smaller_than_a_batch(tmp_path, counts, batch_size):
+    paths = write_shards(tmp_path / "tiny", counts=counts)
+    names = joined(batches(paths, 6, batch_size=batch_size), "name")
+    records = sum(counts)
+    whole = names[: len(names) // records * records].reshape(-1, records)
+    for epoch in whole:
+        assert sorted(epoch) == [f"{k}.jpg".encode() for k in range(records)]
+
+
+def test_augmentation_is_passed_on(paths):
+    index = batches.index_records(paths[1:2], CLASSES)
+    options = dict(class_num=CLASSES, batch_size=3, image_size=SIZE, seed=3)
+    plain, augmented = (
+        next(batches.training_batches(index, augmentation=augmentation, **options).as_numpy_iterator())["image"]
+        for augmentation in (Augmentation(0.99, 0.99, 0.0, 0.0), Augmentation(0.99, 0.99, 1.0, 1.0))
+    )
+    # Of one image, without colours: at most flipped. With: each another.
+    assert np.ptp(plain.mean(axis=(1, 2)), axis=0).max() < 0.05 < np.ptp(augmented.mean(axis=(1, 2)), axis=0).max()

@@ -1,0 +1,327 @@
+"""Crops, augmentation and the evaluation crop, against TensorFlow's own operations and against NumPy."""
+
+import io
+
+from matplotlib.colors import rgb_to_hsv
+import numpy as np
+from PIL import Image
+import pytest
+from scipy import stats
+import tensorflow as tf
+
+from data_processing.input_pipeline import transforms
+from data_processing.input_pipeline.transforms import (
+    Augmentation,
+    color_jitter,
+    decode_jpeg,
+    evaluation_image,
+    rotate,
+    training_image,
+)
+
+PLAIN = Augmentation(0.7, 0.7, 0.0, 0.0)
+WINDOWS = 4000
+
+
+def photograph(height, width, seed=0):
+    """Smooth colours with some grain, uint8 [height, width, 3]."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)).resize((width, height), Image.BICUBIC)
+    return np.clip(np.asarray(small) + rng.normal(size=(height, width, 1)) * 4, 0, 255).astype(np.uint8)
+
+
+def jpeg(pixels, mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def training_images(encoded, image_size, seeds, augmentation):
+    """The training images of many seeds, as the input pipeline makes them."""
+
+    def one(seed):
+        return training_image(encoded, image_size, tf.stack([tf.constant(7, tf.int64), seed]), augmentation)
+
+    images = tf.data.Dataset.range(seeds).map(one, num_parallel_calls=2, deterministic=True).batch(seeds)
+    return next(images.as_numpy_iterator())
+
+
+def windows(shape, augmentation):
+    def one(seed):
+        return transforms._random_window(tf.constant(shape), tf.stack([3, seed]), augmentation)
+
+    seeds = tf.data.Dataset.range(WINDOWS).map(lambda k: tf.cast(k, tf.int32))
+    return next(seeds.map(one).batch(WINDOWS).as_numpy_iterator())
+
+
+def reference_windows(shape, augmentation):
+    def one(_):
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.constant(shape),
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            seed=5,
+            min_object_covered=augmentation.min_covered,
+            aspect_ratio_range=(0.75, 1.33),
+            area_range=(augmentation.min_area, 1.0),
+            max_attempts=100,
+            use_image_if_no_bounding_boxes=True,
+        )
+        return tf.concat([begin[:2], size[:2]], axis=0)
+
+    return next(tf.data.Dataset.range(WINDOWS).map(one).batch(WINDOWS).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("shape", [(375, 500, 3), (500, 375, 3), (300, 300, 3)])
+@pytest.mark.parametrize("augmentation", [PLAIN, Augmentation(0.05, 0.0)])
+def test_windows_are_inside_and_have_the_distribution_of_the_release(shape, augmentation):
+    found = windows(shape, augmentation)
+    top, left, height, width = found.T
+    assert np.all((top >= 0) & (left >= 0) & (height > 0) & (width > 0))
+    assert np.all((top + height <= shape[0]) & (left + width <= shape[1]))
+    share = height * width / (shape[0] * shape[1])
+    # The sides are whole pixels, which moves area and aspect by less than one pixel in each direction.
+    slack = 1 / height + 1 / width
+    assert np.all(share * (1 + slack) >= max(augmentation.min_area, augmentation.min_covered))
+    assert np.all((width / height >= 0.75 * (1 - slack)) & (width / height <= 1.33 * (1 + slack)))
+    # Scattered over what is possible, and as the operation of the release draws them.
+    assert share.min() < augmentation.min_area + 0.05 and top.min() == left.min() == 0
+    expected = reference_windows(shape, augmentation)
+    for name, ours, theirs in zip(("top", "left", "height", "width"), found.T, expected.T, strict=True):
+        assert stats.ks_2samp(ours, theirs).pvalue > 1e-3, name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_crop_is_what_decoding_whole_and_slicing_gives(seed):
+    encoded = jpeg(photograph(250, 330))
+    seed = tf.constant([7, seed])
+    crop_seed, flip_seed, *_ = tf.unstack(tf.random.split(seed, 5))
+    top, left, height, width = transforms._random_window((250, 330, 3), crop_seed, PLAIN).numpy()
+    whole = tf.io.decode_jpeg(encoded, dct_method="INTEGER_FAST")
+    expected = tf.image.resize(whole[top : top + height, left : left + width], [96, 96]) / 127.5 - 1
+    expected = tf.image.stateless_random_flip_left_right(expected, flip_seed).numpy()
+    actual = training_image(encoded, 96, seed, PLAIN).numpy()
+    assert actual.shape == (96, 96, 3) and actual.dtype == np.float32
+    # At the borders of the crop the decoder has no neighbours to interpolate the half-size colour planes from.
+    np.testing.assert_allclose(actual[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-5)
+    assert np.abs(actual - expected).mean() < 1e-3
+
+
+def test_half_are_flipped():
+    encoded = jpeg(np.tile(np.linspace(0, 255, 60).astype(np.uint8)[None, :, None], (60, 1, 3)))
+    images = training_images(encoded, 32, 1000, PLAIN)
+    flipped = images[:, 16, 0, 0] > images[:, 16, -1, 0]
+    assert stats.binomtest(int(flipped.sum()), 1000, 0.5).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("rotated, color_jitter", [(0.25, 0.5), (1 / 3, 2 / 3), (0.0, 0.4), (1.0, 1.0), (0.3, 0.0)])
+def test_shares_of_rotated_and_recoloured(rotated, color_jitter):
+    encoded = jpeg(photograph(48, 60))
+    plain, only_a, only_b, images = (
+        training_images(encoded, 32, 1000, Augmentation(0.7, 0.7, *shares))
+        for shares in ((0, 0), (1, 1), (0, 1), (rotated, color_jitter))
+    )
+    is_plain, is_a, is_b = (np.all(images == other, axis=(1, 2, 3)) for other in (plain, only_a, only_b))
+    assert np.all(is_plain ^ is_a ^ is_b)
+    for count, share in (
+        (is_a, rotated),
+        (is_b, max(color_jitter - rotated, 0)),
+        (is_plain, 1 - max(rotated, color_jitter)),
+    ):
+        assert stats.binomtest(int(count.sum()), 1000, share).pvalue > 1e-3
+    assert images.min() >= -1 and images.max() <= 1
+
+
+def test_same_seed_same_image():
+    encoded = jpeg(photograph(48, 60))
+    first, second = (training_images(encoded, 32, 30, Augmentation()) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len({image.tobytes() for image in first}) == 30
+    alone = training_image(encoded, 32, tf.constant([7, 11], tf.int64), Augmentation())
+    np.testing.assert_allclose(alone, first[11], atol=1e-6)
+
+
+def test_rotation_is_counter_clockwise():
+    image = np.zeros((5, 5, 1), np.float32)
+    image[2, 4] = 1  # right of the centre
+    turned = rotate(tf.constant(image), tf.constant(np.pi / 2, tf.float32)).numpy()
+    assert turned[0, 2, 0] == 1 and turned.sum() == 1  # above it
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (21, 40, 3), (40, 21, 1)])
+@pytest.mark.parametrize("angle", [-0.7, -0.31, 0.0, 0.05, 0.4, np.pi / 4])
+def test_rotation_takes_the_nearest_neighbour(shape, angle):
+    image = np.random.default_rng(0).uniform(1, 2, shape).astype(np.float32)
+    height, width = shape[:2]
+    expected, exact = np.zeros(shape, np.float32), np.ones(shape[:2], bool)
+    for row in range(height):
+        for column in range(width):
+            # Mathematical axes at the centre, y upwards: turn back by the angle to find the source.
+            x, y = column - (width - 1) / 2, (height - 1) / 2 - row
+            source = (x + 1j * y) * np.exp(-1j * angle)
+            from_column, from_row = source.real + (width - 1) / 2, (height - 1) / 2 - source.imag
+            exact[row, column] = all(abs(v % 1 - 0.5) > 1e-4 for v in (from_column, from_row))
+            from_column, from_row = round(from_column), round(from_row)
+            if 0 <= from_column < width and 0 <= from_row < height:
+                expected[row, column] = image[from_row, from_column]
+    actual = rotate(tf.constant(image), tf.constant(angle, tf.float32)).numpy()
+    assert exact.mean() > 0.9
+    np.testing.assert_array_equal(actual[exact], expected[exact])
+
+
+@pytest.mark.parametrize("order_b", [False, True])
+def test_colours_are_those_of_tensorflow(order_b):
+    rng = np.random.default_rng(1)
+    image = rng.uniform(size=(24, 20, 3)).astype(np.float32)
+    image[0], image[1], image[2] = 0, 1, image[2, :, :1]  # black, white, grey
+    image[3] = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)]  # pure colours
+    for _ in range(15):
+        brightness, saturation = rng.uniform(-32 / 255, 32 / 255), rng.uniform(0.5, 1.5)
+        hue, contrast = rng.uniform(-0.2, 0.2), rng.uniform(0.5, 1.5)
+        expected = tf.image.adjust_brightness(image, brightness)
+        if order_b:
+            expected = tf.image.adjust_contrast(expected, contrast)
+        expected = tf.image.adjust_hue(tf.image.adjust_saturation(expected, saturation), hue)
+        if not order_b:
+            expected = tf.image.adjust_contrast(expected, contrast)
+        actual = color_jitter(tf.constant(image), order_b, brightness, saturation, hue, contrast)
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("order_b", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_distortions_come_in_the_order_of_the_release(order_b, seed):
+    encoded, seed = jpeg(photograph(48, 60)), tf.constant([7, seed])
+    *_, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
+    brightness, saturation, hue, contrast = transforms._random_colours(colour_seed)
+    expected = (training_image(encoded, 32, seed, PLAIN) + 1) / 2
+    if not order_b:
+        angle = tf.random.stateless_uniform([], rotation_seed, -np.pi / 4, np.pi / 4)
+        expected = rotate(expected, angle)
+    expected = tf.image.adjust_brightness(expected, brightness)
+    if order_b:
+        expected = tf.image.adjust_contrast(expected, contrast)
+    expected = tf.image.adjust_hue(tf.image.adjust_saturation(expected, saturation), hue)
+    if not order_b:
+        expected = tf.image.adjust_contrast(expected, contrast)
+    actual = training_image(encoded, 32, seed, Augmentation(0.7, 0.7, float(not order_b), 1.0))
+    np.testing.assert_allclose(actual, tf.clip_by_value(expected, 0, 1) * 2 - 1, atol=1e-4)
+
+
+def assert_uniform(values, low, high):
+    assert stats.kstest(values, "uniform", (low, high - low)).pvalue > 1e-3
+
+
+def test_ranges_of_brightness_saturation_and_hue():
+    """An image of one colour has no contrast, and in HSV shows the rest one by one."""
+    encoded = jpeg(np.full((40, 40, 3), (150, 110, 90), np.uint8))
+    (before,) = rgb_to_hsv((training_images(encoded, 32, 1, PLAIN)[:, 16, 16] + 1) / 2)
+    color_jitter = training_images(encoded, 32, 1000, Augmentation(rotated=0.0, color_jitter=1.0))
+    after = rgb_to_hsv((color_jitter[:, 16, 16] + 1) / 2)
+    assert_uniform((after[:, 0] - before[0] + 0.5) % 1 - 0.5, -0.2, 0.2)
+    assert_uniform(after[:, 1] * after[:, 2] / (before[1] * before[2]), 0.5, 1.5)
+    assert_uniform(after[:, 2] - before[2], -32 / 255, 32 / 255)
+
+
+def test_ranges_of_contrast_and_angle():
+    """A grey ramp has no saturation or hue; its steepness is the contrast and its direction the angle."""
+    encoded = jpeg(np.tile(np.linspace(100, 156, 60).astype(np.uint8)[None, :, None], (60, 1, 3)))
+    plain, order_a, order_b = (
+        training_images(encoded, 48, 1000, Augmentation(rotated=share, color_jitter=color_jitter))[..., 0]
+        for share, color_jitter in ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    )
+    assert_uniform(np.ptp(order_b, axis=(1, 2)) / np.ptp(plain, axis=(1, 2)), 0.5, 1.5)
+    y, x = np.mgrid[-23.5:24, -23.5:24]
+    disc = x**2 + y**2 < 15**2
+    along_x, along_y = order_a[:, disc] @ x[disc], order_a[:, disc] @ -y[disc]
+    assert_uniform(np.arctan(along_y / along_x), -np.pi / 4, np.pi / 4)
+
+
+def with_size(encoded, height, width):
+    """A JPEG whose header says another size."""
+    data = bytearray(encoded)
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+def test_oversized_images_are_refused_before_decoding(capfd):
+    encoded = jpeg(photograph(40, 40))
+    for function in (decode_jpeg, lambda data: training_image(data, 32, [1, 2], PLAIN)):
+        function = tf.function(function, input_signature=[tf.TensorSpec([], tf.string)])
+        # The decoder, once it has begun, says on standard error that the data ends too early, and goes on in grey.
+        function(with_size(encoded, 80, 80))
+        assert "premature end" in capfd.readouterr().err
+        for _ in range(3):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                function(with_size(encoded, 10_000, 5_001))
+        assert "premature end" not in capfd.readouterr().err
+
+
+def test_a_image_that_would_be_evaluated_as_gigabytes_is_refused():
+    assert decode_jpeg(jpeg(photograph(2, 200))).shape == (2, 200, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_jpeg(jpeg(photograph(201, 2)))
+
+
+@pytest.mark.parametrize("data", [b"", b"<html></html>", jpeg(photograph(90, 90))[:200], b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_jpeg_is_an_error(data):
+    for function in (decode_jpeg, lambda data: training_image(data, 32, [1, 2], Augmentation())):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            tf.function(function)(tf.constant(data))
+
+
+@pytest.mark.parametrize("mode, options", [("L", {}), ("RGB", {"progressive": True}), ("CMYK", {})])
+def test_jpegs_of_other_kinds(mode, options):
+    pixels = photograph(80, 100)
+    encoded = jpeg(pixels, mode, **options)
+    expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+    np.testing.assert_allclose(decode_jpeg(encoded).numpy().astype(int), expected, atol=4)
+    image = training_image(encoded, 64, [1, 2], PLAIN).numpy()
+    assert image.shape == (64, 64, 3)
+    mean = (image.mean(axis=(0, 1)) + 1) * 127.5
+    np.testing.assert_allclose(mean, expected.mean(axis=(0, 1)), atol=15)
+
+
+def bilinear(image, height, width):
+    """Half-pixel centres, no antialias, by the definition; float64."""
+    image = image.astype(np.float64)
+    for axis, size in ((0, height), (1, width)):
+        place = np.clip((np.arange(size) + 0.5) * image.shape[axis] / size - 0.5, 0, image.shape[axis] - 1)
+        low = np.floor(place).astype(int)
+        high = np.minimum(low + 1, image.shape[axis] - 1)
+        share = (place - low).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
+        image = np.take(image, low, axis) * (1 - share) + np.take(image, high, axis) * share
+    return image
+
+
+def levels(image):
+    return np.rint((np.asarray(image, np.float64) + 1) * 127.5)
+
+
+@pytest.mark.parametrize("height, width", [(300, 401), (401, 300), (256, 256), (90, 143), (511, 700)])
+@pytest.mark.parametrize("image_size, short", [(224, 256), (299, 342), (64, 73)])
+def test_evaluation_crop_against_numpy(height, width, image_size, short):
+    image = photograph(height, width)
+    new_height, new_width = (int(short * side / min(height, width)) for side in (height, width))
+    top, left = int((new_height - image_size) / 2), int((new_width - image_size) / 2)
+    resized = bilinear(image, new_height, new_width)[top : top + image_size, left : left + image_size]
+    actual = evaluation_image(tf.constant(image), image_size).numpy()
+    assert actual.shape == (image_size, image_size, 3) and actual.dtype == np.float32
+    # A value half-way between two levels may be rounded to either, by float32 or float64.
+    clear = np.abs(resized % 1 - 0.5) > 1e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(levels(actual)[clear], np.rint(resized)[clear])
+    np.testing.assert_allclose(actual, levels(actual) / 127.5 - 1, atol=1e-6)
+
+
+def test_ten_crops_in_order():
+    image = photograph(300, 450)
+    crops = evaluation_image(tf.constant(image), 64, "10crop").numpy()
+    assert crops.shape == (10, 64, 64, 3)
+    whole = np.rint(bilinear(image, 73, 109))
+    corners = [(0, 0), (0, 45), (9, 0), (9, 45), (4, 22)]
+    for crop, mirrored, (top, left) in zip(crops[:5], crops[5:], corners, strict=True):
+        expected = whole[top : top + 64, left : left + 64]
+        assert np.mean(levels(crop) != expected) < 0.01
+        np.testing.assert_array_equal(mirrored, crop[:, ::-1])
+    np.testing.assert_array_equal(crops[4], evaluation_image(tf.constant(image), 64))

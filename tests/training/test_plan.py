@@ -1,0 +1,65 @@
+"""Reckoning before a run, against counts made in other ways."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.resnet import build_resnet
+from training import plan
+
+
+def test_stairs():
+    assert plan.boundaries(lambda step: step // 4, 10) == [(0, 0), (4, 1), (8, 2)]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_ring(processes):
+    """A ring in NumPy: in each hop everybody hands a part of its tensor to the next."""
+    size = 60
+    tensors = [np.random.default_rng(k).normal(size=size) for k in range(processes)]
+    parts = [np.array_split(tensor.copy(), processes) for tensor in tensors]
+    hops = sent = 0
+    for spreading in (False, True):
+        for hop in range(processes - 1):
+            moved = [(k, (k - hop + spreading) % processes) for k in range(processes)]
+            values = [parts[k][part].copy() for k, part in moved]
+            for (k, part), value in zip(moved, values, strict=True):
+                following = parts[(k + 1) % processes]
+                following[part] = value if spreading else following[part] + value
+            hops += 1
+            sent += len(values[0])
+    for mine in parts:
+        np.testing.assert_allclose(np.concatenate(mine), np.sum(tensors, axis=0))
+    assert plan.bytes_sent(size, processes) == sent
+    assert plan.ring_seconds(size, processes, bandwidth=4, latency=10) == pytest.approx(sent / 4 + hops * 10)
+
+
+def test_hierarchical_is_a_ring_where_one_level_is_alone():
+    options = dict(bandwidth=3, latency=1, messages=2)
+    inside = plan.hierarchical_seconds(100, 1, 8, network=1, inside=3, latency=1, messages=2)
+    across = plan.hierarchical_seconds(100, 8, 1, network=3, inside=1, latency=1, messages=2)
+    assert inside == across == plan.ring_seconds(100, 8, **options)
+
+
+def test_only_what_is_longer_than_the_backward_pass_shows():
+    assert plan.step_seconds(3, 1.9) == 3 and plan.step_seconds(3, 2.5) == 3.5
+
+
+def test_multiplications_against_tensorflow_profiler():
+    model = build_resnet(18, 7)
+    graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec([1, 64, 64, 3])).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
+    options = options.with_empty_output().with_node_names(show_name_regexes=[".*(convolution|MatMul).*"]).build()
+    counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    assert counted == pytest.approx(2 * plan.multiply_adds(model, 64), rel=0.01)
+
+
+def test_memory():
+    model = build_resnet(18, 7)
+    trainable = sum(v.shape.num_elements() for v in model.trainable_variables)
+    moving = sum(v.shape.num_elements() for v in model.non_trainable_variables)
+    small, large = (plan.memory(model, batch, 64) for batch in (2, 6))
+    assert small["state"] == large["state"] == 4 * (3 * trainable + moving)
+    assert large["activations"] == pytest.approx(3 * small["activations"])
+    half = plan.memory(build_resnet(18, 7, precision="bfloat16"), 2, 64)["activations"]
+    assert small["activations"] / 2 < half < small["activations"]

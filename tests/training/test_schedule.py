@@ -1,0 +1,75 @@
+"""The schedule against a step-by-step reading of the released code's rules, and against the published figures."""
+
+import keras
+import pytest
+
+from models.checkpoint import model_variables
+from models.resnet import build_resnet
+from training.schedule import layer_factor, learning_rate
+
+PUBLISHED = dict(
+    lr=0.08,
+    lr_decay_step=110000,
+    lr_decay_factor=0.1,
+    warmup=35200,
+    lr_warmup=0.01,
+    lr_warmup_decay_step=4400,
+    lr_warmup_decay_factor=1.297,
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.01),
+        (4399, 0.01),
+        (4400, 0.01 * 1.297),
+        (35199, 0.01 * 1.297**7),
+        (35200, 0.08),
+        (110000, 0.08),  # tf.train.piecewise_constant changes after the boundary, not on it
+        (110001, 0.008),
+        (220001, 0.0008),
+        (330001, 0.00008),
+        (440001, 0.000008),
+        (10**7, 0.000008),
+    ],
+)
+def test_published_recipe(step, expected):
+    assert learning_rate(step, **PUBLISHED) == pytest.approx(expected, rel=1e-12)
+
+
+def test_agrees_with_keras_schedule_after_the_warm_up():
+    import keras
+
+    keras_schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [7, 14, 21, 28], [0.5, 0.5 * 0.3, 0.5 * 0.3**2, 0.5 * 0.3**3, 0.5 * 0.3**4]
+    )
+    settings = PUBLISHED | dict(lr=0.5, lr_decay_step=7, lr_decay_factor=0.3, warmup=0)
+    for step in range(40):
+        assert learning_rate(step, **settings) == pytest.approx(float(keras_schedule(step)), rel=1e-6)
+
+
+def test_zero_means_never():
+    settings = PUBLISHED | dict(lr_decay_step=0, lr_warmup_decay_step=0, warmup=10)
+    assert [learning_rate(step, **settings) for step in (0, 9, 10, 10**6)] == [0.01, 0.01, 0.08, 0.08]
+
+
+def test_half_a_cosine_to_zero():
+    """Against Keras's own schedule, after a warm-up of the same length."""
+    keras_schedule = keras.optimizers.schedules.CosineDecay(0.4, 90)
+    ours = dict(PUBLISHED, lr=0.4, warmup=10, lr_warmup=0.1, lr_warmup_decay_step=5, lr_warmup_decay_factor=2)
+    ours |= dict(lr_schedule="cosine", max_iter=100)
+    assert [learning_rate(step, **ours) for step in (0, 4, 5, 9)] == [0.1, 0.1, 0.2, 0.2]
+    for step in (10, 11, 40, 99, 100, 130):
+        assert learning_rate(step, **ours) == pytest.approx(float(keras_schedule(step - 10)), abs=1e-7)
+    with pytest.raises(ValueError, match="needs to know the end: set --max_iter above --warmup=10"):
+        learning_rate(0, **ours | dict(max_iter=-1))
+
+
+def test_rates_fall_from_the_logits_to_the_first_layer():
+    named = model_variables(build_resnet(18, 3))
+    factors = {name: layer_factor(name, 0.5) for name in named}
+    expected = {"logits": 1, "global_pool": 1, "stages_3": 0.5, "stages_2": 0.25, "stages_1": 0.125, "stages_0": 0.0625}
+    for name, factor in factors.items():
+        scope = name.split("/")[0].split("_block")[0]
+        assert factor == expected.get(scope, 0.03125), name
