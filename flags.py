@@ -1,7 +1,9 @@
 """Every flag that more than one script uses, under its published name, and what all scripts do at their start.
 
 Names and defaults are those of the released code, so that a published command line still runs. Flags that no longer do
-anything are accepted and say so. A flag of one script alone is defined in that script. Only scripts read `FLAGS`.
+anything are accepted and say so. A flag of one script alone is defined in that script. Only scripts read `FLAGS`; what
+they call takes named tuples, whose fields bear the flags' names: `config(RunConfig)` fills one. Importing a script
+changes no flag: what it wants otherwise, it says to `run`.
 """
 
 import os
@@ -20,14 +22,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 FLAGS = flags.FLAGS
 
-# Names of flags that scripts hand on together, see `values`.
-NETWORK = ("precision", "batch_norm_decay", "batch_norm_epsilon")
-AUGMENTATION = ("crop_min_area", "crop_min_covered", "rotated", "color_jitter")
-LEARNING_RATE = ("lr", "lr_schedule", "lr_decay_step", "lr_decay_factor", "warmup", "lr_warmup", "lr_warmup_decay_step")
-LEARNING_RATE += ("lr_warmup_decay_factor", "max_iter")
-
-DATASET = ("train_per_class", "val_share", "max_rejected", "manual_dir")
-
 # Flags of the release that are accepted and do nothing (here), each with the reason that is printed when it is set.
 OBSOLETE = {
     "with_bbox": "no code ever read it; crops are sampled in the whole image",
@@ -41,7 +35,7 @@ OBSOLETE = {
     "piclist": "give the list to --images",
     "interval": "no code ever read it",
     "start": "no code ever read it",
-    "drop_rate": "it belongs to finetune.py",
+    "drop_rate": "it belongs to train.py and finetune.py",
     "FixBlock2": "it belongs to finetune.py",
 }
 
@@ -62,13 +56,14 @@ def _define_data():
 def _define_augmentation():
     flags.DEFINE_float("crop_min_area", 0.7, "Smallest crop, as a share of the image (paper: 0.05).", 0.01, 1.0)
     flags.DEFINE_float("crop_min_covered", 0.7, "Share of the image that a crop must cover.", 0.0, 1.0)
-    flags.DEFINE_float("rotated", 0.25, "Share of images that are rotated, and color_jitter in order A.", 0.0, 1.0)
-    flags.DEFINE_float("color_jitter", 0.5, "Share of images that are color_jitter, in order A or B.", 0.0, 1.0)
+    flags.DEFINE_float("rotated", 0.25, "Share of images that are rotated, with color jitter in order A.", 0.0, 1.0)
+    flags.DEFINE_float("color_jitter", 0.5, "Share of images with color jitter, in order A or B.", 0.0, 1.0)
+    flags.DEFINE_alias("recoloured", "color_jitter")  # its name before
 
 
 def _define_network():
     flags.DEFINE_integer("class_num", 1000, "Number of classes (11166 in ML-Images).", lower_bound=1)
-    flags.DEFINE_enum("resnet_size", "101", ["18", "34", "50", "101", "152", "200"], "Depth of the network.")
+    flags.DEFINE_integer("resnet_size", 101, "Depth of the network: 18, 34, 50, 101, 152 or 200; 10 is for tests.")
     flags.DEFINE_enum(
         "data_format",
         "channels_first",
@@ -83,6 +78,8 @@ def _define_network():
 def _define_loss():
     flags.DEFINE_float("mask_thres", 0.7, "A class is positive in a batch if a label reaches this.", 0.0, 1.0)
     flags.DEFINE_float("neg_select", 0.3, "Share of the all-negative classes in a step's loss.", 0.0, 1.0)
+    flags.DEFINE_float("label_smoothing", 0.0, "Share of a label that is spread over all classes.", 0.0, 0.99)
+    flags.DEFINE_float("drop_rate", 0.0, "Share of the features that dropout sets to 0.", 0.0, 0.99)
 
 
 def _define_optimizer():
@@ -95,8 +92,10 @@ def _define_optimizer():
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
-    flags.DEFINE_integer("lr_warmup_decay_step", 0, "Steps of one stair of the warm-up; 0: flat.", lower_bound=0)
-    flags.DEFINE_float("lr_warmup_decay_factor", 1.414, "Factor from one stair to the next.", lower_bound=0.0)
+    flags.DEFINE_integer("lr_warmup_decay_step", 0, "Steps between two raises of the warm-up; 0: none.", lower_bound=0)
+    flags.DEFINE_float("lr_warmup_decay_factor", 1.414, "Factor of one raise of the warm-up.", lower_bound=0.0)
+    flags.DEFINE_float("lr_layer_decay", 1.0, "Factor of the learning rate from a stage to the one before.", 0.0, 1.0)
+    flags.DEFINE_float("ema_decay", 0.0, "Decay of the average of the weights that is validated; 0: none.", 0.0, 1.0)
 
 
 def _define_run():
@@ -128,6 +127,11 @@ def _define_distributed():
 
 def _define_use():
     flags.DEFINE_string("images", "", "Images: a folder, a list, or one file.")
+    flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
+    flags.DEFINE_string("split", "train", "Which records, or what the shards' names begin with: train or val.")
+    flags.DEFINE_integer("max_pixels", 50_000_000, "Largest image, in pixels.", lower_bound=1)
+    flags.DEFINE_integer("min_images", 100, "Fewest images of a class that counts.", lower_bound=0)
+    flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
     flags.DEFINE_string("result", "", "File to write.")
     flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
     flags.DEFINE_enum(
@@ -161,11 +165,16 @@ def _define_finetuning():
         "Single-label dataset to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
         "imagenet:FOLDER or tfds:NAME.",
     )
-    flags.DEFINE_integer("train_per_class", 0, "Training images of a class; 0: all but --val_share.", lower_bound=0)
-    flags.DEFINE_float("val_share", 0.2, "Share of a class's images for validation.", 0.01, 0.99)
+    flags.DEFINE_list("train_per_class", ["0"], "Training images of a class; 0: all but --val_share.")
+    flags.DEFINE_float("val_share", 0.2, "Share of the images that are for validation.", 0.0, 1.0)
     flags.DEFINE_string("manual_dir", None, "Where --dataset=tfds:… finds files that a person must fetch.")
     flags.DEFINE_bool("FixBlock2", False, "finetune.py: train stages_2, stages_3, global_pool and logits only.")
-    flags.DEFINE_float("drop_rate", 0.0, "finetune.py: share of the features that dropout sets to 0.", 0.0, 0.99)
+
+
+def _define_demo():
+    flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=5)
+    flags.DEFINE_integer("class_images", 20, "Images of each single thing, in class folders.", lower_bound=0)
+    flags.DEFINE_integer("seed", 1234, "Seed of the drawn images.", lower_bound=0)
 
 
 _define_data()
@@ -177,23 +186,44 @@ _define_run()
 _define_distributed()
 _define_use()
 _define_finetuning()
+_define_demo()
 _define_obsolete()
 
 
-def values(names):
-    """Returns the values of flags as a dictionary, to hand on as arguments."""
-    return {name: FLAGS[name].value for name in names}
+def config(kind, **others):
+    """Returns a named tuple of the class `kind`: fields that are not in `others` are the flags of the same names."""
+    return kind(**{name: FLAGS[name].value for name in kind._fields if name not in others}, **others)
 
 
-def checked(main, uses=()):
-    """Returns the function for `app.run`: it says which flags do nothing, chooses the GPU and calls `main(argv)`.
+def train_per_class() -> list[int]:
+    """Returns the numbers of --train_per_class. Raises ValueError if one is none."""
+    for text in FLAGS.train_per_class:
+        if not str(text).isdigit():
+            raise ValueError(
+                f"--train_per_class: '{text}' is no number of images; write 15,30,… or 0 for all but --val_share"
+            )
+    return [int(text) for text in FLAGS.train_per_class]
 
-    `uses` names those of OBSOLETE that the script does use.
 
-    A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1; and so after Ctrl-C.
-    Any other exception is a defect of ours and keeps its traceback.
+def run(main, *, required=(), defaults=None, uses=()):
+    """Runs the script whose `main(argv)` this is, and ends the process.
+
+    Says which flags do nothing, and chooses the GPU. A `ValueError` or `OSError` is the user's to mend: one line on
+    standard error, exit status 1; and so after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+
+    Args:
+      main: function of the command line's arguments.
+      required: names of the flags that must be given.
+      defaults: {name: default} of the flags that have another default in this script.
+      uses: names of those of OBSOLETE that the script does use.
     """
+    for name, value in (defaults or {}).items():
+        FLAGS.set_default(name, value)
+    flags.mark_flags_as_required(list(required))
+    app.run(_checked(main, uses))
 
+
+def _checked(main, uses):
     def start(argv):
         if len(argv) > 1:
             raise app.UsageError(f"'{argv[1]}' is not a flag; write flags as --name=value")

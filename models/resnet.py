@@ -16,10 +16,32 @@ from keras import layers
 
 
 class Depth(NamedTuple):
-    """Blocks in each of the four stages, and whether a block is a bottleneck (three convolutions) or basic (two)."""
+    """What a size of the network is.
+
+    Attributes:
+      blocks: in each of the four stages.
+      bottleneck: whether a block is a bottleneck (three convolutions) or basic (two).
+      width: channels that leave the first stage; each later one has twice as many.
+    """
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
+    width: int
+
+
+class NetworkConfig(NamedTuple):
+    """How a network computes; see the flags of the same names.
+
+    Attributes:
+      data_format: layout inside the network, "channels_last" or "channels_first"; the input is NHWC in both.
+      precision: "float32", "bfloat16" or "float16" for the activations; the weights are float32 in all three.
+      batch_norm_decay, batch_norm_epsilon: of the moving averages, and added to the variance (released code).
+    """
+
+    data_format: str = "channels_last"
+    precision: str = "float32"
+    batch_norm_decay: float = 0.997
+    batch_norm_epsilon: float = 1e-5
 
 
 class _Style(NamedTuple):
@@ -32,16 +54,27 @@ class _Style(NamedTuple):
     seed: int
 
 
-# 50, 101 and 152 are released; 18, 34 and 200 are ours, in the same style (He et al. 2016, table 1 and section 5).
+# 50, 101 and 152 are released; 18, 34 and 200 are ours, in the same style (He et al. 2016, table 1 and section 5). 10
+# is for tests and trials: all that the others have, in 0.3 million values.
 DEPTHS = {
-    18: Depth((2, 2, 2, 2), False),
-    34: Depth((3, 4, 6, 3), False),
-    50: Depth((3, 4, 6, 3), True),
-    101: Depth((3, 4, 23, 3), True),
-    152: Depth((3, 8, 36, 3), True),
-    200: Depth((3, 24, 36, 3), True),
+    10: Depth((1, 1, 1, 1), False, 16),
+    18: Depth((2, 2, 2, 2), False, 64),
+    34: Depth((3, 4, 6, 3), False, 64),
+    50: Depth((3, 4, 6, 3), True, 256),
+    101: Depth((3, 4, 23, 3), True, 256),
+    152: Depth((3, 8, 36, 3), True, 256),
+    200: Depth((3, 24, 36, 3), True, 256),
 }
+STAGES = 4
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+# Stride and dilation of each stage, by the stride of the whole network's output. Where a stage does not halve the
+# resolution, what comes after its first convolution is dilated twice as far instead, so that it sees the same pixels
+# (Chen et al. 2017, "Rethinking Atrous Convolution", section 3.1).
+STRIDES = {
+    32: ((2, 1), (2, 1), (2, 1), (2, 1)),
+    16: ((2, 1), (2, 1), (2, 1), (1, 2)),
+    8: ((2, 1), (2, 1), (1, 2), (1, 4)),
+}
 
 
 def resolve_data_format(text):
@@ -62,53 +95,75 @@ def resolve_data_format(text):
     return data_format
 
 
-def build_resnet(
-    resnet_size,
-    class_num,
-    *,
-    data_format="channels_last",
-    precision="float32",
-    batch_norm_decay=0.997,
-    batch_norm_epsilon=1e-5,
-    seed=1234,
-):
+def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=32, seed=1234):
     """Builds the network with random weights.
 
     Args:
-      resnet_size: 18, 34, 50, 101, 152 or 200.
+      resnet_size: one of `DEPTHS`.
       class_num: number of logits.
-      data_format: layout inside the network, "channels_last" or "channels_first"; the input is NHWC in both.
-      precision: "float32", "bfloat16" or "float16" for the activations; the weights are float32 in all three.
-      batch_norm_decay, batch_norm_epsilon: of the moving averages, and added to the variance (released code).
+      config: a `NetworkConfig`.
+      output_stride: 32, or 16 or 8, where the last stages are dilated instead of strided: pixels of the input to one of
+        what leaves the network. The weights are the same.
       seed: of the initial weights. Each layer draws from the seed and its own name, so one layer's weights do not
         depend on which other layers there are.
 
     Returns:
-      A functional model from RGB images float [batch, height, width, 3] in [-1, 1] to a dictionary with "feature",
-      float32 [batch, 2048] (512 for sizes 18 and 34), and "logits", float32 [batch, class_num].
+      A functional model from RGB images float [batch, height, width, 3] in [-1, 1] to a dictionary with
+
+        stages_0 … stages_3: what leaves each stage, before the next normalisation: [batch, height / stride, width /
+          stride, channels], strides 4, 8, 16 and 32, or as `output_stride` says; in the layout and precision of
+          `config`. The channels are `width` times 1, 2, 4 and 8, see `Depth`.
+        feature: float32 [batch, 2048] (512 for 18 and 34), the mean over the last stage's normalised pixels.
+        logits: float32 [batch, class_num].
     """
-    if resnet_size not in DEPTHS:
-        raise ValueError(f"resnet_size {resnet_size}: choose one of {', '.join(map(str, DEPTHS))}")
-    depth = DEPTHS[resnet_size]
-    style = _Style(data_format, keras.DTypePolicy(POLICIES[precision]), batch_norm_decay, batch_norm_epsilon, seed)
+    depth, style = _depth(resnet_size), _style(config, seed)
+    if output_stride not in STRIDES:
+        raise ValueError(f"output_stride {output_stride}: choose one of {', '.join(map(str, STRIDES))}")
     images = keras.Input((None, None, 3), name="images")
     x = images
-    if data_format == "channels_first":
+    if config.data_format == "channels_first":
         x = layers.Permute((3, 1, 2), dtype=style.policy, name="channels_first")(x)
-    x = _conv(x, "init.init_conv", 64, 7, 2, style)
-    for stage, count in enumerate(depth.blocks):
-        filters = (256 if depth.bottleneck else 64) * 2**stage
-        for j in range(count):
-            x = _block(x, f"stages_{stage}_block_{j}", filters, depth.bottleneck, j == 0, style)
-    x = _bn_relu(x, "global_pool.bn", style)
-    feature = layers.GlobalAveragePooling2D(data_format, dtype="float32", name="feature")(x)
-    logits = layers.Dense(
+    x = _conv(x, "init.init_conv", (64, 7), style, strides=2)
+    outputs = {}
+    for stage, (strides, dilation) in enumerate(STRIDES[output_stride]):
+        x = _stage(x, stage, depth, strides, dilation, style)
+        outputs[f"stages_{stage}"] = x
+    outputs["feature"] = _feature(x, style)
+    outputs["logits"] = layers.Dense(
         class_num,
         kernel_initializer=keras.initializers.GlorotUniform(_layer_seed(seed, "logits")),
         dtype="float32",
         name="logits",
-    )(feature)
-    return keras.Model(images, {"feature": feature, "logits": logits}, name=f"resnet_{resnet_size}")
+    )(outputs["feature"])
+    return keras.Model(images, outputs, name=f"resnet_{resnet_size}")
+
+
+def build_last_stage(resnet_size, config=NetworkConfig(), strides=1, seed=1234):
+    """Builds the last stage alone, to be run on crops of what leaves the stage before it (Faster R-CNN's "C4" head).
+
+    Args as of `build_resnet`, and `strides` of its first block. Names and initial weights of the layers are those of
+    the whole network, so that `checkpoint.model_variables` finds them in the same checkpoints.
+
+    Returns a functional model from [regions, height, width, channels] (`stages_2` of the network; in its layout) to a
+    dictionary with "stages_3", [regions, height / strides, width / strides, 2 * channels], and "feature".
+    """
+    depth, style = _depth(resnet_size), _style(config, seed)
+    channels = depth.width * 2 ** (STAGES - 2)
+    shape = (channels, None, None) if config.data_format == "channels_first" else (None, None, channels)
+    crops = keras.Input(shape, name="crops", dtype=style.policy.compute_dtype)
+    x = _stage(crops, STAGES - 1, depth, strides, 1, style)
+    return keras.Model(crops, {"stages_3": x, "feature": _feature(x, style)}, name=f"resnet_{resnet_size}_last_stage")
+
+
+def _depth(resnet_size):
+    if resnet_size not in DEPTHS:
+        raise ValueError(f"--resnet_size={resnet_size}: choose one of {', '.join(map(str, DEPTHS))}")
+    return DEPTHS[resnet_size]
+
+
+def _style(config, seed):
+    policy = keras.DTypePolicy(POLICIES[config.precision])
+    return _Style(config.data_format, policy, config.batch_norm_decay, config.batch_norm_epsilon, seed)
 
 
 def freeze(model, trained):
@@ -120,20 +175,35 @@ def freeze(model, trained):
         layer.trainable = layer.name.startswith(trained)
 
 
-def _block(x, name, filters, bottleneck, first, style):
-    """One residual block; the `first` of a stage halves the resolution and projects its shortcut."""
-    strides = 2 if first else 1
+def _stage(x, stage, depth, strides, dilation, style):
+    """All blocks of a stage, the first of which halves the resolution if `strides` is 2."""
+    for j in range(depth.blocks[stage]):
+        x = _block(x, (stage, j), depth, strides if j == 0 else 1, dilation, style)
+    return x
+
+
+def _block(x, place, depth, strides, dilation, style):
+    """One residual block; `place` is its stage and its number there. The first of a stage projects its shortcut."""
+    stage, j = place
+    name, filters = f"stages_{stage}_block_{j}", depth.width * 2**stage
+    # What comes before a missing stride is dilated as far as the stage before was, and what comes after it twice that.
+    before = max(1, dilation // 2) if j == 0 else dilation
     shortcut = x
-    if first:
-        shortcut = _conv(_bn_relu(x, f"{name}.conv1_b1_bn", style), f"{name}.conv1_b1", filters, 1, strides, style)
-    if bottleneck:
-        convolutions = [(filters // 4, 1, 1), (filters // 4, 3, strides), (filters, 1, 1)]
+    if j == 0:
+        shortcut = _conv(_bn_relu(x, f"{name}.conv1_b1_bn", style), f"{name}.conv1_b1", (filters, 1), style, strides)
+    if depth.bottleneck:
+        convolutions = [(filters // 4, 1, 1, 1), (filters // 4, 3, strides, before), (filters, 1, 1, 1)]
     else:
-        convolutions = [(filters, 3, strides), (filters, 3, 1)]
-    for n, (width, kernel_size, stride) in enumerate(convolutions, start=1):
+        convolutions = [(filters, 3, strides, before), (filters, 3, 1, dilation)]
+    for n, (width, kernel_size, stride, rate) in enumerate(convolutions, start=1):
         x = _bn_relu(x, f"{name}.conv{n}_b2_bn", style)
-        x = _conv(x, f"{name}.conv{n}_b2", width, kernel_size, stride, style)
+        x = _conv(x, f"{name}.conv{n}_b2", (width, kernel_size), style, stride, rate)
     return layers.Add(dtype=style.policy, name=f"{name}.add")([x, shortcut])
+
+
+def _feature(x, style):
+    x = _bn_relu(x, "global_pool.bn", style)
+    return layers.GlobalAveragePooling2D(style.data_format, dtype="float32", name="feature")(x)
 
 
 def _bn_relu(x, name, style):
@@ -142,7 +212,9 @@ def _bn_relu(x, name, style):
     return layers.Activation("relu", dtype=style.policy, name=f"{name}_relu")(x)
 
 
-def _conv(x, name, filters, kernel_size, strides, style):
+def _conv(x, name, shape, style, strides=1, dilation=1):
+    """A convolution without bias; `shape` is its number of filters and the side of its kernel."""
+    filters, kernel_size = shape
     if strides > 1 and kernel_size > 1:
         # The same padding whatever the input's size: SAME would pad an even size only after it.
         before = (kernel_size - 1) // 2
@@ -154,6 +226,7 @@ def _conv(x, name, filters, kernel_size, strides, style):
         strides,
         padding="valid" if strides > 1 else "same",
         data_format=style.data_format,
+        dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(
             1.0, "fan_in", "truncated_normal", seed=_layer_seed(style.seed, name)
