@@ -66,8 +66,8 @@ def make_images(output, settings, processes) -> dict[str, list]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, exit_with_parent) as pool:
         results = pool.map(partial(make_image, output, settings), jobs, chunksize=16)
-        for job, found in zip(jobs, tqdm(results, total=len(jobs), unit=" images", mininterval=1), strict=True):
-            made[job.kind].append((job, *found))
+        for job, shown in zip(jobs, tqdm(results, total=len(jobs), unit=" images", mininterval=1), strict=True):
+            made[job.kind].append((job, *shown))
     return made
 
 
@@ -99,7 +99,7 @@ def make_image(output, settings, job):
     if job.kind.startswith("voc"):
         (output / "voc" / "Annotations" / f"{path.stem}.xml").write_bytes(voc.annotation(path.stem, scene))
         voc.mask(scene).save(output / "voc" / "SegmentationClass" / f"{path.stem}.png")
-        return scene.objects, voc.found_classes(scene)
+        return scene.objects, voc.classes_shown(scene)
     return scene.objects, {}
 
 

@@ -25,16 +25,13 @@ import shutil
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, config, run
+from absl import flags
 
 from data_processing.lists import dictionary, image_list
 from demo import contact_sheet, jobs, scenes, voc, world
 
-flags.DEFINE_integer("num_images", 5000, "Scenes of the image lists; a fifth of them are for val.", lower_bound=5)
-flags.DEFINE_integer("class_images", 20, "Images in each class folder; 0: no class folders.", lower_bound=0)
 flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
-flags.DEFINE_integer("seed", 1234, "Another seed makes another world.", lower_bound=0)
 
 # What the images and labels follow from, besides the settings.
 PROGRAM = ("emoji.tsv", "grounds.py", "hierarchy.tsv", "jobs.py", "make_scenes.py", "scenes.py", "voc.py", "world.py")
@@ -45,7 +42,7 @@ SHOWN = 20
 def main(argv):
     del argv
     output = Path(FLAGS.output_dir)
-    settings = jobs.Settings(FLAGS.num_images, FLAGS.image_size, FLAGS.class_images, FLAGS.voc_images, FLAGS.seed)
+    settings = config(jobs.Settings)
     if is_there(output, settings):
         print(f"{output} is there already, made by the same command")
         return
@@ -88,7 +85,7 @@ def write_lists(output, made):
 
 
 def _voc_rows(made):
-    return [(Path(job.path).stem, found) for job, _, found in made]
+    return [(Path(job.path).stem, classes) for job, _, classes in made]
 
 
 def _shown(made):
@@ -107,5 +104,4 @@ def _description(settings):
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output_dir")
-    app.run(checked(main))
+    run(main, required=["output_dir"], defaults={"num_images": 5000})

@@ -2,7 +2,7 @@
 
     python demo/make_sources.py --output_dir=out/database --url=http://127.0.0.1:8000
 
-Writes into --output_dir:
+Writes into --output_dir, with --class_images of each class of ImageNet:
     sources/imagenet/n02084071.tar …, sources/imagenet_ids.txt       images of one class each
     sources/open_images/images.csv, annotations-human.csv, annotations-machine.csv, class-descriptions.csv
     sources/chosen.tsv                                               senses of Open Images' words, chosen by hand
@@ -17,19 +17,16 @@ import sys
 import tarfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from demo import grounds, scenes, world
 
-FLAGS.set_default("output_dir", "out/database")
 flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
 flags.DEFINE_integer("open_images_count", 1500, "Images of Open Images.", lower_bound=10)
-flags.DEFINE_integer("class_images", 60, "Images of each class of ImageNet.", lower_bound=1)
-flags.DEFINE_integer("seed", 1, "Of all random choices.", lower_bound=0)
 
 # About the short side, in pixels.
 IMAGE_SIZE = 60
@@ -102,4 +99,4 @@ def write_open_images(rng, output, things, wnids):
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"output_dir": "out/database", "class_images": 60, "seed": 1})

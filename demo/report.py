@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -28,34 +29,48 @@ td, th { padding: 3px 12px 3px 0; text-align: left; vertical-align: top } td.n {
 """
 
 
-def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
-    """Writes report.html into the demo's folder.
+class Results(NamedTuple):
+    """What the demo found.
 
-    Args:
-      out: the folder, with log/, evaluation/, predictions.json and images.txt in it.
-      dictionary_path: the class dictionary.
+    Attributes:
       rows: rows of the validation list, in the order of images.txt.
       summary: mAP by the name of what reached it.
       transfer: the same for accuracies on the images of single things.
       neighbours: int [images, k], nearest others of each validation image.
       seconds: how long the demo took.
     """
+
+    rows: list
+    summary: dict
+    transfer: dict
+    neighbours: np.ndarray
+    seconds: float
+
+
+def write(out, dictionary_path, results):
+    """Writes report.html into the demo's folder.
+
+    Args:
+      out: the folder, with log/, evaluation/, predictions.json and images.txt in it.
+      dictionary_path: the class dictionary.
+      results: the `Results`.
+    """
     entries = dictionary.read(dictionary_path)
     drawn = set(range(len(entries))) - {entry.parent for entry in entries}
     paths = (out / "images.txt").read_text().splitlines()
-    objects = [[_first(entries[k].names) for k in row.labels if k in drawn] for row in rows]
+    objects = [[_first(entries[k].names) for k in row.labels if k in drawn] for row in results.rows]
     metrics = json.loads((out / "evaluation/metrics.json").read_text())["metrics"]
     predictions = json.loads((out / "predictions.json").read_text())
     with open(out / "evaluation/per_class.tsv", newline="", encoding="utf-8") as file:
         classes = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["ap"]]
     sections = [
         "<h1>A multi-label ResNet, from image lists to features</h1>",
-        f"<p>Trained, evaluated and used in {seconds / 60:.1f} minutes by <code>make demo</code>: "
+        f"<p>Trained, evaluated and used in {results.seconds / 60:.1f} minutes by <code>make demo</code>: "
         f"{len(entries)} classes, of which {len(drawn)} are drawn and the others their WordNet ancestors.</p>",
         "<h2>Did it learn?</h2>",
         "<p>Mean average precision on the validation images:</p>",
-        _bars(summary),
-        _measures(metrics),
+        _bars(results.summary),
+        _metrics(metrics),
         "<h2>Training</h2>",
         _figure(_curves(out / "log"), "Loss of the training batches, and mAP on the validation images."),
         "<h2>Classes</h2>",
@@ -64,11 +79,11 @@ def write(out, dictionary_path, rows, summary, transfer, neighbours, seconds):
         "<h2>Put to another use</h2>",
         "<p>Fine-tuned, or with a linear classifier on its features, to name the one thing in each of other images, "
         "after a few of each. Share of right answers:</p>",
-        _bars(transfer),
+        _bars(results.transfer),
         "<h2>What it sees</h2><p>The classes with the highest scores; <span class=hit>green</span> ones are right.</p>",
-        _cards(predictions, rows, objects),
+        _cards(predictions, results.rows, objects),
         "<h2>Nearest neighbours by feature</h2>",
-        _neighbour_rows(paths, rows, objects, neighbours, drawn),
+        _neighbour_rows(paths, objects, drawn, results),
         "<p><small>Emoji designed by OpenMoji, openmoji.org, CC BY-SA 4.0. Classes: WordNet 3.0, Princeton University."
         "</small></p>",
     ]
@@ -82,17 +97,17 @@ def _first(names):
     return names.split(",")[0]
 
 
-def _image(data, kind="jpeg"):
+def _data(data, kind="jpeg"):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _image(path, css=""):
     with open(path, "rb") as file:
-        return f'<img class="{css}" src="{_image(file.read())}">'
+        return f'<img class="{css}" src="{_data(file.read())}">'
 
 
 def _figure(png, caption):
-    return f'<figure><img src="{_image(png, "png")}"><figcaption><small>{caption}</small></figcaption></figure>'
+    return f'<figure><img src="{_data(png, "png")}"><figcaption><small>{caption}</small></figcaption></figure>'
 
 
 def _bars(values):
@@ -105,7 +120,7 @@ def _bars(values):
     return f"<table>{''.join(rows)}</table>"
 
 
-def _measures(metrics):
+def _metrics(metrics):
     names = {
         "micro_ap": "AP over all classes together (micro)",
         "macro_auc": "area under the ROC curve (mean of the classes)",
@@ -119,15 +134,15 @@ def _measures(metrics):
 
 def _curves(log):
     """Draws loss and validation mAP over the steps from TensorBoard's files; returns a PNG."""
-    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it tells that it found the end of a file
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it logs each end of a file
     events = EventAccumulator(str(log), size_guidance={"tensors": 0})
     events.Reload()
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, tag, title in zip(
         figure.subplots(1, 2), ("train/loss", "val/macro_map"), ("loss", "mAP, validation"), strict=True
     ):
-        found = events.Tensors(tag) if tag in events.Tags()["tensors"] else []
-        values = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in found}
+        logged = events.Tensors(tag) if tag in events.Tags()["tensors"] else []
+        values = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in logged}
         axes.plot(list(values), list(values.values()), marker="o", ms=3)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
@@ -159,18 +174,19 @@ def _cards(predictions, rows, objects):
     cards = []
     for prediction, row, names in zip(predictions, rows, objects, strict=False):
         lines = (
-            f"<span class={'hit' if found['index'] in row.labels else 'miss'}>{html.escape(_first(found['name']))} "
-            f"{found['score']:.2f}</span>"
-            for found in prediction["classes"]
+            f"<span class={'hit' if named['index'] in row.labels else 'miss'}>{html.escape(_first(named['name']))} "
+            f"{named['score']:.2f}</span>"
+            for named in prediction["classes"]
         )
         title = html.escape(", ".join(names))
         cards.append(f"<div class=card>{_image(prediction['image'])}<br><b>{title}</b><br>{', '.join(lines)}</div>")
     return f"<div class=cards>{''.join(cards)}</div>"
 
 
-def _neighbour_rows(paths, rows, objects, neighbours, drawn):
+def _neighbour_rows(paths, objects, drawn, results):
     """A query and its neighbours in each row, and how often neighbours share an object, against any two images."""
-    sets = [drawn.intersection(row.labels) for row in rows]
+    sets = [drawn.intersection(row.labels) for row in results.rows]
+    neighbours = results.neighbours
     shared = np.mean([bool(sets[k] & sets[n]) for k in range(len(sets)) for n in neighbours[k]])
     others = np.random.default_rng(0).integers(0, len(sets), (len(sets), 20))
     chance = np.mean([bool(sets[k] & sets[n]) for k in range(len(sets)) for n in others[k] if n != k])

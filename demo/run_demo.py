@@ -13,16 +13,14 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
 from demo import baseline, report
-from demo.scripts import run
+from demo.scripts import run_script
 
-FLAGS.set_default("output_dir", "out/demo")
-flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=20)
 flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 
 IMAGE_SIZE = 60
@@ -34,14 +32,45 @@ DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 
 def main(argv):
     del argv
+    if FLAGS.num_images < 20:
+        raise ValueError(f"--num_images={FLAGS.num_images}: the demo needs 20 at least")
     began = time.perf_counter()
     out = Path(FLAGS.output_dir)
-    world, records, model, evaluation = out / "world", out / "records", out / "model", out / "evaluation"
-    run("demo/make_scenes.py", output_dir=world, num_images=FLAGS.num_images, image_size=IMAGE_SIZE, seed=1,
-        class_images=max(4, FLAGS.num_images // 375), voc_images=FLAGS.num_images // 15)  # fmt: skip
+    world, model = out / "world", out / "model"
+    class_num = _make_data(world, out / "records")
+    use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
+    rows = _train_and_use(out, class_num, use)
+    transfer = _transfer(out, model, use)
+    colours = baseline.evaluate(world, class_num)
+    metrics = json.loads((out / "evaluation/metrics.json").read_text())["metrics"]
+    summary = {
+        "this network": metrics["macro_map"],
+        "bag of colours": colours["macro_map"],
+        "chance": metrics["chance_map"],
+    }
+    neighbours = _nearest(np.load(out / "features.npz"))
+    seconds = time.perf_counter() - began
+    report.write(out, world / DICTIONARY, report.Results(rows, summary, transfer, neighbours, seconds))
+    print(f"\nmAP on {len(rows):,} validation images: {_as_text(summary)}")
+    print(f"then for images of one thing, top-1: {_as_text(transfer)}")
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    print(f"{seconds / 60:.1f} minutes, largest process {memory:.1f} GB. Now open {out / 'report.html'}")
+
+
+def _make_data(world, records):
+    """Draws the world and builds records of its scenes; returns the number of classes."""
+    run_script(
+        "demo/make_scenes.py",
+        output_dir=world,
+        num_images=FLAGS.num_images,
+        image_size=IMAGE_SIZE,
+        seed=1,
+        class_images=max(4, FLAGS.num_images // 375),
+        voc_images=FLAGS.num_images // 15,
+    )
     class_num = len(dictionary.read(world / DICTIONARY))
     for split in ("train", "val"):
-        run(
+        run_script(
             "data_processing/build_tfrecords.py",
             image_list=world / f"{split}.txt",
             images=world,
@@ -50,31 +79,32 @@ def main(argv):
             num_shards=4,
             class_num=class_num,
         )
-    run("train.py", data_dir=records, dictionary=world / DICTIONARY, model_dir=model, log_dir=out / "log",
-        class_num=class_num, **_recipe(FLAGS.steps))  # fmt: skip
-    use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
-    run("evaluate.py", data_dir=records, model_dir=model, dictionary=world / DICTIONARY, result=evaluation, **use)
+    return class_num
+
+
+def _train_and_use(out, class_num, use):
+    """Trains, evaluates, names the classes of a few images and extracts the features of all validation images.
+
+    Returns the rows of the validation list. `use` holds the flags of the scripts that use the network.
+    """
+    world, model = out / "world", out / "model"
+    labelled = dict(data_dir=out / "records", model_dir=model, dictionary=world / DICTIONARY)
+    run_script("train.py", **labelled, log_dir=out / "log", class_num=class_num, **_recipe(FLAGS.steps))
+    run_script("evaluate.py", **labelled, result=out / "evaluation", **use)
     rows = list(image_list.read(world / "val.txt"))
     _write_list(out / "images.txt", world, rows)
     _write_list(out / "few_images.txt", world, rows[:CLASSIFIED])
-    run("image_classification.py", images=out / "few_images.txt", model_dir=model, dictionary=world / DICTIONARY,
-        top_k_pred=12, result=out / "predictions.json", **use)  # fmt: skip
-    run("extract_feature.py", images=out / "images.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
-    transfer = _transfer(out, model, use)
-    colours = baseline.evaluate(world, class_num)
-    metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
-    summary = {
-        "this network": metrics["macro_map"],
-        "bag of colours": colours["macro_map"],
-        "chance": metrics["chance_map"],
-    }
-    neighbours = _nearest(np.load(out / "features.npz"))
-    seconds = time.perf_counter() - began
-    report.write(out, world / DICTIONARY, rows, summary, transfer, neighbours, seconds)
-    print(f"\nmAP on {len(rows):,} validation images: {_as_text(summary)}")
-    print(f"then for images of one thing, top-1: {_as_text(transfer)}")
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    print(f"{seconds / 60:.1f} minutes, largest process {memory:.1f} GB. Now open {out / 'report.html'}")
+    run_script(
+        "image_classification.py",
+        images=out / "few_images.txt",
+        model_dir=model,
+        dictionary=world / DICTIONARY,
+        top_k_pred=12,
+        result=out / "predictions.json",
+        **use,
+    )
+    run_script("extract_feature.py", images=out / "images.txt", pretrain_ckpt=model, result=out / "features.npz", **use)
+    return rows
 
 
 def _transfer(out, model, use):
@@ -82,7 +112,7 @@ def _transfer(out, model, use):
     folders, tuned, features = out / "world" / "classes", out / "finetuned", out / "class_features.npz"
     few = max(2, FLAGS.num_images // 750)
     steps = max(2, FLAGS.steps // 6)
-    run(
+    run_script(
         "finetune.py",
         dataset=f"folder:{folders}",
         train_per_class=few,
@@ -97,9 +127,15 @@ def _transfer(out, model, use):
         val_sizes=INPUT_SIZE,
         val_crops="center",
     )
-    run("extract_feature.py", images=folders, pretrain_ckpt=model, result=features, **use)
-    run("linear_probe.py", features=features, train_per_class=few, splits=1, probes="logistic",
-        result=out / "probe.json")  # fmt: skip
+    run_script("extract_feature.py", images=folders, pretrain_ckpt=model, result=features, **use)
+    run_script(
+        "linear_probe.py",
+        features=features,
+        train_per_class=few,
+        splits=1,
+        probes="logistic",
+        result=out / "probe.json",
+    )
     [tested] = json.loads((tuned / "validation.json").read_text())["metrics"].values()
     probe = json.loads((out / "probe.json").read_text())
     return {
@@ -116,7 +152,7 @@ def _as_text(values):
 def _recipe(steps):
     """A small network from scratch: what the flags of a real run are, scaled down to minutes on two cores."""
     return dict(
-        resnet_size=18,
+        resnet_size=FLAGS.resnet_size,
         data_format="NHWC",
         image_size=INPUT_SIZE,
         batch_size=BATCH_SIZE,
@@ -129,7 +165,7 @@ def _recipe(steps):
         lr_decay_step=steps * 7 // 10,
         lr_decay_factor=0.1,
         neg_select=0.3,
-        # Colour and turning are what the few steps have least time for; the scenes hold much of both already.
+        # Colours and rotations are what the few steps have least time for; the scenes hold many of both already.
         rotated=0.1,
         color_jitter=0.2,
         # Statistics of a thousand steps, not of a hundred thousand.
@@ -145,13 +181,13 @@ def _write_list(path, world, rows):
     path.write_text("".join(f"{(world / row.path).absolute()}\n" for row in rows))
 
 
-def _nearest(found, count=5):
+def _nearest(extracted, count=5):
     """Returns for each image the `count` others whose features point most nearly in its direction, int [n, count]."""
-    features = found["features"] / np.linalg.norm(found["features"], axis=1, keepdims=True)
-    likeness = features @ features.T
-    np.fill_diagonal(likeness, -np.inf)
-    return np.argsort(-likeness, axis=1)[:, :count]
+    features = extracted["features"] / np.linalg.norm(extracted["features"], axis=1, keepdims=True)
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argsort(-similarity, axis=1)[:, :count]
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"output_dir": "out/demo", "resnet_size": 18})

@@ -1,4 +1,4 @@
-"""Scenes: a few things, turned, scaled, color_jitter and partly hidden, on a ground; and which pixel shows which thing.
+"""Scenes: a few things, rotated, scaled, colour-jittered and partly hidden, on a ground; and what each pixel shows.
 
 Everything random comes from the generator that is passed in, so a scene is a function of its seed.
 """
@@ -16,7 +16,7 @@ from demo import grounds, world
 COUNTS = (0.5, 0.24, 0.13, 0.08, 0.05)
 # Height of a thing, as a share of the image's, when there are one to five.
 SIZES = ((0.55, 0.9), (0.45, 0.7), (0.38, 0.58), (0.32, 0.5), (0.28, 0.45))
-# Share of scenes whose things all come from one theme; the others take theirs anywhere.
+# Share of scenes whose things all come from one theme; the others take theirs from all.
 THEMED = 0.8
 # A thing shows at least this share of its pixels, or is left out.
 MIN_VISIBLE = 0.3
@@ -135,7 +135,7 @@ def glyph(character, pixels) -> Image.Image:
 
 
 def _sprite(rng, thing, size, image_size, shape):
-    """Returns the thing as RGBA: color_jitter, mirrored in half of the cases, about `size` pixels, turned by up to 20°.
+    """Returns the thing as RGBA, about `size` pixels, flipped in half of cases, rotated by up to 20°, colour-jittered.
 
     The size is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is longer
     than the image's.
@@ -156,13 +156,13 @@ def _sprite(rng, thing, size, image_size, shape):
 
 
 def _colour_matrix(rng):
-    """Returns a 3x4 colour matrix, row by row: a turn in hue, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
+    """Returns a 3x4 colour matrix, row by row: hue rotated, saturation 0.6 to 1.3, brightness 0.75 to 1.15."""
     angle, saturation, brightness = rng.normal(0, 0.6), rng.uniform(0.6, 1.3), rng.uniform(0.75, 1.15)
     # Around the grey axis: grey = 1/3 everywhere; cross is the rotation's generator.
     grey = np.full((3, 3), 1 / 3)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    turn = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross
-    matrix = brightness * (grey + saturation * turn)
+    rotation = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross
+    matrix = brightness * (grey + saturation * rotation)
     shift = rng.uniform(0, 30)
     return tuple(np.column_stack([matrix, np.full(3, shift)]).ravel().tolist())
 

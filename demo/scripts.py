@@ -10,7 +10,7 @@ import sys
 ROOT = Path(__file__).parents[1]
 
 
-def run(script, log=None, environment=None, **arguments):
+def run_script(script, log=None, environment=None, **arguments):
     """Runs a script with flags; its command line and output are shown or, with a path `log`, added to that file.
 
     Raises ValueError if the script ends with an error.

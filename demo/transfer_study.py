@@ -4,7 +4,7 @@
 
 Scenes of the demo world are learnt from with one label each, with all their labels and plain sigmoids, and with all
 their labels and the paper's loss; a fourth network learns nothing. Each is then fine-tuned to images of single
-things, a few a class, and its features are judged as they are by linear_probe.py. Each seed is another pre-training
+things, a few a class, and its features are evaluated as they are by linear_probe.py. Each seed is another pre-training
 (weights, order, augmentation) and another split of the single things; all four share the splits. Writes table.tsv and
 figure.png into --output_dir; what is there already is not made again. docs/transfer.md says what came out, and why the
 comparison is fair.
@@ -22,24 +22,23 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 from matplotlib.figure import Figure
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
-from demo.scripts import run
+from demo.scripts import run_script
 from utils.files import atomic_write, write_json, write_tsv
 
-FLAGS.set_default("output_dir", "out/transfer")
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
-flags.DEFINE_integer("num_images", 7500, "Scenes; four fifths of them are for pre-training.", lower_bound=20)
-flags.DEFINE_integer("class_images", 20, "Images of each single thing.", lower_bound=6)
 flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
 flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
 flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 
-SETTINGS = ("num_images", "class_images", "pretrain_steps", "finetune_steps")
+SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
+# Scenes, and images of each single thing, without which splits would be empty.
+LEAST = {"num_images": 20, "class_images": 6}
 SCRATCH, SINGLE, PLAIN, WEIGHTED = "scratch", "single", "plain", "weighted"
 TITLES = {
     SCRATCH: "none (random weights)",
@@ -61,7 +60,7 @@ PRETRAIN_RATES = {
 }
 FINETUNE_RATES = [0.01, 0.03, 0.1, 0.3]
 BEST = {SCRATCH: (0.0, 0.1), SINGLE: (0.1, 0.1), PLAIN: (0.01, 0.1), WEIGHTED: (0.002, 0.03)}
-MEASURES = {"finetuned": "fine-tuned, top-1", "probe": "linear probe, accuracy"}
+METRICS = {"finetuned": "fine-tuned, top-1", "probe": "linear probe, accuracy"}
 
 
 def main(argv):
@@ -77,11 +76,11 @@ def main(argv):
         kind, seed = job
         pretrain_rate, finetune_rate = BEST[kind]
         model = _pretrain(out, kind, seed, pretrain_rate)
-        results = {"finetuned": _finetune(out, kind, seed, model, finetune_rate), "probe": _probe(out, seed, model)}
-        shown = ", ".join(f"{MEASURES[name]} {value:.4f}" for name, value in results.items())
+        metrics = {"finetuned": _finetune(out, kind, seed, model, finetune_rate), "probe": _probe(out, seed, model)}
+        shown = ", ".join(f"{METRICS[name]} {value:.4f}" for name, value in metrics.items())
         minutes = (time.perf_counter() - began) / 60
         print(f"{minutes:5.1f} min  {TITLES[kind]}, seed {seed}: {shown}", flush=True)
-        return results
+        return metrics
 
     # Where one fails, those that have not begun do not begin.
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -89,16 +88,19 @@ def main(argv):
         if FLAGS.tune:
             list(pool.map(lambda kind: _tune(out, kind), TITLES))
             return
-        found = list(pool.map(study, jobs))
+        results = list(pool.map(study, jobs))
     finally:
         pool.shutdown(cancel_futures=True)
-    by_kind = {kind: [row for (k, _), row in zip(jobs, found, strict=True) if k == kind] for kind in TITLES}
-    _report(out, {kind: {name: [row[name] for row in rows] for name in MEASURES} for kind, rows in by_kind.items()})
+    by_kind = {kind: [row for (k, _), row in zip(jobs, results, strict=True) if k == kind] for kind in TITLES}
+    _report(out, {kind: {name: [row[name] for row in rows] for name in METRICS} for kind, rows in by_kind.items()})
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes; written: {out / 'table.tsv'}, {out / 'figure.png'}")
 
 
 def _check_settings(path):
-    """Raises ValueError if the folder holds a study of other settings, whose results would be taken for these."""
+    """Raises ValueError for too few images, or a study of other settings, whose results would be taken for these."""
+    for name, least in LEAST.items():
+        if FLAGS[name].value < least:
+            raise ValueError(f"--{name}={FLAGS[name].value}: the study needs {least} at least")
     settings = {name: FLAGS[name].value for name in SETTINGS}
     if path.exists() and json.loads(path.read_text()) != settings:
         raise ValueError(f"{path} is of a study with other settings; give another --output_dir, or delete that one")
@@ -108,14 +110,22 @@ def _check_settings(path):
 def _make_data(out):
     """Draws the world; makes records of its scenes with all labels, and with one, and of each split of its things."""
     world, log = out / "world", out / "log.txt"
-    run("demo/make_scenes.py", log, output_dir=world, num_images=FLAGS.num_images, image_size=IMAGE_SIZE,
-        class_images=FLAGS.class_images, voc_images=0, seed=2 if FLAGS.tune else 1)  # fmt: skip
+    run_script(
+        "demo/make_scenes.py",
+        log,
+        output_dir=world,
+        num_images=FLAGS.num_images,
+        image_size=IMAGE_SIZE,
+        class_images=FLAGS.class_images,
+        voc_images=0,
+        seed=2 if FLAGS.tune else 1,
+    )
     entries = dictionary.read(world / DICTIONARY)
     ancestors = dictionary.ancestors(entries)
     rows = image_list.read(world / "train.txt")
     image_list.write(world / "single.txt", (surest_label(row, ancestors, k) for k, row in enumerate(rows)))
     for name, label_format in (("train", "sparse"), ("single", "single")):
-        run(
+        run_script(
             "data_processing/build_tfrecords.py",
             log,
             image_list=world / f"{name}.txt",
@@ -127,8 +137,14 @@ def _make_data(out):
             label_format=label_format,
         )
     for seed in range(1, FLAGS.seeds + 1):
-        run("data_processing/build_classification.py", log, dataset=f"folder:{world / 'classes'}",
-            output_dir=out / f"classes-{seed}", train_per_class=TRAIN_PER_CLASS, random_seed=seed)  # fmt: skip
+        run_script(
+            "data_processing/build_classification.py",
+            log,
+            dataset=f"folder:{world / 'classes'}",
+            output_dir=out / f"classes-{seed}",
+            train_per_class=TRAIN_PER_CLASS,
+            random_seed=seed,
+        )
 
 
 def surest_label(row, ancestors, number):
@@ -153,7 +169,7 @@ def _schedule(steps, rate):
         lr_warmup_decay_factor=8**0.25,
         lr=rate,
         lr_schedule="cosine",
-        resnet_size=18,
+        resnet_size=FLAGS.resnet_size,
         data_format="NHWC",
         image_size=INPUT_SIZE,
         batch_size=64,
@@ -168,7 +184,7 @@ def _schedule(steps, rate):
 def _run(folder, script, **arguments):
     """Runs a script on one core; what it says is in log.txt of `folder`."""
     folder.mkdir(exist_ok=True)
-    run(script, folder / "log.txt", {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}, **arguments)
+    run_script(script, folder / "log.txt", {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}, **arguments)
 
 
 def _pretrain(out, kind, seed, rate):
@@ -214,10 +230,26 @@ def _probe(out, seed, model):
     probe = model / "probe.json"
     if not probe.exists():
         features = model / "features.npz"
-        _run(model, "extract_feature.py", images=out / "world" / "classes", pretrain_ckpt=model, result=features,
-             image_size=INPUT_SIZE, data_format="NHWC", batch_size=100)  # fmt: skip
-        _run(model, "linear_probe.py", features=features, train_per_class=TRAIN_PER_CLASS, splits=1, random_seed=seed,
-             probes="logistic", result=probe)  # fmt: skip
+        _run(
+            model,
+            "extract_feature.py",
+            images=out / "world" / "classes",
+            pretrain_ckpt=model,
+            result=features,
+            image_size=INPUT_SIZE,
+            data_format="NHWC",
+            batch_size=100,
+        )
+        _run(
+            model,
+            "linear_probe.py",
+            features=features,
+            train_per_class=TRAIN_PER_CLASS,
+            splits=1,
+            random_seed=seed,
+            probes="logistic",
+            result=probe,
+        )
     [result] = json.loads(probe.read_text())["results"]
     return result["splits"][0]["accuracy"]
 
@@ -233,32 +265,40 @@ def _tune(out, kind):
     print(f"    best: {best:g}, {max(tuned, key=tuned.get):g}", flush=True)
 
 
-def _report(out, found):
-    """Writes and prints means and standard deviations over the seeds; draws them, each seed as a dot."""
+def _report(out, results):
+    """Writes and prints means and standard deviations of `results`, {kind: {metric: a value a seed}}."""
     rows = []
-    for kind, results in found.items():
-        spread = (f"{np.mean(v):.4f}\t{np.std(v, ddof=1):.4f}\t{' '.join(f'{x:.4f}' for x in v)}".split("\t")
-                  for v in results.values())  # fmt: skip
-        rows.append([TITLES[kind], *(field for fields in spread for field in fields)])
-    header = ["pre-training", *(f"{t}{c}" for t in MEASURES.values() for c in ("", ", standard deviation", ", seeds"))]
+    for kind, metrics in results.items():
+        fields = [TITLES[kind]]
+        for values in metrics.values():
+            seeds = " ".join(f"{value:.4f}" for value in values)
+            fields += [f"{np.mean(values):.4f}", f"{np.std(values, ddof=1):.4f}", seeds]
+        rows.append(fields)
+    header = ["pre-training", *(f"{t}{c}" for t in METRICS.values() for c in ("", ", standard deviation", ", seeds"))]
     write_tsv(out / "table.tsv", "\t".join(header), rows)
-    print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in MEASURES.values()))
+    print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in METRICS.values()))
     for row in rows:
         print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in (1, 4)))
+    _draw(out / "figure.png", results)
+
+
+def _draw(path, results):
+    """Draws the means as bars, and each seed as a dot."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
-    for offset, (name, title) in zip((0.18, -0.18), MEASURES.items(), strict=True):
-        places = len(found) - 1 - np.arange(len(found)) + offset
-        values = np.array([results[name] for results in found.values()])
+    rows = len(results) - 1 - np.arange(len(results))
+    for offset, (name, title) in zip((0.18, -0.18), METRICS.items(), strict=True):
+        places = rows + offset
+        values = np.array([metrics[name] for metrics in results.values()])
         axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
         axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
-    axes.set_yticks(len(found) - 1 - np.arange(len(found)), [TITLES[kind] for kind in found])
+    axes.set_yticks(rows, [TITLES[kind] for kind in results])
     axes.set(xlabel=f"accuracy, {TRAIN_PER_CLASS} training images a class; dots: seeds", xlim=(0, None))
     axes.grid(axis="x", alpha=0.3)
     axes.legend()
-    with atomic_write(out / "figure.png") as temp_path:
+    with atomic_write(path) as temp_path:
         figure.savefig(temp_path, dpi=120, format="png")
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"output_dir": "out/transfer", "resnet_size": 18})

@@ -19,7 +19,7 @@ DIFFICULT = 0.45
 
 
 def colour_map() -> np.ndarray:
-    """Returns the palette of VOC, uint8 [256, 3]: red, green and blue take the index's bits in turn."""
+    """Returns the palette of VOC, uint8 [256, 3]: red, green and blue take the index's bits one after the other."""
     index = np.arange(256)
     channels = []
     for channel in range(3):
@@ -66,7 +66,7 @@ def write_image_sets(folder, train, val):
 
     Args:
       folder: of the VOC layout.
-      train, val: a row (name, found classes) for each image; see `found_classes`.
+      train, val: a row (name, classes) for each image; see `classes_shown`.
     """
     main, segmentation = Path(folder) / "ImageSets" / "Main", Path(folder) / "ImageSets" / "Segmentation"
     main.mkdir(parents=True)
@@ -77,17 +77,17 @@ def write_image_sets(folder, train, val):
         (segmentation / f"{split}.txt").write_text(text)
         for voc_class in world.VOC_CLASSES:
             # 1: there; 0: only difficult ones; -1: not there.
-            marks = ((name, 1 - found[voc_class] if voc_class in found else -1) for name, found in rows)
+            marks = ((name, 1 - classes[voc_class] if voc_class in classes else -1) for name, classes in rows)
             (main / f"{voc_class}_{split}.txt").write_text("".join(f"{name} {mark:2d}\n" for name, mark in marks))
 
 
-def found_classes(scene) -> dict[str, bool]:
+def classes_shown(scene) -> dict[str, bool]:
     """Returns {VOC class: whether all things of it are difficult} of a `Scene`."""
-    found = {}
+    classes = {}
     for item in scene.objects:
         voc_class = world.read().things[item.thing].voc
-        found[voc_class] = found.get(voc_class, True) and item.visible < DIFFICULT
-    return found
+        classes[voc_class] = classes.get(voc_class, True) and item.visible < DIFFICULT
+    return classes
 
 
 def _add(parent, **children):

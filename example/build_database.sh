@@ -5,7 +5,7 @@
 #
 # FOLDER/sources holds imagenet/*.tar, imagenet_ids.txt, open_images/{images,annotations-human,annotations-machine,
 # class-descriptions}.csv and chosen.tsv (see build_dictionary.py; it may be empty at first: review.tsv says what is to
-# be chosen). The database comes to be in FOLDER/database. What is done is not done again, so the same command goes on.
+# be chosen). The database comes to be in FOLDER/database. What is done is not done again, so the same command resumes.
 # TRAIN_FLAGS are those of the network that finds co-occurring classes, SHARDS and VAL_SHARDS how many shards there are.
 set -euo pipefail
 folder=${1:?usage: example/build_database.sh FOLDER}

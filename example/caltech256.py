@@ -15,41 +15,40 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 
 from utils.files import write_json, write_tsv
 
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
-FLAGS.set_default("output_dir", "out/caltech256")
 flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training images of a class.")
-flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
 
 FINETUNE = Path(__file__).parents[1] / "finetune.py"
 
 
-def main(argv):
-    if any(argument.lstrip("-").startswith("test_interval") for argument in argv):
-        sys.exit("error: --test_interval would choose among a run's checkpoints by its test images; leave it out")
+def main(arguments):
+    """Runs the protocol; `arguments` are the flags for finetune.py."""
+    if any(argument.lstrip("-").startswith("test_interval") for argument in arguments):
+        raise ValueError("--test_interval would choose among a run's checkpoints by its test images; leave it out")
     rows = []
     for count in map(int, FLAGS.counts):
-        found = [_run(count, FLAGS.random_seed + k, argv[1:]) for k in range(FLAGS.splits)]
-        for title in found[0]:
-            for name in found[0][title]:
-                values = [metrics[title][name] for metrics in found]
+        splits = [_finetune(count, FLAGS.random_seed + k, arguments) for k in range(FLAGS.splits)]
+        for title in splits[0]:
+            for name in splits[0][title]:
+                values = [metrics[title][name] for metrics in splits]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 rows.append((count, title, name, f"{statistics.mean(values):.4f}", f"{spread:.4f}", len(values)))
     table = Path(FLAGS.output_dir, "table.tsv")
-    write_tsv(table, "train_per_class\tpixels, crop\tmeasure\tmean\tstandard deviation\tsplits", rows)
+    write_tsv(table, "train_per_class\tpixels, crop\tmetric\tmean\tstandard deviation\tsplits", rows)
     print(table.read_text().expandtabs(18))
 
 
-def _run(count, seed, arguments):
+def _finetune(count, seed, arguments):
     """Fine-tunes on one split; returns the metrics of its best checkpoint by size and crop."""
     folder = Path(FLAGS.output_dir, f"{count}-{seed}")
     noted, now = folder / "arguments.json", {"archive": FLAGS.archive, "arguments": arguments}
     if noted.exists() and json.loads(noted.read_text()) != now:
-        sys.exit(f"error: {folder} is of a run with other arguments, see {noted}; give another --output_dir")
+        raise ValueError(f"{folder} is of a run with other arguments, see {noted}; give another --output_dir")
     if not (folder / "validation.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(noted, now)
@@ -57,11 +56,13 @@ def _run(count, seed, arguments):
         command += [f"--random_seed={seed}", f"--data_dir={folder}/records", f"--log_dir={folder}/log", *arguments]
         print(f"{count} images a class, split {seed}", flush=True)
         if subprocess.run([*command, f"--model_dir={folder}"]).returncode:
-            sys.exit(f"error: finetune.py failed on {folder}; its message stands above, the same command goes on")
+            raise ValueError(f"finetune.py failed on {folder}; its message stands above, the same command resumes")
         shutil.rmtree(folder / "records")
     return json.loads((folder / "validation.json").read_text())["metrics"]
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["archive"])
-    app.run(main)
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    for_finetune = sys.argv[end + 1 :]
+    del sys.argv[end:]
+    run(lambda _: main(for_finetune), required=["archive"], defaults={"output_dir": "out/caltech256"})

@@ -14,5 +14,5 @@ for host in ${HOSTS//,/ }; do
 done
 # Processes are not bound to a core each: each has threads that decode images.
 # shellcheck disable=SC2086
-exec "$bin/mpirun" -np "$processes" -H "$HOSTS" --bind-to none --map-by position -x PATH -x LD_LIBRARY_PATH \
+exec "$bin/mpirun" -np "$processes" -H "$HOSTS" --bind-to none --map-by slot -x PATH -x LD_LIBRARY_PATH \
     ${MPIRUN_FLAGS:-} "$bin/python" "$root/train.py" "$@"

@@ -28,10 +28,10 @@ pip install --progress-bar off -q -r "$here/requirements.txt"
 versions=$(python - <<'EOF'
 import importlib.metadata as metadata
 import platform, sys
-found = {name: metadata.version(name) for name in ("tensorflow", "tensorflow-cpu") if any(metadata.distributions(name=name))}
-if not found:
+installed = {name: metadata.version(name) for name in ("tensorflow", "tensorflow-cpu") if any(metadata.distributions(name=name))}
+if not installed:
     sys.exit("error: there is no TensorFlow in this environment; run `make install` first")
-print(*(f"{name}-{version}" for name, version in found.items()), f"python-{platform.python_version()}", sep="-")
+print(*(f"{name}-{version}" for name, version in installed.items()), f"python-{platform.python_version()}", sep="-")
 EOF
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ml-images/horovod-0.28.1-$versions-$([ "$gpu" = 1 ] && echo gpu || echo cpu)

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Puts WordNet 3.0 where NLTK looks for it, .venv/nltk_data: by NLTK's downloader, or else from Debian's wordnet-base.
-# Nothing is done where it is found already.
+# Nothing is done where it is there already.
 set -euo pipefail
 venv=$1
 here=$(cd "$(dirname "$0")/../.." && pwd)
 
-found() {
-    PYTHONPATH=$here "$venv/bin/python" -c "from data_processing import wordnet; wordnet.load()" 2> /dev/null
+is_there() {
+    PYTHONPATH=$here "$venv/bin/python" -c "from data_processing.lists import wordnet; wordnet.load()" 2> /dev/null
 }
 
-found && exit
+is_there && exit
 timeout 300 "$venv/bin/python" -m nltk.downloader -q -d "$venv/nltk_data" wordnet > /dev/null 2>&1 || true
-found && exit
+is_there && exit
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 (
@@ -22,4 +22,4 @@ trap 'rm -rf "$folder"' EXIT
 ) || true
 mkdir -p "$venv/nltk_data/corpora"
 cp -r "$folder/usr/share/wordnet" "$venv/nltk_data/corpora/" || true
-found || { echo "WordNet 3.0 could not be fetched: python -m nltk.downloader wordnet, or apt-get install wordnet-base" >&2; exit 1; }
+is_there || { echo "WordNet 3.0 could not be fetched: python -m nltk.downloader wordnet, or apt-get install wordnet-base" >&2; exit 1; }
