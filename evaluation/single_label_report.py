@@ -22,7 +22,7 @@ td.n { text-align: right } .bar { background: #4a7ebb; height: 12px } img { max-
 
 
 def confusion(answers, class_num):
-    """Returns how often which class was answered: int64 [label, answer] of a `metrics.Answers`."""
+    """Returns how often which class was answered: int64 [label, answer] of a `single_label.Answers`."""
     counts = np.bincount(answers.labels.astype(np.int64) * class_num + answers.answers[:, 0], minlength=class_num**2)
     return counts.reshape(class_num, class_num)
 
@@ -57,10 +57,10 @@ def write_page(path, answers, names, metrics, title):
 
     Args:
       path: of the HTML file.
-      answers: `metrics.Answers`.
+      answers: `single_label.Answers`.
       names: of the classes, by index.
-      metrics: by name, see `metrics.SingleLabelMetrics`.
-      title: what was measured, on what.
+      metrics: by name, see `single_label.SingleLabelEvaluator.result`.
+      title: what was evaluated, on what.
     """
     counts = confusion(answers, len(names))
     rows = sorted((row for row in class_rows(answers, names) if row[2]), key=lambda row: row[3])
