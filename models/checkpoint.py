@@ -9,7 +9,8 @@ the released ones have the same names and layouts, importing is restoring and ex
     stages_<i>_block_<j>/conv{1,2,3}_b2_bn/batch_normalization/…, …/conv{1,2,3}_b2/conv2d/kernel
     global_pool/bn/batch_normalization/…, logits/dense/{kernel,bias}
     <any of the trainable ones>/Momentum, global_step                                               while training
-    loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}                                  ours, while training
+    loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}, records_seen                    ours, while training
+    <any>/ExponentialMovingAverage, weight_average/steps, head                                      ours
 """
 
 from pathlib import Path
@@ -22,9 +23,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.resnet import DEPTHS, build_resnet
+from models.resnet import DEPTHS, NetworkConfig, build_resnet
 
 NAME = "model.ckpt"
+HEAD = "head"
+FIRST_KERNEL = "init/init_conv/conv2d/kernel"
 # What a checkpoint of this network must not hold beyond the network's own variables. Other names are training state.
 NETWORK_SCOPES = ("init/", "stages_", "global_pool/", "logits/")
 # What TensorFlow raises for a file that is truncated or holds something else; each layer has its own.
@@ -41,15 +44,23 @@ class DamagedError(CheckpointError):
 
 
 class Description(NamedTuple):
-    """What a checkpoint holds: the network's depth, its number of classes, the steps it was trained."""
+    """What a checkpoint holds.
+
+    Attributes:
+      resnet_size: the network's depth; 0 if it is none of `models.resnet.DEPTHS`.
+      class_num: number of classes; 0 without logits, as of a network that was trained for boxes or masks.
+      step: steps that it was trained.
+      head: "softmax" or "sigmoid", what the logits are meant for; None where the checkpoint does not say.
+    """
 
     resnet_size: int
     class_num: int
     step: int
+    head: str | None = None
 
 
-def model_variables(model):
-    """Returns the variables of a `models.resnet` network: a dictionary from the TensorFlow-1 name to the variable."""
+def model_variables(*models):
+    """Returns the variables of networks of `models.resnet`: a dictionary from the TensorFlow-1 name to the variable."""
     kinds = {
         keras.layers.BatchNormalization: "batch_normalization",
         keras.layers.Conv2D: "conv2d",
@@ -57,6 +68,7 @@ def model_variables(model):
     }
     return {
         f"{layer.name.replace('.', '/')}/{kinds[type(layer)]}/{variable.name}": variable
+        for model in models
         for layer in model.layers
         for variable in layer.variables
     }
@@ -71,10 +83,10 @@ def resolve(path):
     if path.is_dir():
         indices = list(path.glob("*.index"))
         only = str(indices[0]) if len(indices) == 1 else None
-        found = newest(path) or tf.train.latest_checkpoint(str(path)) or only
-        if found is None:
+        prefix = newest(path) or tf.train.latest_checkpoint(str(path)) or only
+        if prefix is None:
             raise CheckpointError(f"{path}: this folder holds {len(indices)} checkpoints; name one, or train first")
-        path = found
+        path = prefix
     prefix = str(path).removesuffix(".index")
     if not Path(f"{prefix}.index").exists():
         raise CheckpointError(
@@ -91,25 +103,27 @@ def newest(folder):
 
 
 def describe(prefix):
-    """Returns the `Description` of the checkpoint with this prefix; depth 0 if it is none of `models.resnet.DEPTHS`."""
+    """Returns the `Description` of the checkpoint with this prefix. Raises CheckpointError if it is none of ours."""
     reader = _reader(prefix)
     shapes = reader.get_variable_to_shape_map()
-    if "logits/dense/kernel" not in shapes:
-        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so this is no checkpoint of our network")
+    if FIRST_KERNEL not in shapes:
+        raise CheckpointError(f"{prefix}: no variable {FIRST_KERNEL}, so this is no checkpoint of our network")
     blocks = tuple(sum(f"stages_{i}_block_{j}/conv1_b2/conv2d/kernel" in shapes for j in range(99)) for i in range(4))
     bottleneck = "stages_0_block_0/conv3_b2/conv2d/kernel" in shapes
-    size = next((size for size, depth in DEPTHS.items() if depth == (blocks, bottleneck)), 0)
+    width = shapes.get("stages_0_block_0/conv1_b1/conv2d/kernel", [0])[-1]
+    size = next((size for size, depth in DEPTHS.items() if depth == (blocks, bottleneck, width)), 0)
     step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
-    return Description(size, shapes["logits/dense/kernel"][1], step)
+    head = reader.get_tensor(HEAD).decode() if HEAD in shapes else None
+    return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, head)
 
 
-def load_model(path, *, data_format="channels_last", precision="float32", batch_norm_epsilon=1e-5, expected=None):
+def load_model(path, config=NetworkConfig(), expected=None):
     """Builds the network that the checkpoint at `path` holds, whatever its depth and number of classes.
 
     `expected`, a dictionary from flag to value ("resnet_size", "class_num"), is what the user believes it to be.
 
     Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError, also if the
-    checkpoint is not as expected.
+    checkpoint has no logits or is not as expected.
     """
     prefix = resolve(path)
     description = describe(prefix)
@@ -121,13 +135,9 @@ def load_model(path, *, data_format="channels_last", precision="float32", batch_
             )
     if not description.resnet_size:
         raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
-    model = build_resnet(
-        description.resnet_size,
-        description.class_num,
-        data_format=data_format,
-        precision=precision,
-        batch_norm_epsilon=batch_norm_epsilon,
-    )
+    if not description.class_num:
+        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
+    model = build_resnet(description.resnet_size, description.class_num, config)
     restore(prefix, model_variables(model))
     return model, description
 
@@ -156,6 +166,21 @@ def restore(prefix, variables, ignored=()):
         variable.assign(tensors[name])
 
 
+def restore_pretrained(prefix, variables, new_scopes=()):
+    """Restores the weights that another run left, see `restore`; returns those of `new_scopes` that it did not have.
+
+    Where one variable of a scope, like "logits/", is missing or of another shape, all of that scope keep their values.
+    """
+    shapes = _reader(prefix).get_variable_to_shape_map()
+    new = tuple(
+        scope
+        for scope in new_scopes
+        if any(n.startswith(scope) and tuple(v.shape) != tuple(shapes.get(n, ())) for n, v in variables.items())
+    )
+    restore(prefix, {name: v for name, v in variables.items() if not name.startswith(new)}, ignored=new)
+    return new
+
+
 def restore_newest(folder, variables):
     """Restores the newest checkpoint in `folder` that is not damaged, see `restore`.
 
@@ -174,18 +199,21 @@ def restore_newest(folder, variables):
     return None, []
 
 
-def save(folder, step, variables, max_to_keep):
+def save(folder, step, variables, max_to_keep, head=None):
     """Writes a checkpoint of `variables`, name to variable or array, and `global_step`; returns its prefix.
 
-    It appears as a whole or not at all: files are written aside and renamed, the index, which makes it a checkpoint,
-    last. Then TensorFlow's `checkpoint` file is brought up to date, and all are deleted but this one and the newest
-    others, `max_to_keep` in all: one of a later step may be there that is damaged, or of a run that was begun anew.
-    Raises CheckpointError if it cannot be written; the others are as they were then.
+    `head`, "softmax" or "sigmoid" or None, is what the logits are meant for, see `Description`.
+
+    It appears as a whole or not at all: files are written to temporary names and renamed, the index, which makes it a
+    checkpoint, last. Then TensorFlow's `checkpoint` file is brought up to date, and all are deleted but this one and
+    the newest others, `max_to_keep` in all: one of a later step may be there that is damaged, or of a run that was
+    begun anew. Raises CheckpointError if it cannot be written; the others are as they were then.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, f"{NAME}-{step}", {**variables, "global_step": np.int64(step)})
+        texts = {HEAD: tf.constant(head)} if head else {}
+        _write(folder, f"{NAME}-{step}", {**variables, **texts, "global_step": np.int64(step)})
         written = str(folder / f"{NAME}-{step}")
         keep = [path for path in _prefixes(folder) if path != written] + [written]
         for old in keep[:-max_to_keep]:
@@ -201,7 +229,7 @@ def save(folder, step, variables, max_to_keep):
 
 
 def _write(folder, name, tensors):
-    """Writes a tensor bundle aside and gives it its name in `folder`."""
+    """Writes a tensor bundle to a temporary folder and gives it its name in `folder`."""
     names, tensors = zip(*sorted(tensors.items()), strict=True)
     temp_path = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
@@ -250,8 +278,8 @@ def _explain(prefix, wanted, shapes, missing, extra, misshapen):
             f"--class_num={shapes[logits][1]}, or take a checkpoint of {wanted[logits][1]} classes."
         )
     if any("/conv" in name and not SLOT.search(name) for name in missing + extra):
-        found = describe(prefix).resnet_size if logits in shapes else 0
-        lines.append(f"It is a ResNet-{found}: set --resnet_size={found}." if found else "Its blocks are none of ours.")
+        size = describe(prefix).resnet_size if FIRST_KERNEL in shapes else 0
+        lines.append(f"It is a ResNet-{size}: set --resnet_size={size}." if size else "Its blocks are none of ours.")
     elif missing and all(not name.startswith(NETWORK_SCOPES) or SLOT.search(name) for name in missing):
         lines.append("It holds no training state: start from its weights with --pretrain_ckpt and a new --model_dir.")
     described = [f"missing: {name} {wanted[name]}" for name in missing]

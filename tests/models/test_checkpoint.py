@@ -58,18 +58,18 @@ def random_arrays(shapes, seed=0):
 
 @pytest.fixture(scope="module")
 def tf1_checkpoint(tmp_path_factory):
-    """A ResNet-50 of 9 classes as TensorFlow 1 leaves it in training, with positions, step and an unrelated variable."""
+    """A ResNet-50 of 9 classes as TensorFlow 1 leaves it in training, with slots, step and an unrelated variable."""
     prefix = tmp_path_factory.mktemp("tf1") / "resnet.ckpt"
     arrays = random_arrays(tf1_names((3, 4, 6, 3), True, 9))
-    positions = {f"{name}/Momentum": array * 2 for name, array in arrays.items() if "moving" not in name}
-    write_tf1(prefix, arrays | positions | {"global_step": np.int64(4400), "Variable": np.float32(1)})
-    return str(prefix), arrays, positions
+    slots = {f"{name}/Momentum": array * 2 for name, array in arrays.items() if "moving" not in name}
+    write_tf1(prefix, arrays | slots | {"global_step": np.int64(4400), "Variable": np.float32(1)})
+    return str(prefix), arrays, slots
 
 
 def test_import_restores_every_bit(tf1_checkpoint):
     prefix, arrays, _ = tf1_checkpoint
     model, description = checkpoint.load_model(prefix)
-    assert description == (50, 9, 4400)
+    assert description == (50, 9, 4400, None)
     variables = checkpoint.model_variables(model)
     assert variables.keys() == arrays.keys()
     for name, variable in variables.items():
@@ -77,10 +77,10 @@ def test_import_restores_every_bit(tf1_checkpoint):
 
 
 def test_export_is_read_by_tensorflow_1(tf1_checkpoint, tmp_path):
-    prefix, arrays, positions = tf1_checkpoint
+    prefix, arrays, slots = tf1_checkpoint
     model, _ = checkpoint.load_model(prefix)
-    exported = checkpoint.save(tmp_path, 4401, checkpoint.model_variables(model) | positions, 5)
-    expected = arrays | positions
+    exported = checkpoint.save(tmp_path, 4401, checkpoint.model_variables(model) | slots, 5)
+    expected = arrays | slots
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.get_variable(name, array.shape) for name, array in expected.items()]
         step = tf.compat.v1.get_variable("global_step", shape=[], dtype=tf.int64)
@@ -172,6 +172,37 @@ def test_missing_and_damaged(tmp_path):
     (tmp_path / "model.ckpt-7.index").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.describe(prefix)
+
+
+def test_head_is_stored_and_harms_no_older_reader(tmp_path):
+    variables = checkpoint.model_variables(build_resnet(10, 4))
+    prefix = checkpoint.save(tmp_path, 3, variables, 1, head="sigmoid")
+    assert checkpoint.describe(prefix) == (10, 4, 3, "sigmoid")
+    checkpoint.restore(prefix, variables)
+    assert tf.train.load_checkpoint(prefix).get_tensor("head") == b"sigmoid"
+
+
+def test_pretrained_weights_but_for_scopes_that_do_not_fit(tmp_path):
+    def variables(class_num, seed):
+        return checkpoint.model_variables(build_resnet(10, class_num, seed=seed))
+
+    before = variables(4, 1)
+    prefix = checkpoint.save(tmp_path, 3, before, 1)
+    for class_num, new in ((4, ()), (7, ("logits/",))):
+        after, untouched = variables(class_num, 2), variables(class_num, 2)
+        assert checkpoint.restore_pretrained(prefix, after, ("logits/", "init/")) == new
+        for name, variable in after.items():
+            expected = untouched if name.startswith(new) else before
+            np.testing.assert_array_equal(variable, expected[name], err_msg=name)
+    with pytest.raises(CheckpointError, match="has 4 classes and this run 7"):
+        checkpoint.restore_pretrained(prefix, variables(7, 2))
+    # A network without logits, of boxes or masks say, gives its weights on.
+    headless = {name: v for name, v in before.items() if not name.startswith("logits/")}
+    prefix = checkpoint.save(tmp_path / "headless", 5, headless, 1)
+    assert checkpoint.describe(prefix) == (10, 0, 5, None)
+    assert checkpoint.restore_pretrained(prefix, variables(7, 2), ("logits/",)) == ("logits/",)
+    with pytest.raises(CheckpointError, match="it classifies nothing"):
+        checkpoint.load_model(prefix)
 
 
 def test_killed_while_saving_leaves_the_last_checkpoint(tmp_path):

@@ -1,0 +1,57 @@
+"""Where each record of a set of shards is, and what the records hold."""
+
+from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+
+import numpy as np
+
+from data_processing.records import schema, tfrecord
+
+# The kind of labels is that of the first record whose checksum is right, among so many.
+PEEKED = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordIndex:
+    """Where each record is: 12 bytes a record.
+
+    Attributes:
+      paths: of the shards.
+      shard: int32 [records], index into `paths`.
+      offset: int64 [records], where the record begins in its shard, in bytes.
+      kind: of what the records hold besides the image, one of `schema.KINDS`.
+      problems: what is wrong with shards of which a part had to be left out.
+    """
+
+    paths: tuple[str, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    kind: str
+    problems: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.shard)
+
+
+def index_records(paths, class_num, threads=16):
+    """Returns the `RecordIndex` of the shards `paths`, all of which hold labels of one kind, for `class_num` classes.
+
+    Raises `tfrecord.RecordError` if there are no records, or if the first is not as it must be.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        shards = list(pool.map(tfrecord.index_shard, paths))
+    counts = [len(offsets) - 1 for offsets, _ in shards]
+    problems = tuple(problem for _, problem in shards if problem)
+    if not sum(counts):
+        raise tfrecord.RecordError("; ".join(problems) or f"{paths[0]}: the shards are empty; build them again")
+    shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
+    offset = np.concatenate([offsets[:-1] for offsets, _ in shards])
+    return RecordIndex(tuple(paths), shard, offset, _first_kind(paths, shard, offset, class_num), problems)
+
+
+def _first_kind(paths, shard, offset, class_num):
+    for k, begin in zip(shard[:PEEKED], offset[:PEEKED], strict=True):
+        data = tfrecord.read_record(paths[k], begin)
+        if data:
+            return schema.label_kind(data, class_num, paths[k])
+    raise tfrecord.RecordError(f"{paths[0]}: the first {min(len(shard), PEEKED)} records are damaged; build it again")
