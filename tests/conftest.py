@@ -1,10 +1,25 @@
-"""Settings of all tests."""
+"""Settings of all tests, and what tests of several folders share."""
 
 import os
+
+import pytest
 
 # A worker of pytest-xdist has one core; TensorFlow need not look for more, nor in the scripts that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 
-# As flags.py does for scripts.
+# As flags.py does for scripts, which tests start from processes that have read these.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """A folder of three training shards, which neither 2 nor 4 processes can divide among them, and one to validate."""
+    from tests.helpers import write_shard
+
+    folder = tmp_path_factory.mktemp("records")
+    for k in range(3):
+        write_shard(folder / f"train-{k:05d}-of-00003.tfrecords")
+    write_shard(folder / "val-00000-of-00001.tfrecords")
+    return folder
