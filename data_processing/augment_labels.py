@@ -16,14 +16,13 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 
 from data_processing.lists import closure, dictionary, image_list
 from utils.chunks import map_chunks
 from utils.files import atomic_write
 
-flags.DEFINE_string("image_list", None, "Image list to augment.")
 flags.DEFINE_string("pairs", "", "Co-occurring classes, pairs.tsv of cooccurrence.py; default: ancestors only.")
 flags.DEFINE_string("output", "", "List to write; needed without --check.")
 flags.DEFINE_bool("check", False, "Write nothing; count what is not closed, unknown or wrong.")
@@ -54,11 +53,11 @@ def main(argv):
                 raise image_list.ImageListError(_fault(line, f"{FLAGS.image_list}:{number}", len(entries)))
             file.write(text)
             counts += counted
-    print(_told(counts, len(pairs)))
+    print(_summary(counts, len(pairs)))
     print(f"written: {FLAGS.output}")
 
 
-def _told(counts, pairs):
+def _summary(counts, pairs):
     rows, before, after = counts["rows"], counts["labels"], counts["labels"] + counts["labels added"]
     per_row = f"; {before / rows:.2f} labels an image before, {after / rows:.2f} now" if rows else ""
     return f"{rows:,} rows, {counts['rows not closed']:,} were not closed{per_row} ({pairs:,} co-occurring pairs)"
@@ -149,5 +148,4 @@ def _close(text, implied):
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("image_list")
-    app.run(checked(main))
+    run(main, required=["image_list"])

@@ -10,20 +10,24 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import DATASET, FLAGS, checked, values
-from absl import app, flags
+from flags import FLAGS, config, run, train_per_class
 
-from data_processing.sources.labeled_images import single_label
+from data_processing.records import build_dataset
+from data_processing.sources import single_label
 
 
 def main(argv):
     del argv
     if not FLAGS.dataset:
         raise ValueError(f"--dataset is missing; write it as one of {'; '.join(single_label.KINDS.values())}")
-    made = single_label.build(FLAGS.dataset, FLAGS.output_dir, seed=FLAGS.random_seed, **values(DATASET))
+    counts = train_per_class()
+    if len(counts) != 1:
+        raise ValueError("--train_per_class: one number here, since records are of one split")
+    made = build_dataset.build(
+        FLAGS.dataset, FLAGS.output_dir, config(build_dataset.DatasetConfig, train_per_class=counts[0])
+    )
     print(f"{FLAGS.output_dir}: {made.class_num:,} classes, {made.train:,} images to train, {made.val:,} to validate")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["output_dir"])
-    app.run(checked(main))
+    run(main, required=["output_dir"])

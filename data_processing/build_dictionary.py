@@ -20,11 +20,11 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 
 from data_processing.lists import dictionary, vocabulary, wordnet
-from data_processing.sources.labeled_images import labeled_images
+from data_processing.sources import labeled_images
 from utils.files import write_tsv
 
 flags.DEFINE_string("wnids", "", "Classes by WordNet id, n02084071 say: one a line, perhaps with images after a tab.")
@@ -32,8 +32,7 @@ flags.DEFINE_string("class_descriptions", "", "Open Images' class-descriptions.c
 flags.DEFINE_string("label_synsets", "", "Chosen by hand: a word's id, a tab, its WordNet id or '-' for none.")
 flags.DEFINE_string("image_counts", "", "Images of each class: its id in the source, a tab, their number.")
 flags.DEFINE_enum("unsure", "drop", ["drop", "first"], "A word of several senses that nobody chose: WordNet's first?")
-flags.DEFINE_integer("min_images", 650, "A word with fewer images is dropped (paper: 650).", lower_bound=0)
-flags.DEFINE_integer("min_images_wnids", 0, "The same for classes that came as WordNet ids.", lower_bound=0)
+flags.DEFINE_integer("min_images_wnids", 0, "As --min_images, for classes that came as WordNet ids.", lower_bound=0)
 flags.DEFINE_string("abstract", "", "WordNet ids, one a line: their descendants are dropped. Default: a built-in set.")
 flags.DEFINE_string("drop", "", "Classes to drop, by their id in the source or in WordNet, one a line.")
 
@@ -141,9 +140,9 @@ def _write_decisions(path, classes, kept, decisions, entries):
 
 def _report(classes, kept, decisions, entries, review):
     outcomes = Counter(decision.outcome for decision in decisions.values())
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
-    print(f"{len(classes):,} classes came, {len(kept):,} stay" + (f"; {told}" if told else ""))
-    depths = [len(chain) for chain in dictionary.ancestors(entries)]
+    others = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
+    print(f"{len(classes):,} classes came, {len(kept):,} stay" + (f"; {others}" if others else ""))
+    depths = [len(above) for above in dictionary.ancestors(entries)]
     roots = [entry.names for entry in entries if entry.parent == -1]
     leaves = len(entries) - len({entry.parent for entry in entries} - {-1})
     print(
@@ -156,5 +155,5 @@ def _report(classes, kept, decisions, entries, review):
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output_dir")
-    app.run(checked(main))
+    # A word with fewer images is dropped (paper: 650).
+    run(main, required=["output_dir"], defaults={"min_images": 650})

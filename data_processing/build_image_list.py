@@ -25,13 +25,13 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 from tqdm import tqdm
 
 from data_processing.images import archives
 from data_processing.lists import dictionary, image_list
-from data_processing.sources.labeled_images import labeled_images
+from data_processing.sources import labeled_images
 from utils.files import atomic_write, write_tsv
 
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
@@ -45,9 +45,8 @@ flags.DEFINE_string("tfds_split", "train", "TensorFlow Datasets: split.")
 flags.DEFINE_string("tfds_data_dir", None, "TensorFlow Datasets: folder of its prepared data.")
 flags.DEFINE_string("tfds_manual_dir", None, "TensorFlow Datasets: folder of files that were fetched by hand.")
 flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: which class an id of a source is.")
-flags.DEFINE_float("val_share", 0.0, "Share of the images that are for validation.", 0.0, 1.0, allow_override=True)
 
-# Names that are told of what is left out.
+# Names that are printed of what is left out.
 SHOWN = 5
 
 
@@ -66,49 +65,52 @@ def main(argv):
         raise ValueError("the sources have no labels; see --help for what they are")
     write_tsv(output / "counts.tsv", "# id\timages", counts.most_common())
     print(f"{counts.total():,} labels of {len(counts):,} classes of the sources: {output / 'counts.tsv'}")
-    _tell("images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8", unusable)
-    _tell("damaged archives, whose other images are missing; fetch them again", archives.damaged())
+    _report("images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8", unusable)
+    _report("damaged archives, whose other images are missing; fetch them again", archives.damaged())
 
 
 def _read_sources(output):
     """Yields `labeled_images.Labeled` of all sources that were given."""
-    found = []
+    sources = []
     if FLAGS.imagenet:
-        found.append(labeled_images.imagenet(FLAGS.imagenet))
+        sources.append(labeled_images.imagenet(FLAGS.imagenet))
     if FLAGS.lists:
         if not FLAGS.list_dictionary:
             raise ValueError("--lists need --list_dictionary, which says what their classes are")
         entries = dictionary.read(FLAGS.list_dictionary)
-        found += [labeled_images.labeled_list(path, entries) for path in FLAGS.lists]
+        sources += [labeled_images.labeled_list(path, entries) for path in FLAGS.lists]
     if FLAGS.open_images:
         if not FLAGS.annotations:
             raise ValueError("--open_images needs --annotations, the CSVs of labels")
-        found.append(labeled_images.open_images(FLAGS.open_images, FLAGS.annotations, FLAGS.min_confidence))
+        sources.append(labeled_images.open_images(FLAGS.open_images, FLAGS.annotations, FLAGS.min_confidence))
     if FLAGS.tfds:
         # Only this source needs TensorFlow.
-        from data_processing.sources.labeled_images import tfds_source
+        from data_processing.sources import tfds_source
 
-        found.append(
+        sources.append(
             tfds_source.images(FLAGS.tfds, FLAGS.tfds_split, output, FLAGS.tfds_data_dir, FLAGS.tfds_manual_dir)
         )
-    if not found:
+    if not sources:
         raise ValueError("no source: give --imagenet, --lists, --open_images or --tfds")
-    return itertools.chain(*found)
+    return itertools.chain(*sources)
 
 
-def _tell(what, found):
-    if found:
-        first = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-        print(f"{len(found):,} {what}: {first}")
+def _report(problem, names):
+    if names:
+        first = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        print(f"{len(names):,} {problem}: {first}")
 
 
 def _usable(rows, unusable):
-    """Yields the rows that an image list can hold; the paths of others, as Python writes them, go into `unusable`."""
+    """Yields the rows that an image list can hold.
+
+    The paths of others, as Python writes them, go into `unusable`, after the line of the source where there is one.
+    """
     for row in rows:
         if image_list.can_hold(row.path):
             yield row
         else:
-            unusable.append(ascii(row.path))
+            unusable.append(f"{row.where}: {ascii(row.path)}" if row.where else ascii(row.path))
 
 
 def _counted(rows, counts):
@@ -162,8 +164,8 @@ def _write_lists(output, rows, classes):
             kept = image_list.Row(row.path, tuple(labels), tuple(labels.values()))
             opened[split].write(image_list.format_row(kept, f"{output / split}.txt"))
             written[split] += 1
-    told = ", ".join(f"{written[split]:,} images in {output / split}.txt" for split in splits)
-    print(f"{told}; {left_out:,} images left out, which have no class of the dictionary")
+    lists = ", ".join(f"{written[split]:,} images in {output / split}.txt" for split in splits)
+    print(f"{lists}; {left_out:,} images left out, which have no class of the dictionary")
 
 
 def _chosen(path, seed):
@@ -173,5 +175,4 @@ def _chosen(path, seed):
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output_dir")
-    app.run(checked(main))
+    run(main, required=["output_dir"], defaults={"val_share": 0.0})

@@ -4,7 +4,7 @@
         --split=train --num_shards=64 --class_num=11166
 
 Writes train-00000-of-00064.tfrecords … into --output_dir, each when it is complete, with its counts beside it in a
-.json. What is complete is not made again, so the same command goes on after a crash. When all shards are there it
+.json. What is complete is not made again, so the same command resumes after a crash. When all shards are there it
 writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the images that were left
 out, each with the reason).
 
@@ -17,17 +17,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked, values
-from absl import app, flags
+from flags import FLAGS, config, run
+from absl import flags
 
-from data_processing.images import image_files
 from data_processing.lists import dictionary
 from data_processing.records import schema
-from data_processing.records.shard_writer import build
+from data_processing.records.shard_writer import ShardConfig, build
 from utils.launcher import rank_and_size
 
-flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
-flags.DEFINE_string("split", "train", "What the shards' names begin with: train or val.")
 flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
 flags.DEFINE_enum(
     "label_format",
@@ -35,7 +32,6 @@ flags.DEFINE_enum(
     schema.KINDS,
     "sparse: indices and confidences; dense: one float32 a class, as published; single: one class an image.",
 )
-flags.DEFINE_integer("max_pixels", image_files.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
 
 
 def main(argv):
@@ -45,16 +41,8 @@ def main(argv):
         raise ValueError(f"--images={FLAGS.images} is no folder; give the one that the list's paths are relative to")
     if FLAGS.dictionary and (count := len(dictionary.read_names(FLAGS.dictionary))) != FLAGS.class_num:
         raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: set --class_num={count}")
-    build(
-        FLAGS.image_list,
-        FLAGS.images,
-        FLAGS.output_dir,
-        rank=rank,
-        size=size,
-        **values("split label_format class_num num_shards random_seed max_rejected max_pixels".split()),
-    )
+    build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, config(ShardConfig), rank, size)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["image_list", "output_dir"])
-    app.run(checked(main))
+    run(main, required=["image_list", "output_dir"])

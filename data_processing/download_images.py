@@ -27,26 +27,23 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, config, run
+from absl import flags
 from tqdm import tqdm
 
 from data_processing.download import fetch
-from data_processing.images import image_files
 from data_processing.lists import image_list
 from utils.files import atomic_write
 from utils.launcher import rank_and_size
 
 DEFAULT = fetch.Limits()
-flags.DEFINE_string("image_list", None, "List of URLs: URL<TAB>index:confidence….")
 flags.DEFINE_integer("connections", DEFAULT.connections, "Images fetched at the same time.", lower_bound=1)
 flags.DEFINE_integer("per_host", DEFAULT.per_host, "Images fetched at the same time from one host.", lower_bound=1)
 flags.DEFINE_float("timeout", DEFAULT.timeout, "Seconds for one try of one image.", lower_bound=0.1)
 flags.DEFINE_integer("attempts", DEFAULT.attempts, "Tries of an image whose failure may pass.", lower_bound=1)
-flags.DEFINE_float("retry_wait", DEFAULT.wait, "Seconds before the second try; doubled for each more.", lower_bound=0.0)
+flags.DEFINE_float("retry_wait", DEFAULT.retry_wait, "Seconds before the second try; they double.", lower_bound=0.0)
 flags.DEFINE_float("max_wait", DEFAULT.max_wait, "Longest wait, also when a server asks for more.", lower_bound=0.0)
 flags.DEFINE_integer("max_bytes", DEFAULT.max_bytes, "Largest file.", lower_bound=1)
-flags.DEFINE_integer("max_pixels", image_files.MAX_PIXELS, "Largest image, in pixels.", lower_bound=1)
 flags.DEFINE_integer("resize_short", 0, "Reduce the short side to so many pixels; 0: keep the bytes.", lower_bound=0)
 flags.DEFINE_list("placeholders", [], "Images that stand for a missing one, beside Flickr's: sample files.")
 flags.DEFINE_bool("retry_failed", False, "Try again what had failed for good.")
@@ -71,10 +68,10 @@ def main(argv):
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_download(urls, output, limits, scratch, rank, counts))
     shutil.rmtree(scratch, ignore_errors=True)
-    whose = f"process {rank} of {size}: " if size > 1 else ""
+    process = f"process {rank} of {size}: " if size > 1 else ""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common() if kind not in NOT_FAILED)
     print(
-        f"{whose}{counts['fetched']:,} fetched ({counts['bytes'] / 1e6:,.1f} MB), {counts['there']:,} were there, "
+        f"{process}{counts['fetched']:,} fetched ({counts['bytes'] / 1e6:,.1f} MB), {counts['there']:,} were there, "
         f"{counts['failed before']:,} had failed before, {sum(counts.values()) - _good(counts):,} failed"
         + (f": {kinds}" if kinds else "")
     )
@@ -115,19 +112,7 @@ def _is_last(output, rank, size):
 
 def _limits():
     samples = (hashlib.md5(Path(path).read_bytes()).hexdigest() for path in FLAGS.placeholders)
-    return fetch.Limits(
-        connections=FLAGS.connections,
-        per_host=FLAGS.per_host,
-        timeout=FLAGS.timeout,
-        attempts=FLAGS.attempts,
-        wait=FLAGS.retry_wait,
-        max_wait=FLAGS.max_wait,
-        max_bytes=FLAGS.max_bytes,
-        max_pixels=FLAGS.max_pixels,
-        resize_short=FLAGS.resize_short,
-        private_hosts=FLAGS.allow_private_hosts,
-        placeholders=frozenset({*fetch.PLACEHOLDER_DIGESTS, *samples}),
-    )
+    return config(fetch.Limits, placeholders=frozenset({*fetch.PLACEHOLDER_DIGESTS, *samples}))
 
 
 def _failed_files(output):
@@ -213,25 +198,24 @@ def _write_lists(path, output):
     Holds about 300 bytes for each URL that failed.
     """
     failures = {}
-    for noted in _failed_files(output):
-        for fields in _failed_rows(noted):
+    for failed_path in _failed_files(output):
+        for fields in _failed_rows(failed_path):
             failures[bytes.fromhex(fetch.digest(fields[0]))] = "\t".join(fields)
     came, written = 0, set()
     with atomic_write(output / "downloaded.txt") as good_path, atomic_write(output / "failed.tsv") as bad_path:
         with open(good_path, "w", encoding="utf-8") as good, open(bad_path, "w", encoding="utf-8") as bad:
             bad.write(FAILED_COLUMNS + "\n")
             for row in image_list.read(path, require_labels=False):
-                if found := fetch.find(output, row.path):
-                    good.write(image_list.format_row(row._replace(path=found), path))
+                if fetched := fetch.find(output, row.path):
+                    good.write(image_list.format_row(row._replace(path=fetched), path))
                     came += 1
                 elif (key := bytes.fromhex(fetch.digest(row.path))) not in written:
                     written.add(key)
                     bad.write(failures.get(key, f"{row.path}\tnot tried\tyes\t") + "\n")
-    for noted in output.glob(".failed-*.tsv"):
-        noted.unlink(missing_ok=True)
+    for failed_path in output.glob(".failed-*.tsv"):
+        failed_path.unlink(missing_ok=True)
     print(f"{came:,} rows in {output / 'downloaded.txt'}; {len(written):,} URLs in {output / 'failed.tsv'}")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["image_list", "output_dir"])
-    app.run(checked(main))
+    run(main, required=["image_list", "output_dir"])

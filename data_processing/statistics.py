@@ -15,18 +15,18 @@ All cores count chunks of the lists, and memory does not grow with them.
 """
 
 from collections import Counter
-import html
 import json
 from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, run
+from absl import flags
 from matplotlib.figure import Figure
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
+from data_processing.lists.hierarchy_page import page
 from utils.chunks import map_chunks
 from utils.files import atomic_write, write_json, write_text, write_tsv
 
@@ -49,8 +49,9 @@ def main(argv):
     write_json(output / "statistics.json", summary)
     rows = class_rows(entries, images)
     write_tsv(output / "classes.tsv", COLUMNS, rows)
-    _draw(output, images, per_image)
-    write_text(output / "hierarchy.html", page(entries, images, summary))
+    draw_images_per_class(output / "images_per_class.png", images, FLAGS.trainable)
+    draw_labels_per_image(output / "labels_per_image.png", per_image)
+    write_text(output / "hierarchy.html", page(entries, images, [row[-1] for row in rows], summary))
     _report(summary)
     if FLAGS.compare:
         _write_difference(Path(FLAGS.compare), output, rows)
@@ -67,11 +68,11 @@ def count(paths, class_num):
     images, per_image, confidences = np.zeros(class_num, np.int64), Counter(), np.zeros(11, np.int64)
     for path in paths:
         before = 0
-        for number, found, labels, tenths, wrong in map_chunks(_count_piece, path, (class_num,)):
+        for number, of_classes, labels, tenths, wrong in map_chunks(_count_chunk, path, (class_num,)):
             if wrong:
                 where = f"{path}:{before + wrong[0]}"
                 image_list.parse_line(image_list.decode_line(wrong[1], where), class_num, where)
-            images += found
+            images += of_classes
             per_image.update(labels)
             confidences += tenths
             before += number
@@ -80,8 +81,8 @@ def count(paths, class_num):
     return images, per_image, confidences
 
 
-def _count_piece(lines, class_num):
-    """Counts as `count` does; returns their number of lines before it, and the first wrong one with its number."""
+def _count_chunk(lines, class_num):
+    """Returns the number of lines of a chunk, what `count` returns of them, and the first wrong one with its number."""
     labels, values, per_image, number = [], [], Counter(), 0
     for number, line in enumerate(lines, start=1):
         try:
@@ -97,16 +98,16 @@ def _count_piece(lines, class_num):
         per_image[len(known)] += 1
     values = np.array(values)
     tenths = np.ceil(values[values > 0] * 10 - 1e-9).astype(np.int64) - 1
-    found = np.bincount(labels, minlength=class_num)
-    return number, found, per_image, np.append(np.bincount(tenths, minlength=10), np.sum(values < 0)), None
+    images = np.bincount(labels, minlength=class_num)
+    return number, images, per_image, np.append(np.bincount(tenths, minlength=10), np.sum(values < 0)), None
 
 
 def summarize(entries, images, per_image, confidences, trainable):
     """Returns the numbers of a database, as JSON takes them."""
     ancestors = dictionary.ancestors(entries)
-    depths = np.array([len(chain) for chain in ancestors])
+    depths = np.array([len(above) for above in ancestors])
     leaves = len(entries) - len({entry.parent for entry in entries} - {-1})
-    roots = Counter(chain[-1] if chain else k for k, chain in enumerate(ancestors))
+    roots = Counter(above[-1] if above else k for k, above in enumerate(ancestors))
     total = sum(per_image.values())
     present = images[images > 0]
     return {
@@ -141,7 +142,7 @@ def summarize(entries, images, per_image, confidences, trainable):
 def class_rows(entries, images):
     """Returns the rows of classes.tsv."""
     ancestors = dictionary.ancestors(entries)
-    below = Counter(ancestor for chain in ancestors for ancestor in chain)
+    below = Counter(ancestor for above in ancestors for ancestor in above)
     return [
         (e.index, e.wnid, entries[e.parent].wnid if e.parent != -1 else "-", e.names)
         + (int(images[e.index]), len(ancestors[e.index]), below[e.index])
@@ -161,21 +162,22 @@ def _report(summary):
     )
 
 
-def _draw(output, images, per_image):
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+def draw_images_per_class(path, images, trainable):
+    """Draws the number of images of each class, those with the most first, and the line that makes one trainable."""
+    figure, axes = _figure()
     ranked = np.sort(images[images > 0])[::-1]
     axes.fill_between(np.arange(1, len(ranked) + 1), ranked, step="mid", alpha=0.6)
     axes.set_yscale("log")
-    axes.axhline(FLAGS.trainable, color="0.4", ls="--", lw=1)
+    axes.axhline(trainable, color="0.4", ls="--", lw=1)
     axes.set_xlabel("classes, those with the most images first")
     axes.set_ylabel("images (logarithmic)")
-    axes.set_title(f"Images per class: {np.sum(images > FLAGS.trainable):,} classes above {FLAGS.trainable:,}")
-    axes.grid(alpha=0.3)
-    with atomic_write(output / "images_per_class.png") as temp_path:
-        figure.savefig(temp_path, dpi=120, format="png")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    axes.set_title(f"Images per class: {np.sum(images > trainable):,} classes above {trainable:,}")
+    _save(figure, path)
+
+
+def draw_labels_per_image(path, per_image):
+    """Draws how many images have how many labels; `per_image` as of `count`."""
+    figure, axes = _figure()
     numbers = sorted(per_image)
     axes.bar(numbers, [per_image[k] for k in numbers], width=0.9)
     mean = sum(k * n for k, n in per_image.items()) / sum(per_image.values())
@@ -183,61 +185,18 @@ def _draw(output, images, per_image):
     axes.set_xlabel("labels")
     axes.set_ylabel("images")
     axes.set_title(f"Labels per image: {mean:.2f} on average")
-    axes.grid(alpha=0.3)
-    with atomic_write(output / "labels_per_image.png") as temp_path:
+    _save(figure, path)
+
+
+def _figure():
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure, path):
+    figure.axes[0].grid(alpha=0.3)
+    with atomic_write(path) as temp_path:
         figure.savefig(temp_path, dpi=120, format="png")
-
-
-PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Hierarchy</title>
-<style>body{{font:15px/1.5 sans-serif;margin:2em auto;max-width:60em;padding:0 1em}}
-details,.leaf{{margin-left:1.3em}}summary{{margin-left:-1.1em;cursor:pointer}}
-small{{color:#666}}b{{font-weight:600}}.hit>summary b,.leaf.hit b{{background:#fe6}}input{{font:inherit;width:20em}}
-td{{padding:0 1em 0 0}}td:last-child{{text-align:right}}</style>
-<h1>{images:,} images, {classes:,} classes</h1><table>{rows}</table>
-<p><input id="q" placeholder="a name or WordNet id" autofocus> <small id="n"></small></p>{trees}
-<script>
-const all=[...document.querySelectorAll("details,.leaf")];
-document.getElementById("q").oninput=e=>{{const q=e.target.value.toLowerCase();let n=0;
-for(const d of all){{const hit=q.length>1&&d.dataset.n.includes(q);d.classList.toggle("hit",hit);
-if(d.tagName=="DETAILS")d.open=false;if(hit)n++}}
-if(q.length>1)for(const d of all)if(d.classList.contains("hit"))
-for(let p=d.parentElement.closest("details");p;p=p.parentElement.closest("details"))p.open=true;
-document.getElementById("n").textContent=q.length>1?n+" classes":""}};
-</script></html>
-"""
-
-
-def page(entries, images, summary):
-    """Returns an HTML page, which needs no other file, of the trees: names, images and classes below."""
-    children = [[] for _ in entries]
-    for entry in entries:
-        if entry.parent != -1:
-            children[entry.parent].append(entry.index)
-    below = [row[-1] for row in class_rows(entries, images)]
-    trees, ahead = [], [(entry.index, False) for entry in reversed(entries) if entry.parent == -1]
-    while ahead:
-        k, done = ahead.pop()
-        if done:
-            trees.append("</details>")
-            continue
-        names, wnid = html.escape(entries[k].names), html.escape(entries[k].wnid)
-        told = f"<b>{names}</b> <small>{wnid} · {images[k]:,} images"
-        search = f'data-n="{names.lower()} {wnid}"'
-        if not children[k]:
-            trees.append(f'<div class="leaf" {search}>{told}</small></div>')
-            continue
-        trees.append(f"<details {search}><summary>{told} · {below[k]:,} classes below</small></summary>")
-        ahead.append((k, True))
-        ahead += [(child, False) for child in sorted(children[k], key=lambda child: images[child])]
-    rows = {
-        "labels an image": f"{summary['labels per image']:.2f}",
-        f"classes with more than {summary['trainable above']:,} images": f"{summary['trainable']:,}",
-        "trees": len(summary["trees"]),
-        "depth, at most and on average": f"{summary['depth']['most']} and {summary['depth']['mean']:.2f}",
-        "leaves": f"{summary['leaves']:,}",
-    }
-    table = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows.items())
-    return PAGE.format(images=summary["images"], classes=summary["classes"], rows=table, trees="".join(trees))
 
 
 def _read(other):
@@ -260,7 +219,7 @@ def _write_difference(other, output, rows):
     """Writes diff.tsv, by WordNet ids, and says what it holds."""
     images_before, before = _read(other)
     after = {row[1]: [str(field) for field in row] for row in rows}
-    found = []
+    changes = []
     for wnid in sorted(before.keys() | after.keys()):
         old, new = before.get(wnid), after.get(wnid)
         what = "came" if old is None else "went" if new is None else "moved" if old[2] != new[2] else "images"
@@ -268,9 +227,9 @@ def _write_difference(other, output, rows):
             continue
         none = [""] * 5
         old_fields, new_fields = old or none, new or none
-        found.append((what, wnid, (new or old)[3], old_fields[2], new_fields[2], old_fields[4], new_fields[4]))
-    write_tsv(output / "diff.tsv", "what\twnid\tnames\tparent before\tparent\timages before\timages", found)
-    kinds = Counter(row[0] for row in found)
+        changes.append((what, wnid, (new or old)[3], old_fields[2], new_fields[2], old_fields[4], new_fields[4]))
+    write_tsv(output / "diff.tsv", "what\twnid\tnames\tparent before\tparent\timages before\timages", changes)
+    kinds = Counter(row[0] for row in changes)
     now = json.loads((output / "statistics.json").read_text())
     print(
         f"against {other}: {now['images'] - images_before:+,} images, {kinds['came']:,} classes came, "
@@ -279,5 +238,4 @@ def _write_difference(other, output, rows):
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["image_lists", "output_dir"])
-    app.run(checked(main))
+    run(main, required=["image_lists", "output_dir"])

@@ -90,8 +90,8 @@ def check_sums(folder):
         if not name or not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{sums}:{number}: not a SHA-256, two blanks and a name in this folder")
         try:
-            found = sha256(path)
+            digest = sha256(path)
         except OSError as error:
             raise ValueError(f"{sums}:{number}: {name}: {error.strerror}") from error
-        if found != expected:
+        if digest != expected:
             raise ValueError(f"{path}: other bytes than {SUMS} says; fetch or build it again")

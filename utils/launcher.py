@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, as those tell that start many: mpirun, horovodrun and Slurm."""
+"""Which of how many processes this one is, as the launchers say: mpirun, horovodrun and Slurm."""
 
 # Environment variables of the rank and of the number of processes. (Slurm sets SLURM_NTASKS for a job's script, too,
 # which is one process; the number in a step is set by srun alone.)
@@ -32,6 +32,6 @@ def rank_and_size(environment, arrays=False):
         rank -= int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
         rank /= int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
     if rank != int(rank) or not 0 <= rank < size:
-        told = ", ".join(f"{name}={environment[name]}" for name in names)
-        raise ValueError(f"{told}: no process of a whole set; start an array as --array=0-{size - 1}")
+        variables = ", ".join(f"{name}={environment[name]}" for name in names)
+        raise ValueError(f"{variables}: no process of a whole set; start an array as --array=0-{size - 1}")
     return int(rank), size

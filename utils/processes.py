@@ -6,7 +6,7 @@ import threading
 
 
 def exit_with_parent():
-    """Ends this process when the one that started it does, whichever way: a pool's would wait for work for ever."""
+    """Ends this process when the one that started it does, whichever way: a worker would wait for work for ever."""
     threading.Thread(target=_end_after, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from data_processing.download import addresses
-from data_processing.download.retry_queue import HOST_DOWN, Turns
+from data_processing.download.retry_queue import HOST_DOWN, RetryQueue
 from data_processing.images import image_files
 
 ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp"}
@@ -46,12 +46,13 @@ class Limits(NamedTuple):
       per_host: images fetched at the same time from one host.
       timeout: seconds for one try of one image.
       attempts: tries of one image.
-      wait: seconds before the second try; they double with each. What a server asks for (Retry-After) counts if more.
+      retry_wait: seconds before the second try; they double with each. What a server asks for (Retry-After) counts if
+        it is more.
       max_wait: seconds at most; what a server wants to be asked for later than that fails until the next run.
       max_bytes: of a file.
       max_pixels: of an image.
       resize_short: pixels that the short side is reduced to, or 0: the bytes stay as they came.
-      private_hosts: whether addresses of private networks, and this machine's, may be fetched from.
+      allow_private_hosts: whether addresses of private networks, and this machine's, may be fetched from.
       placeholders: MD5s, in hexadecimal, of images that stand for a missing one.
     """
 
@@ -59,12 +60,12 @@ class Limits(NamedTuple):
     per_host: int = 32
     timeout: float = 60.0
     attempts: int = 4
-    wait: float = 1.0
+    retry_wait: float = 1.0
     max_wait: float = 120.0
     max_bytes: int = 2**26
     max_pixels: int = image_files.MAX_PIXELS
     resize_short: int = 0
-    private_hosts: bool = False
+    allow_private_hosts: bool = False
     placeholders: frozenset = frozenset(PLACEHOLDER_DIGESTS)
 
 
@@ -120,40 +121,40 @@ async def download(urls, folder, limits, scratch, pool):
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "lookup"))
     # It may take long to find the next URL whose image is not there yet.
     reader = ThreadPoolExecutor(1, "list")
-    turns = Turns(limits.per_host, limits.attempts, limits.wait, limits.max_wait)
+    queue = RetryQueue(limits.per_host, limits.attempts, limits.retry_wait, limits.max_wait)
     urls, ended, reading, running = iter(urls), False, None, {}
     async with _session(limits) as session:
         try:
             while True:
-                while len(running) < limits.connections and (job := turns.take(loop.time())):
+                while len(running) < limits.connections and (job := queue.take(loop.time())):
                     if job.host_is_down:
-                        turns.end(job, loop.time())
+                        queue.end(job, loop.time())
                         detail = f"{HOST_DOWN} URLs of {job.name} failed one after another"
                         yield Result(job.url, kind="host down", detail=detail, temporary=True)
                     else:
                         task = asyncio.create_task(_fetch(session, job.url, folder, limits, scratch, pool))
                         running[task] = job
-                room = turns.untouched < limits.connections and len(turns) < QUEUED * limits.connections
+                room = queue.untouched < limits.connections and len(queue) < QUEUED * limits.connections
                 if room and not ended and reading is None:
                     reading = loop.run_in_executor(reader, _some, urls, 4 * limits.connections)
-                waits = running.keys() | ({reading} if reading else set())
-                pause = turns.sleep(loop.time()) if len(running) < limits.connections else None
-                if not waits:
+                tasks = running.keys() | ({reading} if reading else set())
+                pause = queue.sleep(loop.time()) if len(running) < limits.connections else None
+                if not tasks:
                     if pause is None:
                         return
                     await asyncio.sleep(pause)
                     continue
-                done, _ = await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 for task in done - {reading}:
                     result, asked = task.result()
-                    if not turns.tried(running.pop(task), loop.time(), result.temporary, asked):
+                    if not queue.tried(running.pop(task), loop.time(), result.temporary, asked):
                         yield result
                 if reading in done:
-                    found, reading = reading.result(), None
-                    ended = not found
-                    for url in found:
+                    more, reading = reading.result(), None
+                    ended = not more
+                    for url in more:
                         if parts := _split(url):
-                            turns.add(url, parts.netloc)
+                            queue.add(url, parts.netloc)
                         else:
                             yield Result(url, kind="bad URL", detail="not http:// or https:// and a host")
         finally:
@@ -165,7 +166,7 @@ async def download(urls, folder, limits, scratch, pool):
 
 def _session(limits):
     connector = aiohttp.TCPConnector(
-        limit=0, ttl_dns_cache=300, socket_factory=addresses.socket_factory(limits.private_hosts)
+        limit=0, ttl_dns_cache=300, socket_factory=addresses.socket_factory(limits.allow_private_hosts)
     )
     # Nothing is unpacked on the way: what is compressed further than an image is none.
     headers = {"User-Agent": AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
@@ -230,7 +231,7 @@ def _split(url):
 
 
 async def _get(session, url, temp_path, limits):
-    """Streams what a URL leads to into the file `aside`; returns its size in bytes and its MD5."""
+    """Streams what a URL leads to into the file `temp_path`; returns its size in bytes and its MD5."""
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as response:
             if response.status in REDIRECTS and "Location" in response.headers:
@@ -288,9 +289,9 @@ def _keep(temp_path, folder, name, limits):
         else:
             ending = ENDINGS[image_files.check(data, limits.max_pixels)]
     except image_files.ImageError as error:
-        cut = str(error).startswith(image_files.TRUNCATED) or not data
-        kind = "HTML" if str(error).startswith("HTML") else "damaged" if cut else "not an image"
-        raise _Failure(kind, str(error), temporary=cut) from error
+        truncated = str(error).startswith(image_files.TRUNCATED) or not data
+        kind = "HTML" if str(error).startswith("HTML") else "damaged" if truncated else "not an image"
+        raise _Failure(kind, str(error), temporary=truncated) from error
     path = f"images/{name[:2]}/{name}{ending}"
     final = Path(folder, path)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Whose turn it is: URLs of many hosts, each tried as often and as soon as its host allows. Neither network nor clock.
+"""Which URL is tried next: of many hosts, each as often and as soon as its host allows. Neither network nor clock.
 
 A URL that must wait takes nobody's place: it lies in a queue until its time has come. A host that is down is given up.
 """
@@ -41,7 +41,7 @@ class Job(NamedTuple):
         return self.host.failed >= HOST_DOWN
 
 
-class Turns:
+class RetryQueue:
     """The URLs that were added and have not ended. All times are seconds, `now` is on the caller's clock.
 
     Args:
@@ -93,7 +93,7 @@ class Turns:
         return self._new.popleft() if self._new else None
 
     def sleep(self, now) -> float | None:
-        """Returns how long nothing that waits will have its turn by time alone; None if nothing waits for a time."""
+        """Returns for how long no job that waits for its time is due, 0 if one is; None if none waits for its time."""
         return max(0.0, self._later[0][0] - now) if self._later else None
 
     def tried(self, job, now, temporary, asked=0.0) -> bool:

@@ -60,7 +60,7 @@ def damaged() -> list[str]:
     return list(_damaged)
 
 
-def tell_damaged(archive):
+def report_damage(archive):
     """Prints a line if an archive was found damaged, and for each one inside of it that was."""
     for name in _damaged:
         if name == str(archive) or name.startswith(f"{archive}: "):
@@ -90,17 +90,17 @@ def _members(archive):
     """{name: (offset, size)} of an archive's images, in bytes."""
     try:
         with tarfile.open(archive, "r:", ignore_zeros=True) as file:
-            found = _images(file, archive)
+            images = _images(file, archive)
     except tarfile.TarError as error:
         raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
-    if not found and archive in _damaged:
+    if not images and archive in _damaged:
         raise ArchiveError(f"{archive}: no tar archive, or damaged: no image found in it; fetch it again")
-    return found
+    return images
 
 
 def _images(file, label, inside=False):
     """{name: (offset, size)} of the images in an open archive, in bytes; `label` is what `damaged` calls it."""
-    found, behind_damage, has_archives, is_damaged = {}, [], False, False
+    images, behind_damage, has_archives, is_damaged = {}, [], False, False
     for member in _headers(file):
         if member is None:
             is_damaged = True
@@ -109,7 +109,7 @@ def _images(file, label, inside=False):
         if not member.isreg() or name.startswith("/") or ".." in name.split("/"):
             continue
         if name.lower().endswith(image_files.EXTENSIONS):
-            found[name] = (member.offset_data, member.size)
+            images[name] = (member.offset_data, member.size)
             if is_damaged:
                 behind_damage.append(name)
         elif name.endswith(".tar") and not inside:
@@ -117,16 +117,16 @@ def _images(file, label, inside=False):
             try:
                 with tarfile.open(fileobj=file.extractfile(member), mode="r:", ignore_zeros=True) as inner:
                     for path, (offset, size) in _images(inner, f"{label}: {name}", inside=True).items():
-                        found[f"{name.removesuffix('.tar')}/{path}"] = (member.offset_data + offset, size)
+                        images[f"{name.removesuffix('.tar')}/{path}"] = (member.offset_data + offset, size)
             except tarfile.TarError as error:
                 _note_damage(f"{label}: {name}", error)
     if has_archives:
         # Most likely of an archive inside whose own header is damaged: its name, the class, is lost.
         for name in behind_damage:
-            found.pop(name, None)
+            images.pop(name, None)
     if is_damaged:
-        _note_damage(label, f"{len(found)} images found")
-    return found
+        _note_damage(label, f"{len(images)} images found")
+    return images
 
 
 def _note_damage(label, what):
@@ -138,7 +138,7 @@ def _note_damage(label, what):
 def _headers(file):
     """Yields the members of an archive opened with `ignore_zeros`, and None at each place that is damaged.
 
-    To tarfile a block of zeros, or one that is no header, is the end, or (`ignore_zeros`) nothing: it goes on at the
+    To tarfile a block of zeros, or one that is no header, is the end, or (`ignore_zeros`) nothing: it continues at the
     next header. Only at the end of an archive are zeros no damage; that there are any is not asked, since some tools
     write none.
     """

@@ -23,7 +23,7 @@ JPEG_MAX_SIDE = 65_500  # of libjpeg
 
 EXIF_ORIENTATION = 0x0112
 # What makes an image upright, by its orientation in EXIF. Any other orientation, the usual 1 too, is upright.
-TURNS = {
+ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -52,8 +52,8 @@ class ImageError(ValueError):
 def decode(data, max_pixels=MAX_PIXELS):
     """Returns the pixels of an encoded image, RGB uint8 [height, width, 3], upright.
 
-    Alpha is laid on white, of an animation it is the first frame. Raises ImageError if `data` is no image, is cut
-    short, or has more than `max_pixels` pixels.
+    Alpha is laid on white, of an animation it is the first frame. Raises ImageError if `data` is no image, is
+    truncated, or has more than `max_pixels` pixels.
     """
     return np.asarray(_upright_rgb(_load(data, max_pixels)))
 
@@ -62,11 +62,11 @@ def as_jpeg(data, max_pixels=MAX_PIXELS):
     """Returns a JPEG of an encoded image, as every decoder of JPEGs reads it alike, and its width and height.
 
     An upright grey or RGB JPEG comes back as the very same bytes, after a check that it decodes. Anything else (other
-    formats, CMYK, a turn in EXIF) is decoded and encoded anew. Raises ImageError as `decode` does, and for an image
-    too long for a JPEG.
+    formats, CMYK, another orientation in EXIF) is decoded and encoded anew. Raises ImageError as `decode` does, and for
+    an image too long for a JPEG.
     """
     image = _load(data, max_pixels)
-    if image.format == "JPEG" and image.mode in ("L", "RGB") and _turn(image) is None:
+    if image.format == "JPEG" and image.mode in ("L", "RGB") and _orientation(image) is None:
         return data, image.width, image.height
     if max(image.size) > JPEG_MAX_SIDE:
         raise ImageError(f"{image.width} x {image.height} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
@@ -119,7 +119,7 @@ def image_paths(folder):
         path
         for parent, _, names in os.walk(folder, onerror=_fail)
         for path in (os.path.join(parent, name) for name in names if name.lower().endswith(EXTENSIONS))
-        if not os.path.islink(path) or _is_inside(path, root)
+        if not os.path.islink(path) or is_inside(path, root)
     )
 
 
@@ -132,14 +132,14 @@ def safe_join(root, path):
     joined = Path(root, path)
     if "\0" in str(path):
         raise ImageError("null byte in the path")
-    if not _is_inside(joined, os.path.realpath(root)):
+    if not is_inside(joined, root):
         raise ImageError("path leaves the folder of images")
     return joined
 
 
-def _is_inside(path, root):
-    """Whether `path`, with its links followed, lies below the real path `root`."""
-    return Path(os.path.realpath(path)).is_relative_to(root)
+def is_inside(path, root) -> bool:
+    """Whether `path` lies below the folder `root`, links of both followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _load(data, max_pixels):
@@ -167,19 +167,19 @@ def _reason(data, error):
     return f"{TRUNCATED}: {' '.join(str(error).split())[:100] or type(error).__name__}"
 
 
-def _turn(image):
-    """What makes the image upright, a value of TURNS, or None."""
+def _orientation(image):
+    """What makes the image upright, a value of ORIENTATIONS, or None."""
     try:
-        return TURNS.get(image.getexif().get(EXIF_ORIENTATION))
+        return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION))
     except (*DAMAGE, TypeError):  # damaged EXIF; an orientation may be of any type then
         return None
 
 
 def _upright_rgb(image):
-    turn = _turn(image)
+    orientation = _orientation(image)
     try:
-        if turn is not None:
-            image = image.transpose(turn)
+        if orientation is not None:
+            image = image.transpose(orientation)
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         if image.has_transparency_data:

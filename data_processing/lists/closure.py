@@ -85,15 +85,15 @@ def implied(entries, pairs=()) -> list[tuple[int, ...]]:
     follows = [[entry.parent] if entry.parent != -1 else [] for entry in entries]
     for label, other in pairs:
         follows[label].append(other)
-    found = []
+    implied_by = []
     for label in range(len(entries)):
         seen, ahead = {label}, [label]
         for one in ahead:
             new = [other for other in follows[one] if other not in seen]
             seen.update(new)
             ahead.extend(new)
-        found.append(tuple(ahead[1:]))
-    return found
+        implied_by.append(tuple(ahead[1:]))
+    return implied_by
 
 
 def close(labels, implied_by) -> dict[int, float]:
@@ -106,16 +106,16 @@ def close(labels, implied_by) -> dict[int, float]:
     A class that is implied has the highest confidence of those that imply it, or its own if that is higher. What is
     unknown implies nothing, and is no longer unknown if something implies it.
     """
-    found = {}
+    closed = {}
     for label, confidence in labels:
-        if confidence > found.get(label, NEVER):
-            found[label] = confidence
-    for label, confidence in list(found.items()):
+        if confidence > closed.get(label, NEVER):
+            closed[label] = confidence
+    for label, confidence in list(closed.items()):
         if confidence > 0:
             for other in implied_by[label]:
-                if confidence > found.get(other, NEVER):
-                    found[other] = confidence
-    return dict(sorted(found.items()))
+                if confidence > closed.get(other, NEVER):
+                    closed[other] = confidence
+    return dict(sorted(closed.items()))
 
 
 def compare(labels, closed) -> tuple[int, ...]:

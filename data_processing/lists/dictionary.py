@@ -8,9 +8,10 @@ The parent of a root is -1. A class has one parent, which may stand after it. Th
 ImageNet-2012 has no header, and separates the words of one name by tabs: index<TAB>word<TAB>word….
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
+
+from utils.files import atomic_write
 
 BESIDE = "dictionary.txt"
 HEADER = "category_index\tcategory_id\tindex_of_parent_category\tcategory name"
@@ -56,23 +57,22 @@ def read(path) -> list[Entry]:
 
 def write(path, entries):
     """Writes a multi-label dictionary, under a temporary name first."""
-    temp_path = Path(f"{path}.part")
     rows = (f"{entry.index}\t{entry.wnid}\t{entry.parent}\t{entry.names}" for entry in entries)
-    temp_path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
-    os.replace(temp_path, path)
+    with atomic_write(path) as temp_path:
+        temp_path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
 
 
 def ancestors(entries) -> list[tuple[int, ...]]:
     """Returns for each class the indices of its parent, its parent's parent and so on. Raises DictionaryError."""
     ancestors = []
     for entry in entries:
-        chain, parent = [], entry.parent
+        above, parent = [], entry.parent
         while parent != -1:
-            chain.append(parent)
-            if len(chain) > len(entries):
+            above.append(parent)
+            if len(above) > len(entries):
                 raise DictionaryError(f"class {entry.index} ({entry.names}) is its own ancestor; correct the parents")
             parent = entries[parent].parent
-        ancestors.append(tuple(chain))
+        ancestors.append(tuple(above))
     return ancestors
 
 

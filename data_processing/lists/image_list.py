@@ -9,12 +9,12 @@ confidence is 1 if not given, lies in (0, 1], or is -1: "unknown, leave this cla
 
 from array import array
 from collections.abc import Iterator
-import os
-from pathlib import Path
 import re
 from typing import NamedTuple
 
 import numpy as np
+
+from utils.files import atomic_write
 
 
 class ImageListError(ValueError):
@@ -96,11 +96,18 @@ def _parse_label(field, class_num):
 
 def read(path, class_num=None, require_labels=True) -> Iterator[Row]:
     """Yields the `Row` of each line that is not empty; see `parse_line`."""
+    for _, row in read_with_lines(path, class_num, require_labels):
+        yield row
+
+
+def read_with_lines(path, class_num=None, require_labels=True) -> Iterator[tuple[str, Row]]:
+    """Yields "FILE:LINE" and the `Row` of each line that is not empty; see `parse_line`."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            text = decode_line(line, f"{path}:{number}")
+            where = f"{path}:{number}"
+            text = decode_line(line, where)
             if text:
-                yield parse_line(text, class_num, f"{path}:{number}", require_labels)
+                yield where, parse_line(text, class_num, where, require_labels)
 
 
 def decode_line(line, where) -> str:
@@ -117,11 +124,9 @@ def write(path, rows):
 
     Raises ImageListError for a path that could not be read again.
     """
-    temp_path = Path(f"{path}.part")
-    with open(temp_path, "w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temp_path, open(temp_path, "w", encoding="utf-8", newline="\n") as file:
         for number, row in enumerate(rows, start=1):
             file.write(format_row(row, f"{path}:{number}"))
-    os.replace(temp_path, path)
 
 
 def format_row(row, where) -> str:

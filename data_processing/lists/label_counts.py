@@ -52,9 +52,9 @@ def strong_pairs(counts, predicted_as, ancestors, min_co, min_images):
       min_co: the share must be above this.
       min_images: of the first class; shares of few images are chance.
     """
-    found = counts.together.tocoo()
+    together = counts.together.tocoo()
     pairs = []
-    for label, output, predicted in zip(found.coords[0], found.coords[1], found.data, strict=True):
+    for label, output, predicted in zip(*together.coords, together.data, strict=True):
         label, other, images = int(label), int(predicted_as[output]), int(counts.images[label])
         related = other == label or other in ancestors[label] or label in ancestors[other]
         if other >= 0 and not related and images >= min_images and predicted > min_co * images:

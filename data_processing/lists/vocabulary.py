@@ -124,8 +124,8 @@ def _barrier(reader, identifier, abstract, known):
     if identifier in abstract:
         return identifier
     if identifier not in known:
-        found = [_barrier(reader, one, abstract, known) for one in wordnet.hypernyms(reader, identifier)]
-        known[identifier] = found[0] if found and all(found) else None
+        barriers = [_barrier(reader, one, abstract, known) for one in wordnet.hypernyms(reader, identifier)]
+        known[identifier] = barriers[0] if barriers and all(barriers) else None
     return known[identifier]
 
 

@@ -107,25 +107,25 @@ def synset(reader, identifier):
     if re.fullmatch(r"n\d{8}", identifier):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No WordNet synset")
-            found = reader.synset_from_pos_and_offset("n", int(identifier[1:]))
-        if found is not None:
-            return found
+            known = reader.synset_from_pos_and_offset("n", int(identifier[1:]))
+        if known is not None:
+            return known
     raise WordNetError(f"'{identifier}' is no noun of WordNet {VERSION}; an id is n and 8 digits, n02084071 for dog")
 
 
 def hypernyms(reader, identifier) -> list[str]:
     """Returns the ids of what a synset is a kind of, or an instance of, sorted: NLTK gives them in a random order."""
-    found = synset(reader, identifier)
-    return sorted({wnid(one) for one in found.hypernyms() + found.instance_hypernyms()})
+    one = synset(reader, identifier)
+    return sorted({wnid(above) for above in one.hypernyms() + one.instance_hypernyms()})
 
 
 def ancestors(reader, identifier) -> list[list[str]]:
     """Returns the ids of all that a synset descends from: those one step up, those two steps up and no fewer, …."""
-    found, steps = {identifier}, [[identifier]]
+    seen, steps = {identifier}, [[identifier]]
     while steps[-1]:
         above = {parent for one in steps[-1] for parent in hypernyms(reader, one)}
-        steps.append(sorted(above - found))
-        found |= above
+        steps.append(sorted(above - seen))
+        seen |= above
     return steps[1:-1]
 
 

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 from pathlib import Path
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,8 +24,8 @@ from data_processing.records import schema, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
-# Images that a worker counts before it tells.
-TELL = 16
+# Images after which a worker reports its progress.
+REPORT_EVERY = 16
 # What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
 # run: images that are there must not be left out of a shard that then counts as complete.
 UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
@@ -35,78 +36,77 @@ def shard_path(folder, split, number, count):
     return Path(folder) / f"{split}-{number:05d}-of-{count:05d}.tfrecords"
 
 
-def build(
-    list_path,
-    images,
-    output,
-    *,
-    split,
-    label_format,
-    class_num,
-    num_shards,
-    random_seed,
-    max_rejected,
-    max_pixels=image_files.MAX_PIXELS,
-    rank=0,
-    size=1,
-):
+class ShardConfig(NamedTuple):
+    """What shards are made.
+
+    Attributes:
+      split: what their names begin with.
+      label_format: one of `schema.KINDS`.
+      class_num: number of classes.
+      num_shards: number of shards.
+      random_seed: of the order in which images are mixed over the shards.
+      max_rejected: share of the images that may be left out before it is an error.
+      max_pixels: of the largest image.
+    """
+
+    split: str
+    label_format: str
+    class_num: int
+    num_shards: int
+    random_seed: int
+    max_rejected: float
+    max_pixels: int = image_files.MAX_PIXELS
+
+
+def build(list_path, images, output, config, rank=0, size=1):
     """Makes the shards of an image list that are not there yet; of several processes each makes its share.
 
     When all are there, writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the
     images that were left out, each with the reason) beside them.
 
     Args:
-      list_path: the image list; `images`: folder that its paths are relative to.
+      list_path: the image list.
+      images: folder that its paths are relative to.
       output: folder of the shards, which is made.
-      split: what their names begin with.
-      label_format: one of `schema.KINDS`.
-      class_num: number of classes.
-      num_shards: number of shards; random_seed: of the order in which images are mixed over them.
-      max_rejected: share of the images that may be left out before it is an error.
-      max_pixels: of the largest image.
+      config: `ShardConfig`.
       rank, size: which process this is.
 
     Raises ValueError if the folder holds shards of other settings, if there are fewer images than shards, if too many
     were rejected, or a line of the list is wrong.
     """
     offsets = image_list.line_offsets(list_path)
-    if len(offsets) < num_shards:
-        raise ValueError(f"{list_path} has {len(offsets):,} images, fewer than --num_shards={num_shards}")
+    if len(offsets) < config.num_shards:
+        raise ValueError(f"{list_path} has {len(offsets):,} images, fewer than --num_shards={config.num_shards}")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "image_list_sha256": sha256(list_path),
-        "split": split,
-        "label_format": label_format,
-        "class_num": class_num,
-        "num_shards": num_shards,
-        "random_seed": random_seed,
-        "max_pixels": max_pixels,
-    }
+    settings = {"image_list_sha256": sha256(list_path), **config._asdict()}
+    # How many may be left out changes no shard.
+    del settings["max_rejected"]
     if not _settings_are_there(output, settings):
-        _check_list(list_path, class_num, label_format)
+        _check_list(list_path, config)
         write_json(output / "settings.json", settings)
-    parts = np.array_split(np.random.default_rng(random_seed).permutation(offsets), num_shards)
-    shards = [shard_path(output, split, k, num_shards) for k in range(num_shards)]
-    mine = range(rank, num_shards, size)
-    missing = [(shards[k], parts[k]) for k in mine if not is_complete(shards[k])]
-    whose = f"process {rank} of {size}: " if size > 1 else ""
-    print(f"{whose}{len(offsets):,} images; of {len(mine)} shards {len(mine) - len(missing)} are there already")
-    build_shards(missing, settings, list_path, images)
+    order = np.random.default_rng(config.random_seed).permutation(offsets)
+    parts = np.array_split(order, config.num_shards)
+    shards = [shard_path(output, config.split, k, config.num_shards) for k in range(config.num_shards)]
+    own = range(rank, config.num_shards, size)
+    missing = [(shards[k], parts[k]) for k in own if not is_complete(shards[k])]
+    process = f"process {rank} of {size}: " if size > 1 else ""
+    print(f"{process}{len(offsets):,} images; of {len(own)} shards {len(own) - len(missing)} are there already")
+    build_shards(missing, list_path, images, config)
     if all(is_complete(shard) for shard in shards):
-        _finish(output, shards, settings, max_rejected)
+        _finish(output, shards, settings, config.max_rejected)
     else:
-        print(f"{whose}done; the last process to end writes {output / 'manifest.json'}")
+        print(f"{process}done; the last process to end writes {output / 'manifest.json'}")
 
 
-def build_shards(shards, settings, list_path, images, workers=None):
+def build_shards(shards, list_path, images, config, workers=None):
     """Makes shards, one in each process at a time, and shows the progress.
 
     Args:
       shards: pairs of a shard's path and the byte offsets of its lines in the list, int64 [images].
-      settings: dictionary of at least `label_format`, `class_num` and `max_pixels`.
       list_path: the image list.
       images: folder that the paths in the list are relative to; see `archives.read_file` for tar archives in it.
+      config: `ShardConfig`; of it, `label_format`, `class_num` and `max_pixels` count.
       workers: number of cores to use, by default all.
 
     Raises ImageListError if a line is wrong, OSError if the machine fails, not an image.
@@ -115,21 +115,20 @@ def build_shards(shards, settings, list_path, images, workers=None):
         return
     # The fork server imports TensorFlow once, for all; and unlike this process it has no threads when it forks.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_processing.tfrecord", "data_processing.images.image_files"])
-    told = context.Queue()
+    context.set_forkserver_preload(["data_processing.records.schema", "data_processing.images.image_files"])
+    progress = context.Queue()
     workers = workers or len(os.sched_getaffinity(0))
     processes = min(workers, len(shards))
     threads = -(-workers // processes)
     with (
         tqdm(total=sum(len(offsets) for _, offsets in shards), unit=" images", smoothing=0.1) as bar,
-        ProcessPoolExecutor(processes, context, _start_worker, (told,)) as pool,
+        ProcessPoolExecutor(processes, context, _start_worker, (progress,)) as pool,
     ):
-        counter = threading.Thread(target=lambda: [bar.update(count) for count in iter(told.get, None)])
+        counter = threading.Thread(target=lambda: [bar.update(count) for count in iter(progress.get, None)])
         counter.start()
         try:
             jobs = [
-                pool.submit(_build_shard, path, offsets, settings, list_path, images, threads)
-                for path, offsets in shards
+                pool.submit(_build_shard, path, offsets, list_path, images, config, threads) for path, offsets in shards
             ]
             for job in as_completed(jobs):
                 job.result()
@@ -139,26 +138,26 @@ def build_shards(shards, settings, list_path, images, workers=None):
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-            told.put(None)
+            progress.put(None)
             counter.join()
 
 
-def _start_worker(told):
-    global _told
-    _told = told
+def _start_worker(progress):
+    global _progress
+    _progress = progress
     # It would finish its shard beside the next run.
     exit_with_parent()
 
 
-def _build_shard(path, offsets, settings, list_path, images, threads):
+def _build_shard(path, offsets, list_path, images, config, threads):
     """Writes a shard and, last, its .json, which makes it complete; both under temporary names first."""
     digest, classes, rejected, written = hashlib.sha256(), Counter(), [], 0
-    for left in path.parent.glob(f".{path.stem}.*.part"):
-        left.unlink(missing_ok=True)
+    for abandoned in path.parent.glob(f".{path.stem}.*.part"):
+        abandoned.unlink(missing_ok=True)
     temp_path = temporary_name(path)
-    rows = _rows(list_path, offsets, settings["class_num"])
+    rows = _rows(list_path, offsets, config.class_num)
     with open(temp_path, "wb") as file:
-        for count, (row, record, reason) in enumerate(_records(rows, images, settings, threads), start=1):
+        for count, (row, record, reason) in enumerate(_records(rows, images, config, threads), start=1):
             if record is None:
                 rejected.append([row.path, reason])
             else:
@@ -166,8 +165,8 @@ def _build_shard(path, offsets, settings, list_path, images, threads):
                 digest.update(record)
                 classes.update(row.labels)
                 written += 1
-            if count % TELL == 0 or count == len(offsets):
-                _told.put((count - 1) % TELL + 1)
+            if count % REPORT_EVERY == 0 or count == len(offsets):
+                _progress.put((count - 1) % REPORT_EVERY + 1)
         sync(file)
     os.replace(temp_path, path)
     summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
@@ -183,7 +182,7 @@ def _rows(list_path, offsets, class_num):
             yield image_list.parse_line(image_list.decode_line(lines.readline(), where), class_num, where)
 
 
-def _records(rows, images, settings, threads):
+def _records(rows, images, config, threads):
     """Yields in order, for each row: the row, its framed record or None, and why there is none or None.
 
     Pillow lets go of Python's lock while it decodes, so threads keep the cores busy that have no shard of their own.
@@ -191,18 +190,18 @@ def _records(rows, images, settings, threads):
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque()
         for row in rows:
-            ahead.append(pool.submit(_record, row, images, settings))
+            ahead.append(pool.submit(_record, row, images, config))
             if len(ahead) > 2 * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _record(row, images, settings):
+def _record(row, images, config):
     """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
     try:
-        data = archives.read_file(images, row.path, settings["max_pixels"])
-        image, width, height = image_files.as_jpeg(data, settings["max_pixels"])
+        data = archives.read_file(images, row.path, config.max_pixels)
+        image, width, height = image_files.as_jpeg(data, config.max_pixels)
     except OSError as error:
         if errno.errorcode.get(error.errno) not in UNUSABLE:
             raise
@@ -210,7 +209,7 @@ def _record(row, images, settings):
     except image_files.ImageError as error:
         return row, None, str(error)
     record = schema.encode(
-        image, width, height, row.path, row.labels, row.confidences, settings["label_format"], settings["class_num"]
+        image, width, height, row.path, row.labels, row.confidences, config.label_format, config.class_num
     )
     return row, tfrecord.frame(record), None
 
@@ -222,22 +221,31 @@ def is_complete(shard):
 
 def _settings_are_there(output, settings):
     """Whether an earlier run left shards, or began to, with these settings; ValueError if it left shards of others."""
-    if not (output / "settings.json").exists():
+    path = output / "settings.json"
+    if not path.exists():
         return False
-    there = json.loads((output / "settings.json").read_text())
-    other = [f"{name} {there.get(name)}, now {value}" for name, value in settings.items() if there.get(name) != value]
-    if other and any(output.glob("*.tfrecords")):
+    has_records = any(output.glob("*.tfrecords"))
+    return are_same_settings(output, json.loads(path.read_text()), settings, has_records)
+
+
+def are_same_settings(folder, before, now, has_records) -> bool:
+    """Whether the settings `before`, which a folder was begun with, are those of `now`, two dictionaries.
+
+    Raises ValueError if they are not and the folder has records: these bind whoever writes into it.
+    """
+    other = [f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value]
+    if other and has_records:
         raise ValueError(
-            f"{output} holds shards made with other settings ({'; '.join(other)}); "
-            "give another --output_dir, or delete that folder"
+            f"{folder} holds records made with other settings ({'; '.join(other)}); give another folder, or delete "
+            "that one"
         )
     return not other
 
 
-def _check_list(path, class_num, label_format):
+def _check_list(path, config):
     """Raises ImageListError at the first wrong line, before hours of work."""
-    for row in tqdm(image_list.read(path, class_num), "checking the list", unit=" lines", unit_scale=True):
-        if label_format == "single" and len(row.labels) != 1:
+    for row in tqdm(image_list.read(path, config.class_num), "checking the list", unit=" lines", unit_scale=True):
+        if config.label_format == "single" and len(row.labels) != 1:
             raise image_list.ImageListError(
                 f"{path}: '{row.path}' has {len(row.labels)} labels; --label_format=single needs one an image"
             )

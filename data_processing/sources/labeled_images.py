@@ -32,10 +32,38 @@ class SourceError(ValueError):
 
 
 class Labeled(NamedTuple):
-    """An image: its path or URL, and {class id: confidence in (0, 1], or -1 for unknown}."""
+    """An image: its path or URL, {class id: confidence in (0, 1], or -1 for unknown}, and "FILE:LINE" or ""."""
 
     path: str
     labels: dict[str, float]
+    where: str = ""
+
+
+class Source(NamedTuple):
+    """A single-label dataset before it is split.
+
+    Attributes:
+      images: folder that paths are relative to.
+      names: of the classes, by index.
+      train: pairs of a path and a class.
+      val: the same for validation, or None: they are to be split off.
+    """
+
+    images: Path
+    names: list[str]
+    train: list[tuple[str, int]]
+    val: list[tuple[str, int]] | None = None
+
+
+def check_links(root, paths):
+    """Raises SourceError if any of these folders or archives is a link out of `root`: no image in it would be read."""
+    outside = [str(path) for path in paths if not image_files.is_inside(path, root)]
+    if outside:
+        first = ", ".join(outside[:5]) + (", …" if len(outside) > 5 else "")
+        raise SourceError(
+            f"{first}: {len(outside):,} links that lead out of {root}, where no image is read; put what they lead to "
+            "in their place"
+        )
 
 
 def imagenet(folder) -> Iterator[Labeled]:
@@ -45,10 +73,10 @@ def imagenet(folder) -> Iterator[Labeled]:
     in an archive, too.
     """
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    found = [entry for entry in entries if WNID.fullmatch(entry.name.removesuffix(".tar"))]
-    if not found:
+    wnids = dict.fromkeys(name for entry in entries if WNID.fullmatch(name := entry.name.removesuffix(".tar")))
+    if not wnids:
         raise SourceError(f"{folder}: neither archives like n02084071.tar nor folders like n02084071/ are here")
-    for wnid in dict.fromkeys(entry.name.removesuffix(".tar") for entry in found):
+    for wnid in wnids:
         if os.path.isdir(os.path.join(folder, wnid)):
             names = [os.path.relpath(path, folder) for path in image_files.image_paths(os.path.join(folder, wnid))]
         else:
@@ -59,9 +87,9 @@ def imagenet(folder) -> Iterator[Labeled]:
 
 def labeled_list(path, entries) -> Iterator[Labeled]:
     """Yields the images of an image list, published or ours, whose indices are those of the dictionary `entries`."""
-    for row in image_list.read(path, len(entries)):
+    for where, row in image_list.read_with_lines(path, len(entries)):
         ids = (entries[label].wnid for label in row.labels)
-        yield Labeled(row.path, dict(zip(ids, row.confidences, strict=True)))
+        yield Labeled(row.path, dict(zip(ids, row.confidences, strict=True)), where)
 
 
 def open_images(images, annotations, min_confidence=0.0) -> Iterator[Labeled]:
@@ -83,12 +111,13 @@ def open_images(images, annotations, min_confidence=0.0) -> Iterator[Labeled]:
         # A plain integer would turn the array into floating point, where neighbours are one.
         image_id = np.uint64(_image_id(row["ImageID"], where))
         begin, end = np.searchsorted(image_ids, image_id, "left"), np.searchsorted(image_ids, image_id, "right")
-        found = {}
+        highest = {}
         for label, confidence in zip(labels[begin:end].tolist(), confidences[begin:end].tolist(), strict=True):
             name = names[label]
-            found[name] = max(confidence, found.get(name, 0.0))
-        found = {name: round(value - HUMAN if value >= HUMAN else value, 6) for name, value in found.items()}
-        yield Labeled(row["OriginalURL"], {n: c for n, c in found.items() if c > 0 and c >= min_confidence})
+            highest[name] = max(confidence, highest.get(name, 0.0))
+        highest = {name: round(value - HUMAN if value >= HUMAN else value, 6) for name, value in highest.items()}
+        kept = {name: value for name, value in highest.items() if value > 0 and value >= min_confidence}
+        yield Labeled(row["OriginalURL"], kept, where)
 
 
 def _annotations(paths):
@@ -134,7 +163,7 @@ def _csv_rows(path, columns):
 
 def class_descriptions(path) -> dict[str, str]:
     """Returns {id: name} of Open Images' class-descriptions.csv, of any version: without a header line, or with one."""
-    found = {}
+    names = {}
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
@@ -144,12 +173,12 @@ def class_descriptions(path) -> dict[str, str]:
                     continue
                 if len(row) < 2 or not row[0].startswith("/"):
                     raise SourceError(f"{where}: not an id and a name, like /m/0bt9lr,Dog")
-                if row[0] in found:
+                if row[0] in names:
                     raise SourceError(f"{where}: {row[0]} came before; keep one of the two lines")
-                found[row[0]] = row[1]
+                names[row[0]] = row[1]
         except (csv.Error, UnicodeDecodeError) as error:
             raise SourceError(f"{path}:{reader.line_num + 1}: {NO_CSV}: {error}") from error
-    return found
+    return names
 
 
 def id_lines(path) -> dict[str, list[str]]:
@@ -162,7 +191,7 @@ def id_rows(path) -> Iterator[tuple[str, str, list[str]]]:
 
     Raises SourceError for a line without an id, and for an id that comes twice.
     """
-    found = set()
+    names = set()
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
@@ -172,7 +201,7 @@ def id_rows(path) -> Iterator[tuple[str, str, list[str]]]:
             name, *fields = (field.strip() for field in text.split("\t"))
             if not name:
                 raise SourceError(f"{where}: no id at the beginning of the line")
-            if name in found:
+            if name in names:
                 raise SourceError(f"{where}: {name} came before; keep one of the two lines")
-            found.add(name)
+            names.add(name)
             yield where, name, fields

@@ -14,9 +14,8 @@ from absl import logging
 import tensorflow_datasets as tfds
 
 from data_processing.images import archives, image_files
-from data_processing.sources.labeled_images import single_label
-
-ARCHIVE = f"{single_label.CALTECH}.tar"
+from data_processing.sources import caltech256
+from data_processing.sources.caltech256 import ARCHIVE
 
 
 class Caltech256(tfds.core.GeneratorBasedBuilder):
@@ -49,7 +48,7 @@ class Caltech256(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        source = single_label.read(f"caltech256:{Path(dl_manager.manual_dir) / ARCHIVE}", None)
+        source = caltech256.read(Path(dl_manager.manual_dir) / ARCHIVE)
         self.info.features["label"].names = source.names
         return {tfds.Split.TRAIN: self._generate_examples(source)}
 

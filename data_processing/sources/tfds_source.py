@@ -80,11 +80,11 @@ def _class_names(features):
     if "image" not in features:
         raise SourceError(f"it has no feature 'image', only {', '.join(sorted(features))}")
     for label in (("label",), ("labels", "class"), ("labels",), ("objects", "label")):
-        found = features
+        feature = features
         try:
             for key in label:
-                found = found[key]
-            return (found.feature if hasattr(found, "feature") else found).names
+                feature = feature[key]
+            return (feature.feature if hasattr(feature, "feature") else feature).names
         except (KeyError, TypeError, AttributeError):
             continue
     raise SourceError(f"it has no labels that are known here; its features are {', '.join(sorted(features))}")
@@ -99,9 +99,9 @@ def _labels(example, class_names):
     if not isinstance(group, dict):
         return {class_names[label]: 1.0 for label in group.tolist()}
     indices = group["class" if "class" in group else "label"].tolist()
-    found = {}
+    labels = {}
     for label, confidence in zip(indices, group.get("confidence", [1.0] * len(indices)), strict=True):
         # Open Images in TFDS counts confidence in tenths.
         value = float(confidence) / (10 if group is example.get("objects") and "confidence" in group else 1)
-        found[class_names[label]] = max(round(value, 6), found.get(class_names[label], -1.0))
-    return {label: value for label, value in found.items() if value > 0 or value == -1}
+        labels[class_names[label]] = max(round(value, 6), labels.get(class_names[label], -1.0))
+    return {label: value for label, value in labels.items() if value > 0 or value == -1}
