@@ -24,18 +24,18 @@ SHORT_SIDE = 256 / 224
 
 
 class Augmentation(NamedTuple):
-    """How training images are augmented. The defaults are those of the released pre-training.
+    """How training images are augmented; see the flags of the same names. The defaults are the released pre-training's.
 
     Attributes:
-      min_area: smallest crop, as a share of the image's area (paper and fine-tuning: 0.05).
-      min_covered: share of the image that a crop must cover (fine-tuning: 0).
-      rotated: share of the images that are rotated and color_jitter in order A.
-      color_jitter: share of those that are color_jitter, in order A or B; at least `rotated`. The release's comments say
-        1/4 and 1/2, its code does 1/3 and 2/3.
+      crop_min_area: smallest crop, as a share of the image's area (paper and fine-tuning: 0.05).
+      crop_min_covered: share of the image that a crop must cover (fine-tuning: 0).
+      rotated: share of the images that are rotated, with color jitter in order A.
+      color_jitter: share of the images with color jitter, in order A or B; at least `rotated`. The release's comments
+        say 1/4 and 1/2, its code does 1/3 and 2/3.
     """
 
-    min_area: float = 0.7
-    min_covered: float = 0.7
+    crop_min_area: float = 0.7
+    crop_min_covered: float = 0.7
     rotated: float = 0.25
     color_jitter: float = 0.5
 
@@ -51,21 +51,21 @@ def training_image(encoded, image_size, seed, augmentation):
 
     An image that is no JPEG, is truncated or has more than MAX_PIXELS is an error of the operation.
     """
-    crop_seed, flip_seed, choice_seed, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
+    crop_seed, flip_seed, choice_seed, rotation_seed, color_seed = tf.unstack(tf.random.split(seed, 5))
     window = _random_window(_jpeg_shape(encoded), crop_seed, augmentation)
     image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
     image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3])
     image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     choice = tf.random.stateless_uniform([], choice_seed)
-    colours = _random_colours(colour_seed)
+    colors = _random_colors(color_seed)
 
     def order_a():
         angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
-        return _color_jittered(rotate(image, angle), False, *colours)
+        return _jittered(rotate(image, angle), False, *colors)
 
     def others():
-        color_jitter = choice < augmentation.color_jitter
-        return tf.cond(color_jitter, lambda: _color_jittered(image, True, *colours), lambda: image / 127.5 - 1)
+        in_order_b = choice < augmentation.color_jitter
+        return tf.cond(in_order_b, lambda: _jittered(image, True, *colors), lambda: image / 127.5 - 1)
 
     return tf.cond(choice < augmentation.rotated, order_a, others)
 
@@ -85,16 +85,16 @@ def _random_window(shape, seed, augmentation):
         shape,
         tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed,
-        min_object_covered=augmentation.min_covered,
+        min_object_covered=augmentation.crop_min_covered,
         aspect_ratio_range=ASPECT_RATIOS,
-        area_range=(augmentation.min_area, 1.0),
+        area_range=(augmentation.crop_min_area, 1.0),
         max_attempts=CROP_ATTEMPTS,
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], axis=0)
 
 
-def _random_colours(seed):
+def _random_colors(seed):
     """Brightness, saturation, hue and contrast for `color_jitter`."""
     draws = tf.random.stateless_uniform([4], seed)
     low = tf.constant([-MAX_BRIGHTNESS, SATURATION[0], -MAX_HUE, CONTRAST[0]])
@@ -105,12 +105,12 @@ def _random_colours(seed):
 # TensorFlow's kernels for saturation, hue and rotation cost more than the decoding of the image; compiled into loops,
 # the same arithmetic costs a fraction of it. (benchmarks/input_pipeline.py)
 @tf.function(jit_compile=True)
-def _color_jittered(image, order_b, *colours):
-    return tf.clip_by_value(color_jitter(image / 255, order_b, *colours), 0, 1) * 2 - 1
+def _jittered(image, order_b, *colors):
+    return tf.clip_by_value(color_jitter(image / 255, order_b, *colors), 0, 1) * 2 - 1
 
 
 def color_jitter(image, order_b, brightness, saturation, hue, contrast):
-    """Returns `image` with other colours, the same as by the functions of `tf.image`, in the order of the release.
+    """Returns `image` with other colors, the same as by the functions of `tf.image`, in the order of the release.
 
     Args:
       image: float32 [height, width, 3], RGB, in [0, 1].
@@ -118,7 +118,7 @@ def color_jitter(image, order_b, brightness, saturation, hue, contrast):
         contrast.
       brightness: added, as in `tf.image.adjust_brightness`.
       saturation: factor, as in `tf.image.adjust_saturation`.
-      hue: share of a turn of the colour circle, in (-1, 1), as in `tf.image.adjust_hue`.
+      hue: share of a turn of the color circle, in (-1, 1), as in `tf.image.adjust_hue`.
       contrast: factor, as in `tf.image.adjust_contrast`.
     """
     # Planes of one channel each, which the compiler turns into vector instructions.

@@ -24,7 +24,7 @@ WINDOWS = 4000
 
 
 def photograph(height, width, seed=0):
-    """Smooth colours with some grain, uint8 [height, width, 3]."""
+    """Smooth colors with some grain, uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)).resize((width, height), Image.BICUBIC)
     return np.clip(np.asarray(small) + rng.normal(size=(height, width, 1)) * 4, 0, 255).astype(np.uint8)
@@ -60,9 +60,9 @@ def reference_windows(shape, augmentation):
             tf.constant(shape),
             tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
             seed=5,
-            min_object_covered=augmentation.min_covered,
+            min_object_covered=augmentation.crop_min_covered,
             aspect_ratio_range=(0.75, 1.33),
-            area_range=(augmentation.min_area, 1.0),
+            area_range=(augmentation.crop_min_area, 1.0),
             max_attempts=100,
             use_image_if_no_bounding_boxes=True,
         )
@@ -74,19 +74,19 @@ def reference_windows(shape, augmentation):
 @pytest.mark.parametrize("shape", [(375, 500, 3), (500, 375, 3), (300, 300, 3)])
 @pytest.mark.parametrize("augmentation", [PLAIN, Augmentation(0.05, 0.0)])
 def test_windows_are_inside_and_have_the_distribution_of_the_release(shape, augmentation):
-    found = windows(shape, augmentation)
-    top, left, height, width = found.T
+    sampled = windows(shape, augmentation)
+    top, left, height, width = sampled.T
     assert np.all((top >= 0) & (left >= 0) & (height > 0) & (width > 0))
     assert np.all((top + height <= shape[0]) & (left + width <= shape[1]))
     share = height * width / (shape[0] * shape[1])
     # The sides are whole pixels, which moves area and aspect by less than one pixel in each direction.
     slack = 1 / height + 1 / width
-    assert np.all(share * (1 + slack) >= max(augmentation.min_area, augmentation.min_covered))
+    assert np.all(share * (1 + slack) >= max(augmentation.crop_min_area, augmentation.crop_min_covered))
     assert np.all((width / height >= 0.75 * (1 - slack)) & (width / height <= 1.33 * (1 + slack)))
     # Scattered over what is possible, and as the operation of the release draws them.
-    assert share.min() < augmentation.min_area + 0.05 and top.min() == left.min() == 0
+    assert share.min() < augmentation.crop_min_area + 0.05 and top.min() == left.min() == 0
     expected = reference_windows(shape, augmentation)
-    for name, ours, theirs in zip(("top", "left", "height", "width"), found.T, expected.T, strict=True):
+    for name, ours, theirs in zip(("top", "left", "height", "width"), sampled.T, expected.T, strict=True):
         assert stats.ks_2samp(ours, theirs).pvalue > 1e-3, name
 
 
@@ -101,7 +101,7 @@ def test_crop_is_what_decoding_whole_and_slicing_gives(seed):
     expected = tf.image.stateless_random_flip_left_right(expected, flip_seed).numpy()
     actual = training_image(encoded, 96, seed, PLAIN).numpy()
     assert actual.shape == (96, 96, 3) and actual.dtype == np.float32
-    # At the borders of the crop the decoder has no neighbours to interpolate the half-size colour planes from.
+    # At the borders of the crop the decoder has no neighbours to interpolate the half-size color planes from.
     np.testing.assert_allclose(actual[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-5)
     assert np.abs(actual - expected).mean() < 1e-3
 
@@ -114,7 +114,7 @@ def test_half_are_flipped():
 
 
 @pytest.mark.parametrize("rotated, color_jitter", [(0.25, 0.5), (1 / 3, 2 / 3), (0.0, 0.4), (1.0, 1.0), (0.3, 0.0)])
-def test_shares_of_rotated_and_recoloured(rotated, color_jitter):
+def test_shares_of_rotated_and_jittered(rotated, color_jitter):
     encoded = jpeg(photograph(48, 60))
     plain, only_a, only_b, images = (
         training_images(encoded, 32, 1000, Augmentation(0.7, 0.7, *shares))
@@ -169,11 +169,11 @@ def test_rotation_takes_the_nearest_neighbour(shape, angle):
 
 
 @pytest.mark.parametrize("order_b", [False, True])
-def test_colours_are_those_of_tensorflow(order_b):
+def test_colors_are_those_of_tensorflow(order_b):
     rng = np.random.default_rng(1)
     image = rng.uniform(size=(24, 20, 3)).astype(np.float32)
     image[0], image[1], image[2] = 0, 1, image[2, :, :1]  # black, white, grey
-    image[3] = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)]  # pure colours
+    image[3] = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 20)]  # pure colors
     for _ in range(15):
         brightness, saturation = rng.uniform(-32 / 255, 32 / 255), rng.uniform(0.5, 1.5)
         hue, contrast = rng.uniform(-0.2, 0.2), rng.uniform(0.5, 1.5)
@@ -189,10 +189,10 @@ def test_colours_are_those_of_tensorflow(order_b):
 
 @pytest.mark.parametrize("order_b", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_distortions_come_in_the_order_of_the_release(order_b, seed):
+def test_augmentations_come_in_the_order_of_the_release(order_b, seed):
     encoded, seed = jpeg(photograph(48, 60)), tf.constant([7, seed])
-    *_, rotation_seed, colour_seed = tf.unstack(tf.random.split(seed, 5))
-    brightness, saturation, hue, contrast = transforms._random_colours(colour_seed)
+    *_, rotation_seed, color_seed = tf.unstack(tf.random.split(seed, 5))
+    brightness, saturation, hue, contrast = transforms._random_colors(color_seed)
     expected = (training_image(encoded, 32, seed, PLAIN) + 1) / 2
     if not order_b:
         angle = tf.random.stateless_uniform([], rotation_seed, -np.pi / 4, np.pi / 4)
@@ -212,11 +212,11 @@ def assert_uniform(values, low, high):
 
 
 def test_ranges_of_brightness_saturation_and_hue():
-    """An image of one colour has no contrast, and in HSV shows the rest one by one."""
+    """An image of one color has no contrast, and in HSV shows the rest one by one."""
     encoded = jpeg(np.full((40, 40, 3), (150, 110, 90), np.uint8))
     (before,) = rgb_to_hsv((training_images(encoded, 32, 1, PLAIN)[:, 16, 16] + 1) / 2)
-    color_jitter = training_images(encoded, 32, 1000, Augmentation(rotated=0.0, color_jitter=1.0))
-    after = rgb_to_hsv((color_jitter[:, 16, 16] + 1) / 2)
+    jittered = training_images(encoded, 32, 1000, Augmentation(rotated=0.0, color_jitter=1.0))
+    after = rgb_to_hsv((jittered[:, 16, 16] + 1) / 2)
     assert_uniform((after[:, 0] - before[0] + 0.5) % 1 - 0.5, -0.2, 0.2)
     assert_uniform(after[:, 1] * after[:, 2] / (before[1] * before[2]), 0.5, 1.5)
     assert_uniform(after[:, 2] - before[2], -32 / 255, 32 / 255)
