@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.multi_label import SigmoidLoss, SoftmaxLoss, WeightedSigmoidLoss
+from losses.multi_label import Constants, LossConfig, SigmoidLoss, WeightedSigmoidLoss, smooth
 
 CLASSES = 60
 
@@ -51,6 +51,12 @@ def batches(steps, seed=0, batch=16):
         yield labels, random.normal(0, 4, labels.shape).astype(np.float32)
 
 
+def value_of(loss, labels, logits, step=0):
+    """Counts a batch and returns its loss, as the training step does."""
+    batch = {"label": tf.convert_to_tensor(labels)}
+    return loss(batch, {"logits": logits}, loss.count(batch, step))
+
+
 def drawn_in(loss, before):
     """Which all-negative classes the loss selected in its last step, seen from outside through its counters."""
     return (loss.neg_count.numpy() - before) == 1
@@ -58,19 +64,19 @@ def drawn_in(loss, before):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_values_counters_and_gradients_over_300_steps(compiled):
-    loss, reference = WeightedSigmoidLoss(CLASSES, neg_select=0.3), Reference()
+    loss, reference = WeightedSigmoidLoss(CLASSES, LossConfig(neg_select=0.3)), Reference()
 
-    def value_and_gradient(labels, logits):
+    def value_and_gradient(labels, logits, step):
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            value = loss(labels, logits)
+            value = value_of(loss, labels, logits, step)
         return value, tape.gradient(value, logits)
 
     if compiled:
         value_and_gradient = tf.function(value_and_gradient)
-    for labels, logits in batches(300):
+    for step, (labels, logits) in enumerate(batches(300)):
         before = loss.neg_count.numpy()
-        value, gradient = value_and_gradient(tf.constant(labels), tf.constant(logits))
+        value, gradient = value_and_gradient(tf.constant(labels), tf.constant(logits), tf.constant(step))
         expected, expected_gradient = reference.step(labels, logits, drawn_in(loss, before))
         np.testing.assert_allclose(value, expected, rtol=1e-5)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5 * abs(expected_gradient).max())
@@ -81,10 +87,10 @@ def test_values_counters_and_gradients_over_300_steps(compiled):
 
 @pytest.mark.parametrize("neg_select", [0.0, 0.1, 1.0])
 def test_share_of_selected_classes(neg_select):
-    loss = WeightedSigmoidLoss(1000, neg_select=neg_select)
+    loss = WeightedSigmoidLoss(1000, LossConfig(neg_select=neg_select))
     shares = []
-    for _ in range(50):
-        loss(tf.zeros([2, 1000]), tf.zeros([2, 1000]))
+    for step in range(50):
+        value_of(loss, tf.zeros([2, 1000]), tf.zeros([2, 1000]), step)
         shares.append(float(loss.selected_share))
     # 50,000 draws: 5 standard deviations of a share of 0.1 are 0.0067.
     assert np.mean(shares) == pytest.approx(neg_select, abs=0.007)
@@ -95,19 +101,19 @@ def test_selection_is_fresh_in_each_step_and_repeats_after_a_restart():
     labels, logits = tf.zeros([2, 500]), tf.random.stateless_normal([2, 500], [1, 2])
     loss = WeightedSigmoidLoss(500)
     selections = []
-    for _ in range(6):
+    for step in range(6):
         before = loss.neg_count.numpy()
-        loss(labels, logits)
+        value_of(loss, labels, logits, step)
         selections.append(drawn_in(loss, before))
-        if loss.step == 3:
+        if step == 2:
             saved = {name: variable.numpy() for name, variable in loss.variables_by_name().items()}
     assert all((selections[0] != selection).any() for selection in selections[1:])
     again = WeightedSigmoidLoss(500)
     for name, variable in again.variables_by_name().items():
         variable.assign(saved[name])
-    for expected in selections[3:]:
+    for step, expected in enumerate(selections[3:], start=3):
         before = again.neg_count.numpy()
-        again(labels, logits)
+        value_of(again, labels, logits, step)
         np.testing.assert_array_equal(drawn_in(again, before), expected)
 
 
@@ -115,9 +121,10 @@ def test_float32_whatever_the_precision_of_the_logits():
     for labels, logits in batches(1):
         for dtype in (tf.float16, tf.bfloat16):
             narrow = tf.cast(logits, dtype)
-            value = WeightedSigmoidLoss(CLASSES)(labels, narrow)
+            value = value_of(WeightedSigmoidLoss(CLASSES), labels, narrow)
             assert value.dtype == tf.float32
-            np.testing.assert_allclose(value, WeightedSigmoidLoss(CLASSES)(labels, tf.cast(narrow, tf.float32)))
+            expected = value_of(WeightedSigmoidLoss(CLASSES), labels, tf.cast(narrow, tf.float32))
+            np.testing.assert_allclose(value, expected)
 
 
 def test_extreme_logits_stay_finite_and_unknown_labels_give_no_gradient():
@@ -125,43 +132,40 @@ def test_extreme_logits_stay_finite_and_unknown_labels_give_no_gradient():
     logits = tf.constant([[-1e30, 1e30, 1e30]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        value = WeightedSigmoidLoss(3, neg_select=1.0)(labels, logits)
+        value = value_of(WeightedSigmoidLoss(3, LossConfig(neg_select=1.0)), labels, logits)
     gradient = tape.gradient(value, logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     assert gradient[0, 2] == 0 and gradient[0, 0] < 0 < gradient[0, 1]
 
 
 def test_floors_are_arguments():
-    loss = WeightedSigmoidLoss(2, neg_select=1.0, pos_floor=0.5, neg_floor=0.25)
+    loss = WeightedSigmoidLoss(2, LossConfig(neg_select=1.0), constants=Constants(pos_floor=0.5, neg_floor=0.25))
     loss.pos_count.assign([1000, 0])
     loss.neg_count.assign([0, 1000])
-    value = loss(tf.constant([[1.0, 0.0]]), tf.zeros([1, 2]))
+    value = value_of(loss, tf.constant([[1.0, 0.0]]), tf.zeros([1, 2]))
     np.testing.assert_allclose(value, 0.5 * 12 * np.log(2) + 0.25 * np.log(2), rtol=1e-6)
 
 
 def test_plain_sigmoids_are_those_of_numpy():
     loss = SigmoidLoss()
-    for k, (labels, logits) in enumerate(batches(3)):
+    for labels, logits in batches(3):
         x, y = logits.astype(np.float64), labels.astype(np.float64)
         probability = 1 / (1 + np.exp(-x))
         entropy = -(y * np.log(probability) + (1 - y) * np.log(1 - probability))
-        value = loss.mean_entropy(labels, logits, loss.count(labels))
+        value = value_of(loss, labels, logits)
         np.testing.assert_allclose(value, (entropy * (y != -1)).mean(0).sum(), rtol=1e-5)
-        assert int(loss.step) == k + 1
-    assert loss.shares() == {} and list(loss.variables_by_name()) == ["loss/step"]
+    assert loss.shares() == {} and loss.variables_by_name() == {}
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_softmax_loss_is_that_of_keras(smoothing):
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 3, (8, CLASSES)).astype(np.float32)
-    labels = random.integers(0, CLASSES, 8)
-    loss = SoftmaxLoss(smoothing)
-    expected = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
-    value = loss.mean_entropy(labels, logits, loss.count(labels))
-    np.testing.assert_allclose(value, expected(np.eye(CLASSES)[labels], logits), rtol=1e-5)
-    # An image without a label counts for nothing, not even in the mean.
-    some = np.where(np.arange(8) < 3, -1, labels)
-    value = loss.mean_entropy(some, logits, loss.count(some))
-    np.testing.assert_allclose(value, expected(np.eye(CLASSES)[labels[3:]], logits[3:]), rtol=1e-5)
-    assert float(loss.mean_entropy(np.full(8, -1), logits, 1.0)) == 0
+def test_label_smoothing_spreads_known_labels_alone():
+    labels = tf.constant([[1.0, 0.0, -1.0, 0.5]])
+    np.testing.assert_allclose(smooth(labels, 0.2), [[0.85, 0.05, -1, 0.45]], rtol=1e-6)
+    # It changes the cross-entropy, not which classes count as positive nor how much they weigh.
+    for labels, logits in batches(1):
+        plain, smoothed = (WeightedSigmoidLoss(CLASSES, LossConfig(label_smoothing=s)) for s in (0.0, 0.1))
+        weights = [loss.count({"label": labels}, 0) for loss in (plain, smoothed)]
+        np.testing.assert_array_equal(*weights)
+        expected = plain({"label": smooth(labels, 0.1)}, {"logits": logits}, weights[0])
+        np.testing.assert_allclose(smoothed({"label": labels}, {"logits": logits}, weights[0]), expected, rtol=1e-6)
+        assert abs(expected - plain({"label": labels}, {"logits": logits}, weights[0])) > 0.1
+        assert value_of(SigmoidLoss(0.1), labels, logits) != value_of(SigmoidLoss(), labels, logits)
