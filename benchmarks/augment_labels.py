@@ -1,8 +1,8 @@
 """Rows a second and memory of augment_labels.py on a list as long as ML-Images: 17.6 million rows, 11,166 classes.
 
 The list is made up: a random hierarchy as deep as the published one; of the rows 61 % have one label and 39 % several
-with confidences, as the parts from ImageNet and Open Images have. Measured is the script as a process of its own, on
-all cores and on one core, with the time to read the list alone beside it; a tenth of the rows for one core.
+with confidences, as the parts from ImageNet and Open Images have. The script runs as a process of its own, on all
+cores and on one core (a tenth of the rows), and beside it stands the time to read the list alone.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
+from flags import FLAGS, run
+from absl import flags
+import numpy as np
 
-from data_processing.lists import dictionary  # noqa: E402
+from data_processing.lists import dictionary
 
 flags.DEFINE_integer("rows", 17_609_752, "Rows of the list.", lower_bound=1000)
 
@@ -34,7 +34,7 @@ def main(argv):
         folder = Path(folder)
         entries = make_dictionary(rng)
         dictionary.write(folder / "dictionary.txt", entries)
-        depth = np.mean([len(chain) for chain in dictionary.ancestors(entries)])
+        depth = np.mean([len(ancestors) for ancestors in dictionary.ancestors(entries)])
         texts = label_texts(rng, 200_000)
         for name, rows in (("short", FLAGS.rows // 10), ("all", FLAGS.rows)):
             write_list(folder / f"{name}.txt", rng, texts, rows)
@@ -107,8 +107,8 @@ def memory(pid):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 total += memory(int(child))
-        found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
-        return total + int(found[1]) * 1024
+        pss = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+        return total + int(pss[1]) * 1024
     except (OSError, TypeError):
         return total
 
@@ -118,4 +118,4 @@ def report(name, rows, seconds, peak):
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main)

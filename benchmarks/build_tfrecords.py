@@ -1,35 +1,31 @@
 """Images a second that become records: on all cores, as build_tfrecords.py does it, against one after another.
 
-Measured in turns, on the same list, from files in the page cache to shards on the disk:
+In rounds, on the same list, from files in the page cache to shards on the disk:
   one at a time   a plain loop: read, check that the image decodes, encode the record, `tf.io.TFRecordWriter`;
   ours            `shard_writer.build_shards` with shards enough for all processes;
   ours, 1 shard   the same into a single shard, whose images the threads of one process share.
-All three write the same records in the same order, which is checked. The first turn, in which TensorFlow is imported in
-the processes, is not counted.
+All three write the same records in the same order, which is checked. The first round, in which the processes import
+TensorFlow, does not count.
 """
 
 from pathlib import Path
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-import tensorflow as tf  # noqa: E402
+from flags import FLAGS, run
+import numpy as np
+from PIL import Image
+import tensorflow as tf
 
-from data_processing.images import image_files  # noqa: E402
-from data_processing.lists import image_list  # noqa: E402
-from data_processing.records import schema  # noqa: E402
-from data_processing.records.shard_writer import build_shards  # noqa: E402
+from benchmarks.rounds import in_rounds, seconds
+from data_processing.images import image_files
+from data_processing.lists import image_list
+from data_processing.records import schema
+from data_processing.records.shard_writer import ShardConfig, build_shards
 
-flags.DEFINE_integer("repetitions", 5, "Turns of each; the median is printed.", lower_bound=3)
-flags.DEFINE_integer("images", 3000, "Images in one turn.", lower_bound=100)
-
-SETTINGS = {"label_format": "sparse", "class_num": 1000, "max_pixels": image_files.MAX_PIXELS}
+CLASSES = 1000
 SHARDS = 16
 MADE = 100
 WIDTH, HEIGHT = 500, 375
@@ -40,27 +36,24 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         sizes = make_images(folder)
-        names = [f"{k % MADE}.jpg" for k in range(FLAGS.images)]
+        names = [f"{k % MADE}.jpg" for k in range(FLAGS.num_images)]
         rng = np.random.default_rng(0)
-        rows = (image_list.Row(name, tuple(rng.choice(1000, 9, replace=False).tolist()), (1.0,) * 9) for name in names)
+        rows = (
+            image_list.Row(name, tuple(rng.choice(CLASSES, 9, replace=False).tolist()), (1.0,) * 9) for name in names
+        )
         image_list.write(folder / "list.txt", rows)
         ways = {
             "one at a time": lambda: one_at_a_time(folder),
             "ours": lambda: ours(folder, SHARDS),
             "ours, 1 shard": lambda: ours(folder, 1),
         }
-        seconds = {name: [] for name in ways}
-        for turn in range(FLAGS.repetitions + 1):
-            for name, build in ways.items():
-                begin = time.perf_counter()
-                paths = build()
-                if turn:
-                    seconds[name].append(time.perf_counter() - begin)
-                check_same(name, paths, folder)
-    rates = {name: FLAGS.images / np.array(times) for name, times in seconds.items()}
+        ways = {name: lambda build=build: seconds(build) for name, build in ways.items()}
+        rates = {name: FLAGS.num_images / np.array(times) for name, times in in_rounds(ways, FLAGS.rounds).items()}
+        for count in (SHARDS, 1):
+            check_same(folder, count)
     print(
-        f"{FLAGS.images} JPEGs of {WIDTH} x {HEIGHT} pixels, {np.mean(sizes) / 1000:.0f} kB; images a second, "
-        f"median (lowest to highest) of {FLAGS.repetitions} turns"
+        f"{FLAGS.num_images} JPEGs of {WIDTH} x {HEIGHT} pixels, {np.mean(sizes) / 1000:.0f} kB; images a second, "
+        f"median (lowest to highest) of {FLAGS.rounds} rounds"
     )
     for name, rate in rates.items():
         ratio = np.median(rate / rates["one at a time"])
@@ -79,28 +72,29 @@ def make_images(folder):
 
 
 def one_at_a_time(folder):
-    """Builds one shard in a loop; returns its path in a list."""
+    """Builds one shard, loop.tfrecords, in a loop."""
     with tf.io.TFRecordWriter(str(folder / "loop.tfrecords")) as writer:
         for row in image_list.read(folder / "list.txt"):
             image, width, height = image_files.as_jpeg((folder / row.path).read_bytes())
-            labels = (row.labels, row.confidences, SETTINGS["label_format"], SETTINGS["class_num"])
-            writer.write(schema.encode(image, width, height, row.path, *labels))
-    return [folder / "loop.tfrecords"]
+            writer.write(schema.encode(image, width, height, row.path, row.labels, row.confidences, "sparse", CLASSES))
 
 
 def ours(folder, count):
-    """Builds `count` shards; returns their paths."""
+    """Builds `count` shards."""
     offsets = np.array_split(image_list.line_offsets(folder / "list.txt"), count)
-    paths = [folder / f"{count}-{k}.tfrecords" for k in range(count)]
-    build_shards(list(zip(paths, offsets, strict=True)), SETTINGS, folder / "list.txt", folder)
-    return paths
+    config = ShardConfig("train", "sparse", CLASSES, count, random_seed=0, max_rejected=0.0)
+    build_shards(list(zip(shards(folder, count), offsets, strict=True)), folder / "list.txt", folder, config)
 
 
-def check_same(name, paths, folder):
-    expected, found = (folder / "loop.tfrecords").read_bytes(), b"".join(path.read_bytes() for path in paths)
-    if found != expected:
-        raise AssertionError(f"'{name}' wrote other bytes than the loop")
+def shards(folder, count):
+    return [folder / f"{count}-{k}.tfrecords" for k in range(count)]
+
+
+def check_same(folder, count):
+    """Raises AssertionError if `count` shards hold other bytes than the loop's."""
+    if b"".join(path.read_bytes() for path in shards(folder, count)) != (folder / "loop.tfrecords").read_bytes():
+        raise AssertionError(f"{count} shards hold other bytes than the loop wrote")
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"num_images": 3000})

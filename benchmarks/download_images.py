@@ -2,7 +2,7 @@
 
 Both fetch the same images from a server on this machine that answers each request after a latency, from eight
 loopback addresses that stand for eight hosts. The loop has twenty threads (the release's default) and writes what it
-gets; ours checks that every image decodes, too. Both start as processes of their own, in turns, and write to the
+gets; ours checks that every image decodes, too. Both start as processes of their own, in rounds, and write to the
 same disk; their start counts.
 """
 
@@ -16,15 +16,14 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+from flags import FLAGS, run
+from absl import flags
+import numpy as np
+from PIL import Image
 
-from data_processing.lists import image_list  # noqa: E402
+from benchmarks.rounds import in_rounds
+from data_processing.lists import image_list
 
-flags.DEFINE_integer("repetitions", 3, "Turns of each; the median is printed.", lower_bound=1)
-flags.DEFINE_integer("images", 1500, "Images in one turn.", lower_bound=100)
 flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
 
 HOSTS = [f"127.0.0.{k}" for k in range(1, 9)]
@@ -55,34 +54,45 @@ def main(argv):
     del argv
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        rng = np.random.default_rng(0)
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375))
-        noisy = np.clip(np.asarray(coarse) + rng.normal(size=(375, 500, 1)) * 4, 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / "image.jpg", quality=90)
-        image = (folder / "image.jpg").read_bytes()
+        image = make_image(folder / "image.jpg")
         ports = multiprocessing.Queue()
         server = multiprocessing.Process(target=serve, args=(image, FLAGS.latency, ports), daemon=True)
         server.start()
         port = ports.get()
-        urls = [f"http://{HOSTS[k % len(HOSTS)]}:{port}/{k}/{k}.jpg" for k in range(FLAGS.images)]
+        urls = [f"http://{HOSTS[k % len(HOSTS)]}:{port}/{k}/{k}.jpg" for k in range(FLAGS.num_images)]
         image_list.write(folder / "urls.txt", [image_list.Row(url, (1,), (1.0,)) for url in urls])
-        rates = {"threaded loop": [], "ours": []}
-        for turn in range(FLAGS.repetitions):
-            for name, command in (("threaded loop", loop), ("ours", ours)):
-                output = folder / f"{name} {turn}"
-                output.mkdir()
-                begin = time.perf_counter()
-                subprocess.run(command(folder, output), check=True, capture_output=True)
-                rates[name].append(FLAGS.images / (time.perf_counter() - begin))
-                came = sum(1 for path in output.rglob("*.jpg") if path.read_bytes() == image)
-                if came != FLAGS.images:
-                    raise RuntimeError(f"{name}: {came} of {FLAGS.images} images came")
+        ways = {
+            "threaded loop": lambda: images_a_second(loop, folder, image),
+            "ours": lambda: images_a_second(ours, folder, image),
+        }
+        rates = in_rounds(ways, FLAGS.rounds, warm_up=0)
         size = len(image) / 1000
-        print(f"{FLAGS.images} images of {size:.0f} kB from {len(HOSTS)} hosts, latency {FLAGS.latency} s")
+        print(f"{FLAGS.num_images} images of {size:.0f} kB from {len(HOSTS)} hosts, latency {FLAGS.latency} s")
         for name, rate in rates.items():
             ratio = np.median(np.array(rate) / rates["threaded loop"])
             spread = f"({min(rate):.0f} to {max(rate):.0f})"
             print(f"  {name:<14}{np.median(rate):7.0f} images/s {spread}  {ratio:.1f} x the loop")
+
+
+def make_image(path):
+    """Writes a JPEG with about as many bytes as a photograph of its size has; returns the bytes."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375))
+    noisy = np.clip(np.asarray(coarse) + rng.normal(size=(375, 500, 1)) * 4, 0, 255).astype(np.uint8)
+    Image.fromarray(noisy).save(path, quality=90)
+    return path.read_bytes()
+
+
+def images_a_second(way, folder, image):
+    """Downloads all images of urls.txt once, as the command that `way` returns does it, and checks that they came."""
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        begin = time.perf_counter()
+        subprocess.run(way(folder, output), check=True, capture_output=True)
+        rate = FLAGS.num_images / (time.perf_counter() - begin)
+        came = sum(1 for path in Path(output).rglob("*.jpg") if path.read_bytes() == image)
+        if came != FLAGS.num_images:
+            raise RuntimeError(f"{way.__name__}: {came} of {FLAGS.num_images} images came")
+    return rate
 
 
 def loop(folder, output):
@@ -110,13 +120,13 @@ def serve(image, latency, ports):
         finally:
             writer.close()
 
-    async def run():
+    async def answer_all():
         server = await asyncio.start_server(answer, "0.0.0.0", 0, backlog=1024)
         ports.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
-    asyncio.run(run())
+    asyncio.run(answer_all())
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"rounds": 3, "num_images": 1500})

@@ -1,33 +1,29 @@
 """What feature extraction reaches of the bare network's rate, and of one image at a time.
 
-    python benchmarks/extract_feature.py --images=150 --resnet_size=50 --rounds=5
+    python benchmarks/extract_feature.py --num_images=150 --resnet_size=50 --rounds=5
 
-In each round three ways take turns: (a) extract_feature.py's own path from JPEG files to a result on disk; (b) the same
-network on batches that lie in memory; (c) the release's way, each image decoded and then predicted alone. Prints
-images per second, and the median of the rounds' ratios.
+In each round three ways follow each other: (a) extract_feature.py's own path from JPEG files to a result on disk; (b)
+the same network on batches that lie in memory; (c) the release's way, each image decoded and then predicted alone.
+Prints images per second, and the median of the rounds' ratios.
 """
 
 from pathlib import Path
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image, ImageFilter  # noqa: E402
+from flags import FLAGS
+import numpy as np
+from PIL import Image, ImageFilter
 
-from data_processing.images import image_files  # noqa: E402
-from data_processing.input_pipeline import file_batches  # noqa: E402
-from data_processing.input_pipeline.transforms import evaluation_image  # noqa: E402
-from extract_feature import BATCH_SIZE, write_text  # noqa: E402
-from models.inference import output_function  # noqa: E402
-from models.resnet import build_resnet, resolve_data_format  # noqa: E402
-
-flags.DEFINE_integer("images", 150, "JPEG files to make, around 400 x 300 pixels.", lower_bound=1)
-flags.DEFINE_integer("rounds", 5, "How often the three ways take turns.", lower_bound=1)
+from benchmarks.rounds import in_rounds, seconds
+from data_processing.images import image_files
+from data_processing.input_pipeline import file_batches
+from data_processing.input_pipeline.transforms import evaluation_image
+from extract_feature import BATCH_SIZE, write_text
+from models.inference import output_function
+from models.resnet import build_resnet, resolve_data_format
 
 
 def main(argv):
@@ -36,24 +32,17 @@ def main(argv):
     model = build_resnet(int(FLAGS.resnet_size), 1000, data_format=resolve_data_format(FLAGS.data_format))
     predict = output_function(model, "feature", xla=FLAGS.xla)
     with tempfile.TemporaryDirectory() as folder:
-        make_images(Path(folder), FLAGS.images, FLAGS.random_seed)
-        found = file_batches.list_image_files(folder)
-        batches = load_batches(found, batch_size)
+        make_images(Path(folder), FLAGS.num_images, FLAGS.random_seed)
+        files = file_batches.list_image_files(folder)
+        batches = load_batches(files, batch_size)
         ways = {
-            "a": lambda: from_files(predict, found, batch_size, Path(folder) / "features.txt"),
+            "a": lambda: from_files(predict, files, batch_size, Path(folder) / "features.txt"),
             "b": lambda: from_memory(predict, batches),
-            "c": lambda: one_at_a_time(predict, found),
+            "c": lambda: one_at_a_time(predict, files),
         }
-        for way in ways.values():
-            way()  # traces the network for each shape of batch
-        rates = {name: [] for name in ways}
-        for k in range(FLAGS.rounds):
-            # Another one begins each time, so that a machine that becomes slower treats all alike.
-            for name in sorted(ways, key=lambda name: ("abc".index(name) + k) % 3):  # noqa: B023
-                began = time.perf_counter()
-                ways[name]()
-                rates[name].append(len(found) / (time.perf_counter() - began))
-    report(rates, batch_size)
+        # The warm-up traces the network for each shape of batch.
+        times = in_rounds({name: lambda way=way: seconds(way) for name, way in ways.items()}, FLAGS.rounds)
+    report({name: len(files) / np.array(values) for name, values in times.items()}, batch_size)
 
 
 def make_images(folder, count, seed):
@@ -70,17 +59,17 @@ def make_images(folder, count, seed):
         Image.fromarray(image).save(folder / f"{k:05d}.jpg", quality=85)
 
 
-def from_files(predict, found, batch_size, result):
+def from_files(predict, files, batch_size, result):
     """The path of extract_feature.py, with its threads and its writing."""
     options = {"batch_size": batch_size, "image_size": FLAGS.image_size, "threads": FLAGS.num_preprocess_threads}
-    batches = file_batches.predict_files(predict, found, **options)
+    batches = file_batches.predict_files(predict, files, **options)
     written = write_text(result, ((read, features) for read, features, _ in batches), 2048)
-    assert written == len(found)
+    assert written == len(files)
 
 
-def load_batches(found, batch_size):
+def load_batches(files, batch_size):
     """All images as batches in the memory that the network reads."""
-    paths = [image.file for image in found]
+    paths = [image.file for image in files]
     return [
         batch["image"] for batch in file_batches.file_batches(paths, batch_size=batch_size, image_size=FLAGS.image_size)
     ]
@@ -91,22 +80,22 @@ def from_memory(predict, batches):
         predict(images).numpy()
 
 
-def one_at_a_time(predict, found):
+def one_at_a_time(predict, files):
     """As the release did, with the same functions: read, decode, crop, predict, then the next."""
-    for image in found:
+    for image in files:
         image = image_files.decode(Path(image.file).read_bytes())
         predict(evaluation_image(image, FLAGS.image_size)[None]).numpy()
 
 
 def report(rates, batch_size):
     names = {"a": "files to features", "b": "network alone, batches in memory", "c": "one image at a time"}
-    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.images} images, {FLAGS.rounds} rounds")
+    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.num_images} images, {FLAGS.rounds} rounds")
     for name, values in rates.items():
         print(f"({name}) {names[name]:34}{np.median(values):8.2f} images/s   {min(values):.2f} to {max(values):.2f}")
     for other in ("b", "c"):
-        ratios = np.array(rates["a"]) / np.array(rates[other])
+        ratios = rates["a"] / rates[other]
         print(f"a/{other}  {np.median(ratios):.3f}   {ratios.min():.3f} to {ratios.max():.3f}")
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"num_images": 150})

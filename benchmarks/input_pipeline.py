@@ -1,11 +1,11 @@
 """Images a second of the training input, against decoding alone and against the pipeline of the release.
 
-Measured in turns, in one process and with the same threads:
+In rounds, in one process and with the same threads:
   decode      tf.io.decode_jpeg of the same images from memory and nothing else: the limit;
-  ours        `batches.training_batches`: records read, checked, cropped, augmented, batched;
-  ours, same  the same, with as many rotated and color_jitter images as the release's code has (1/3, 2/3);
+  ours        `training_batches`: records read, checked, cropped, augmented, batched;
+  ours, same  the same, with as many rotated and colour-jittered images as the release's code has (1/3, 2/3);
   release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
-              rotate and color_jitter with the operations of `tf.image`.
+              rotate and change colours with the operations of `tf.image`.
 The processor time of an image is printed too: on a machine that does other work it varies less.
 """
 
@@ -16,20 +16,22 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+from flags import FLAGS, config, run
+from absl import flags
+import numpy as np
+from tasks.classification import Classification
+import tensorflow as tf
 
-from data_processing.input_pipeline import batches  # noqa: E402
-from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation  # noqa: E402
-from data_processing.records import schema, tfrecord  # noqa: E402
+from benchmarks.rounds import in_rounds
+from data_processing.input_pipeline.batches import InputConfig, training_batches
+from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation
+from data_processing.records import schema, tfrecord
+from data_processing.records.index import index_records
+from models.resnet import build_resnet
 
 CLASSES = 1000
 BATCH = 32
 MADE = 300
-flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
-flags.DEFINE_integer("images", 384, "Images in one turn.", lower_bound=BATCH)
 flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
 
 
@@ -40,14 +42,14 @@ def main(argv):
             paths = tfrecord.shard_paths(FLAGS.data_dir, "train")
         else:
             paths = [make_shard(Path(folder) / "train.tfrecords")]
-        measure(paths, 0.7, 0.7)
+        compare(paths, 0.7, 0.7)
         if not FLAGS.quick:
-            measure(paths, 0.05, 0.0)
+            compare(paths, 0.05, 0.0)
 
 
-def measure(paths, min_area, min_covered):
+def compare(paths, min_area, min_covered):
     """Prints images a second and ratios for crops of one kind."""
-    index = batches.index_records(paths, CLASSES)
+    index = index_records(paths, CLASSES)
     records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
     encoded = [image(tfrecord.read_record(paths[shard], offset)) for shard, offset in records]
     pipelines = {
@@ -56,27 +58,24 @@ def measure(paths, min_area, min_covered):
         "ours, same": ours(index, Augmentation(min_area, min_covered, 1 / 3, 2 / 3)),
         "release": release(paths, min_area, min_covered),
     }
+    count = max(1, FLAGS.num_images // BATCH)
     iterators = {name: iter(pipeline) for name, pipeline in pipelines.items()}
-    times = {name: [] for name in pipelines}
-    for turn in range(FLAGS.repetitions + 1):
-        for name, iterator in iterators.items():
-            measured = time_batches(iterator, FLAGS.images // BATCH)
-            if turn:  # the first warms up
-                times[name].append(measured)
+    ways = {name: lambda iterator=iterator: time_batches(iterator, count) for name, iterator in iterators.items()}
+    times = {name: np.array(seconds).T for name, seconds in in_rounds(ways, FLAGS.rounds).items()}
     print(
         f"crops of area [{min_area}, 1], covering {min_covered}: {len(encoded)} JPEGs of "
         f"{np.mean([len(data) for data in encoded]) / 1000:.0f} kB, {FLAGS.image_size} px, "
-        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.repetitions} turns of {FLAGS.images} images"
+        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.rounds} rounds of {count * BATCH} images"
     )
     rates, processor = {}, {}
-    for name, measured in times.items():
-        rates[name], processor[name] = 1 / np.array(measured).T[0], np.array(measured).T[1]
+    for name, (clock, cores) in times.items():
+        rates[name], processor[name] = 1 / clock, cores
         print(
             f"  {name:<12} {np.median(rates[name]):7.0f} images/s ({rates[name].min():.0f} to {rates[name].max():.0f})"
             f"  {np.median(processor[name]) * 1000:6.2f} core-ms an image"
         )
     for top, bottom in (("ours", "decode"), ("ours", "release"), ("ours, same", "release")):
-        # Turn by turn, so that whatever else the machine did meanwhile bears on both.
+        # Round by round, so that whatever else the machine did meanwhile bears on both.
         speed, work = np.median(rates[top] / rates[bottom]), np.median(processor[bottom] / processor[top])
         print(f"  {top} / {bottom}: {speed:.2f} by the clock, {work:.2f} by processor time")
 
@@ -108,15 +107,9 @@ def decode_only(encoded):
 
 
 def ours(index, augmentation):
-    return batches.training_batches(
-        index,
-        class_num=CLASSES,
-        batch_size=BATCH,
-        image_size=FLAGS.image_size,
-        seed=FLAGS.random_seed,
-        augmentation=augmentation,
-        threads=FLAGS.num_preprocess_threads,
-    )
+    # The task wants a network for its number of classes alone: the smallest will do.
+    task = Classification(build_resnet(10, CLASSES), index.kind, augmentation=augmentation)
+    return training_batches(index, task, config(InputConfig, batch_size=BATCH))
 
 
 def release(paths, min_area, min_covered):
@@ -136,13 +129,13 @@ def release(paths, min_area, min_covered):
         )
         image = tf.image.resize(tf.slice(image, begin, size), [FLAGS.image_size, FLAGS.image_size])
         image = tf.image.random_flip_left_right(tf.ensure_shape(image, [FLAGS.image_size, FLAGS.image_size, 3]))
-        return (distort(image) - 0.5) * 2, record["label"], record["name"]
+        return (augment(image) - 0.5) * 2, record["label"], record["name"]
 
     records = tf.data.TFRecordDataset(paths).shuffle(2 * MADE).repeat()
     return records.map(load, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
 
 
-def distort(image):
+def augment(image):
     """A third rotated and in colours A, a third in colours B."""
 
     def brightness(image):
@@ -183,10 +176,10 @@ def rotate(image):
 
 
 def make_shard(path):
-    """Writes a shard of MADE images like photographs: 500 x 375 pixels, about 40 to 110 kB."""
+    """Writes a shard of MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB."""
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
-        for k in range(MADE):
+        for k in range(min(MADE, FLAGS.num_images)):
             encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
             record = schema.encode(encoded, 500, 375, f"{k}.jpg", labels, [1.0] * 9, "sparse", CLASSES)
@@ -213,4 +206,4 @@ def image(serialized):
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"rounds": 7, "num_images": 384})

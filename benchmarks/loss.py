@@ -1,30 +1,26 @@
 """The loss's share of a training step at 11,166 classes, on the device that TensorFlow finds.
 
-A whole step of ResNet-101 and the loss with its gradient for the logits alone, compiled by itself, are measured in
-turns on batches of the same size. The loss's work grows with the batch as the network's does, but the classes' weights
+A whole step of ResNet-101, and the loss with its gradient for the logits alone, compiled by itself, are timed in
+rounds on batches of the same size. The loss's work grows with the batch as the network's does, but the classes' weights
 are counted once a batch: a small batch is the worse case.
 """
 
 from pathlib import Path
 import sys
-import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked  # noqa: E402
-from absl import app, flags  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+from flags import FLAGS, run
+import numpy as np
+import tensorflow as tf
 
-from losses.multi_label import WeightedSigmoidLoss  # noqa: E402
-from models import checkpoint  # noqa: E402
-from models.resnet import build_resnet, resolve_data_format  # noqa: E402
-from training.train_step import make_train_step  # noqa: E402
+from benchmarks.rounds import in_rounds, seconds
+from losses.multi_label import WeightedSigmoidLoss
+from models import checkpoint
+from models.resnet import build_resnet, resolve_data_format
+from training.train_step import make_train_step
 
-flags.DEFINE_integer("repetitions", 7, "Turns of each; the median is printed.", lower_bound=5)
-FLAGS.set_default("class_num", 11166)
-FLAGS.set_default("batch_size", 4)
 LABELS = 9  # of an image
-LOSSES = 50  # in one turn
+LOSSES = 50  # in one round
 
 
 def main(argv):
@@ -39,17 +35,15 @@ def main(argv):
     images = tf.constant(images.astype(np.float32))
     step = training_step()
     loss = loss_and_gradient()
-    seconds = {"step": [], "loss": []}
-    for turn in range(FLAGS.repetitions + 1):
-        taken = {"step": timed(lambda: step(images, labels, 0.01)["loss"], 1)}
-        taken["loss"] = timed(lambda: loss(labels, logits), LOSSES)
-        if turn:  # the first compiles
-            for name, value in taken.items():
-                seconds[name].append(value)
-    steps, losses = np.array(seconds["step"]), np.array(seconds["loss"])
+    ways = {
+        "step": lambda: seconds(lambda: step(images, labels, 0.01)["loss"].numpy()),
+        "loss": lambda: seconds(lambda: loss(labels, logits).numpy(), LOSSES),
+    }
+    times = in_rounds(ways, FLAGS.rounds)  # the warm-up compiles
+    steps, losses = np.array(times["step"]), np.array(times["loss"])
     print(
         f"ResNet-{FLAGS.resnet_size}, {FLAGS.class_num:,} classes, {FLAGS.image_size} px, batch {FLAGS.batch_size}, "
-        f"{FLAGS.precision}; median of {FLAGS.repetitions} steps, in turns with {LOSSES} times the loss"
+        f"{FLAGS.precision}; median of {FLAGS.rounds} rounds of a step and {LOSSES} times the loss"
     )
     for name, values in (("whole step", steps * 1000), ("loss and gradient", losses * 1000)):
         print(f"  {name:<18} {np.median(values):9.2f} ms ({values.min():.2f} to {values.max():.2f})")
@@ -88,14 +82,5 @@ def loss_and_gradient():
     return lambda labels, logits: function(labels, logits)[1]
 
 
-def timed(function, times):
-    """Returns the seconds of one call, until its result is here."""
-    begin = time.perf_counter()
-    for _ in range(times):
-        result = function()
-    result.numpy()
-    return (time.perf_counter() - begin) / times
-
-
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"class_num": 11166, "batch_size": 4, "rounds": 7})

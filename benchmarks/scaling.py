@@ -1,12 +1,13 @@
-"""From what this machine metrics and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
+"""From what this machine measures and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
 
 1. Measures here: time to average a tensor against its size, on 2, 4 and 8 processes; a training step with and without
    sharing gradients, on 1 and 2. Fits latency and bandwidth to the former.
 2. Fits the model's two constants, latency and what is lost by waiting for each other, to two of the figures that
    Horovod published, and estimates the others.
-3. Reckons ours: ResNet-101 with 11,166 classes on clusters of named hardware, by one ring and hierarchically.
+3. Estimates ours: ResNet-101 with 11,166 classes on clusters of named hardware, by one ring and hierarchically.
 
 Writes a page and its figure, --result (default docs/scaling.md) and the same with .png. Needs Horovod (`make horovod`).
+To see that it runs: --processes=2 --resnet_size=10 --rounds=1 --result=out/scaling.md.
 """
 
 import json
@@ -18,16 +19,18 @@ import tempfile
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked  # noqa: E402
-from absl import app  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-import numpy as np  # noqa: E402
+from flags import FLAGS, run
+from absl import flags
+from matplotlib.figure import Figure
+import numpy as np
 
-from distributed import GROUP_BYTES, groups  # noqa: E402
-from models.resnet import build_resnet  # noqa: E402
-from training import plan  # noqa: E402
+import benchmarks.rounds  # noqa: F401 (the flag --rounds)
+from distributed import GROUP_BYTES, groups
+from models.resnet import build_resnet
+from training import plan
 
-PROCESSES = (2, 4, 8)
+flags.DEFINE_list("processes", ["2", "4", "8"], "Numbers of processes that average tensors.")
+
 WORKER = Path(__file__).with_name("scaling_worker.py")
 IMAGES, EPOCHS, CLASSES, BATCH = 17_609_752, 60, 11_166, 32
 GPUS = [2**k for k in range(11)]
@@ -87,9 +90,9 @@ def main(argv):
     del argv
     result = Path(FLAGS.result or "docs/scaling.md")
     result.parent.mkdir(parents=True, exist_ok=True)
-    sharing = {n: _measure(n, "allreduce") for n in PROCESSES}
+    sharing = {n: _measure(n, "allreduce") for n in map(int, FLAGS.processes)}
     steps = {n: _measure(n, "step") for n in (1, 2)}
-    fits = {n: fit([(size, np.median(seconds)) for size, seconds in found]) for n, found in sharing.items()}
+    fits = {n: fit([(size, np.median(seconds)) for size, seconds in times]) for n, times in sharing.items()}
     latency, together = calibrate()
     model = build_resnet(101, CLASSES)
     reference = build_resnet(50, 1000)
@@ -110,13 +113,14 @@ def main(argv):
 
 
 def _measure(processes, part):
-    """What benchmarks/scaling_worker.py metrics as so many processes."""
+    """What benchmarks/scaling_worker.py measures as so many processes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "result.json")
         mpirun = Path(sys.executable).with_name("mpirun")
         options = "--oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -np".split()
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
         command = [mpirun, *options, str(processes), sys.executable, WORKER, path, part]
+        command += [str(FLAGS.rounds), str(FLAGS.resnet_size)]
         if not mpirun.exists():
             raise ValueError(f"{mpirun} is not there: run `make horovod`")
         done = subprocess.run(command, env=os.environ | root, capture_output=True, text=True)
@@ -160,7 +164,7 @@ def estimate(cluster, sizes, heavier, latency, together):
     computing = BATCH * heavier / (cluster.rate * SMALL_BATCH)
     messages = len(groups(sizes, GROUP_BYTES))
     values = sum(sizes)
-    found = {"ring": {}, "hierarchical": {}}
+    estimates = {"ring": {}, "hierarchical": {}}
     for gpus in GPUS:
         local = min(gpus, cluster.local)
         machines = gpus // local
@@ -174,8 +178,8 @@ def estimate(cluster, sizes, heavier, latency, together):
         }
         for name, adding_up in seconds.items():
             step = plan.step_seconds(computing, adding_up) / share
-            found[name][gpus] = step, adding_up, gpus * BATCH / step
-    return found
+            estimates[name][gpus] = step, adding_up, gpus * BATCH / step
+    return estimates
 
 
 def _hours(rate):
@@ -200,16 +204,16 @@ Median time to average one tensor over N processes, in ms:
         cells = (f"{np.median(seconds) * 1e3:.2f}" for _, seconds in row)
         yield f"| {row[0][0] / 1024:,.0f} KB | {' | '.join(cells)} |"
     yield "| fit | " + " | ".join(f"{a * 1e3:.2f} + {b * 2**20 * 1e3:.2f} a MB" for a, b in fits.values()) + " |"
-    yield """
-Where there are more processes than cores they take turns, so the time grows with N more than it would on machines of
+    yield f"""
+Where there are more processes than cores they share cores, so the time grows with N more than it would on machines of
 their own. The least time is Horovod's own cycle of 1 ms.
 
-A step of ResNet-50 (1,000 classes, batch 8 a process, 128 pixels), median of turns, in s:
+A step of ResNet-{FLAGS.resnet_size} (1,000 classes, batch 8 a process, 128 pixels), median of rounds, in s:
 
 | processes | without sharing | sharing alone | step with sharing | more than without | hidden |
 |---|---|---|---|---|---|"""
-    for n, found in steps.items():
-        together, alone, shared = (np.array(found[name]) for name in ("together", "alone", "sharing"))
+    for n, times in steps.items():
+        together, alone, shared = (np.array(times[name]) for name in ("together", "alone", "sharing"))
         more = np.median(together / alone) - 1
         hidden = 1 - np.median(together - alone) / np.median(shared)
         cells = (f"{np.median(values):.3f}" for values in (alone, shared, together))
@@ -254,7 +258,7 @@ ResNet-50. The paper's 90 hours on 128 GPUs are {rate:,.0f} images a second over
 
 ![Measured time to average, and estimated efficiency]({figure})
 """
-    for name, found in plans.items():
+    for name, estimates in plans.items():
         yield f"""\
 ### {name}
 
@@ -263,27 +267,27 @@ ResNet-50. The paper's 90 hours on 128 GPUs are {rate:,.0f} images a second over
         for gpus in GPUS:
             cells = []
             for way in ("ring", "hierarchical"):
-                step, _, images = found[way][gpus]
-                efficiency = images / gpus / found[way][1][2]
+                step, _, images = estimates[way][gpus]
+                efficiency = images / gpus / estimates[way][1][2]
                 cells.append(f"{step * 1e3:.0f} | {efficiency:.0%} | {_hours(images):,.1f}")
             yield f"| {gpus:,} | {' | '.join(cells)} |"
         yield ""
     yield """\
 Not estimated: reading images. 128 GPUs may take more images a second than a file server gives or than their
-machines' cores decode; `train.py` prints how long processes wait for input."""
+machines' cores decode; `train.py` prints the data stall, how long processes wait for input."""
 
 
 def _draw(path, sharing, fits, plans):
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for n, found in sharing.items():
-        sizes = np.array([size for size, _ in found])
-        points = left.plot(sizes / 2**20, [np.median(s) * 1e3 for _, s in found], "o", label=f"{n} processes")
+    for n, times in sharing.items():
+        sizes = np.array([size for size, _ in times])
+        points = left.plot(sizes / 2**20, [np.median(s) * 1e3 for _, s in times], "o", label=f"{n} processes")
         left.plot(sizes / 2**20, (fits[n][0] + fits[n][1] * sizes) * 1e3, color=points[0].get_color())
     left.set(xscale="log", yscale="log", xlabel="MB", ylabel="ms to average", title="measured here, and fits")
-    for k, (name, found) in enumerate(plans.items()):
+    for k, (name, estimates) in enumerate(plans.items()):
         for way, style in (("ring", "--"), ("hierarchical", "-")):
-            efficiency = [found[way][n][2] / n / found[way][1][2] for n in GPUS]
+            efficiency = [estimates[way][n][2] / n / estimates[way][1][2] for n in GPUS]
             right.plot(GPUS, efficiency, style, color=f"C{k}", label=name if way == "hierarchical" else None)
     right.axvline(128, color="0.7", lw=1)
     right.set(xscale="log", ylim=(0, 1.05), xlabel="GPUs", ylabel="efficiency", title="estimated: ring dashed")
@@ -296,4 +300,4 @@ def _draw(path, sharing, fits, plans):
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"rounds": 9, "resnet_size": 50})

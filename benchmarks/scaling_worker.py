@@ -1,53 +1,52 @@
-"""One of the processes that benchmarks/scaling.py metrics, "allreduce" or "step"; the first one writes what it saw:
+"""One of the processes that benchmarks/scaling.py measures, "allreduce" or "step"; the first one writes the seconds:
 
-    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce
+    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce ROUNDS RESNET_SIZE
 
-Sizes, batches and the number of turns are constants here.
+Sizes and batches are constants here.
 """
 
 import json
 import os
 from pathlib import Path
 import sys
-import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
-import distributed  # noqa: E402
-from losses.multi_label import WeightedSigmoidLoss  # noqa: E402
-from models import checkpoint  # noqa: E402
-from models.resnet import build_resnet  # noqa: E402
-from training.train_step import make_train_step  # noqa: E402
+from benchmarks.rounds import in_rounds, seconds
+import distributed
+from losses.multi_label import WeightedSigmoidLoss
+from models import checkpoint
+from models.resnet import build_resnet
+from training.train_step import make_train_step
 
 SIZES = [2**k for k in range(12, 27, 2)]  # bytes: 4 KB to 64 MB
-TURNS = 9
-RESNET, CLASSES, BATCH, PIXELS = 50, 1000, 8, 128
+CLASSES, BATCH, PIXELS = 1000, 8, 128
 
 
-def main(result, part):
+def main(result, part, rounds, resnet_size):
     distributed.ELASTIC = True  # so that one process, too, goes through Horovod
     ranks = distributed.start()
-    measured = {"allreduce": allreduce, "step": step}[part]()
+    times = allreduce(int(rounds)) if part == "allreduce" else step(int(rounds), int(resnet_size))
     if ranks.rank == 0:
-        Path(result).write_text(json.dumps(measured))
+        Path(result).write_text(json.dumps(times))
 
 
-def allreduce():
+def allreduce(rounds):
     """Seconds to average one tensor, as pairs of its bytes and a list of times."""
-    found = []
+    times = []
     for size in SIZES:
         tensor = tf.ones([size // 4])
         average = tf.function(lambda tensor=tensor: distributed.average([tf.identity(tensor)])[0])
-        found.append((size, timed([average])[0]))
-    return found
+        times.append((size, timed({"average": average}, rounds)["average"]))
+    return times
 
 
-def step():
-    """Seconds of a training step that shares gradients, of one that does not, and of sharing alone, by turns."""
-    model = build_resnet(RESNET, CLASSES)
+def step(rounds, resnet_size):
+    """Seconds of a training step that shares gradients, of one that does not, and of sharing alone, in rounds."""
+    model = build_resnet(resnet_size, CLASSES)
     weights = checkpoint.model_variables(model)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.uniform(-1, 1, [BATCH, PIXELS, PIXELS, 3]).astype(np.float32))
@@ -59,21 +58,22 @@ def step():
     gradients = [tf.zeros_like(v.value) for v in weights.values() if v.trainable]
     sharing = tf.function(lambda: distributed.average([tf.identity(gradient) for gradient in gradients]))
     rate = tf.constant(0.0)
-    calls = [lambda: together(images, labels, rate), lambda: alone(images, labels, rate), sharing]
-    return dict(zip(("together", "alone", "sharing"), timed(calls), strict=True))
+    ways = {
+        "together": lambda: together(images, labels, rate),
+        "alone": lambda: alone(images, labels, rate),
+        "sharing": sharing,
+    }
+    return timed(ways, rounds)
 
 
-def timed(calls):
-    """Lists of seconds, one a function of `calls`: run by turns, TURNS times after a first, all processes at once."""
-    seconds = [[] for _ in calls]
-    for turn in range(TURNS + 1):
-        for k, call in enumerate(calls):
-            distributed.gather(None)
-            began = time.perf_counter()
-            tf.nest.map_structure(lambda value: value.numpy(), call())
-            if turn:
-                seconds[k].append(time.perf_counter() - began)
-    return seconds
+def timed(ways, rounds):
+    """Seconds of the functions `ways`, by name, as `in_rounds`: all processes at once."""
+
+    def begin_together(function):
+        distributed.gather(None)
+        return seconds(lambda: tf.nest.map_structure(lambda value: value.numpy(), function()))
+
+    return in_rounds({name: lambda way=way: begin_together(way) for name, way in ways.items()}, rounds)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def write(out, dictionary_path, results):
     entries = dictionary.read(dictionary_path)
     drawn = set(range(len(entries))) - {entry.parent for entry in entries}
     paths = (out / "images.txt").read_text().splitlines()
-    objects = [[_first(entries[k].names) for k in row.labels if k in drawn] for row in results.rows]
+    objects = [[first_name(entries[k].names) for k in row.labels if k in drawn] for row in results.rows]
     metrics = json.loads((out / "evaluation/metrics.json").read_text())["metrics"]
     predictions = json.loads((out / "predictions.json").read_text())
     with open(out / "evaluation/per_class.tsv", newline="", encoding="utf-8") as file:
@@ -93,7 +93,20 @@ def write(out, dictionary_path, results):
     os.replace(temp_path, out / "report.html")
 
 
-def _first(names):
+def nearest(features, count=5):
+    """Returns for each image the `count` others whose features point most nearly in its direction, int [n, count].
+
+    Args:
+      features: float32 [n, width].
+    """
+    features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argsort(-similarity, axis=1)[:, :count]
+
+
+def first_name(names):
+    """Returns the first of the names of a class."""
     return names.split(",")[0]
 
 
@@ -157,7 +170,7 @@ def _classes(classes):
 
     def table(rows):
         cells = (
-            f"<tr><td>{html.escape(_first(row['names']))}<td class=n>{float(row['ap']):.3f}"
+            f"<tr><td>{html.escape(first_name(row['names']))}<td class=n>{float(row['ap']):.3f}"
             f"<td><div class=bar style='width:{150 * float(row['ap']):.0f}px'></div><td class=n>{row['positives']}"
             for row in rows
         )
@@ -174,7 +187,7 @@ def _cards(predictions, rows, objects):
     cards = []
     for prediction, row, names in zip(predictions, rows, objects, strict=False):
         lines = (
-            f"<span class={'hit' if named['index'] in row.labels else 'miss'}>{html.escape(_first(named['name']))} "
+            f"<span class={'hit' if named['index'] in row.labels else 'miss'}>{html.escape(first_name(named['name']))} "
             f"{named['score']:.2f}</span>"
             for named in prediction["classes"]
         )

@@ -48,7 +48,7 @@ def main(argv):
         "bag of colours": colours["macro_map"],
         "chance": metrics["chance_map"],
     }
-    neighbours = _nearest(np.load(out / "features.npz"))
+    neighbours = report.nearest(np.load(out / "features.npz")["features"])
     seconds = time.perf_counter() - began
     report.write(out, world / DICTIONARY, report.Results(rows, summary, transfer, neighbours, seconds))
     print(f"\nmAP on {len(rows):,} validation images: {_as_text(summary)}")
@@ -179,14 +179,6 @@ def _recipe(steps):
 
 def _write_list(path, world, rows):
     path.write_text("".join(f"{(world / row.path).absolute()}\n" for row in rows))
-
-
-def _nearest(extracted, count=5):
-    """Returns for each image the `count` others whose features point most nearly in its direction, int [n, count]."""
-    features = extracted["features"] / np.linalg.norm(extracted["features"], axis=1, keepdims=True)
-    similarity = features @ features.T
-    np.fill_diagonal(similarity, -np.inf)
-    return np.argsort(-similarity, axis=1)[:, :count]
 
 
 if __name__ == "__main__":

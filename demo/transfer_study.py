@@ -24,12 +24,12 @@ import time
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, run
 from absl import flags
-from matplotlib.figure import Figure
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
+from demo import transfer_report
 from demo.scripts import run_script
-from utils.files import atomic_write, write_json, write_tsv
+from utils.files import write_json
 
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
 flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
@@ -92,7 +92,14 @@ def main(argv):
     finally:
         pool.shutdown(cancel_futures=True)
     by_kind = {kind: [row for (k, _), row in zip(jobs, results, strict=True) if k == kind] for kind in TITLES}
-    _report(out, {kind: {name: [row[name] for row in rows] for name in METRICS} for kind, rows in by_kind.items()})
+    transfer_report.write(
+        out,
+        {
+            TITLES[kind]: {title: [row[name] for row in rows] for name, title in METRICS.items()}
+            for kind, rows in by_kind.items()
+        },
+        f"accuracy, {TRAIN_PER_CLASS} training images a class; dots: seeds",
+    )
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes; written: {out / 'table.tsv'}, {out / 'figure.png'}")
 
 
@@ -263,41 +270,6 @@ def _tune(out, kind):
     shown = (", ".join(f"{rate:g}: {value:.4f}" for rate, value in one.items()) for one in (probes, tuned))
     print(f"{TITLES[kind]}: pre-training, probe at {next(shown)}; fine-tuning, top-1 at {next(shown)}", flush=True)
     print(f"    best: {best:g}, {max(tuned, key=tuned.get):g}", flush=True)
-
-
-def _report(out, results):
-    """Writes and prints means and standard deviations of `results`, {kind: {metric: a value a seed}}."""
-    rows = []
-    for kind, metrics in results.items():
-        fields = [TITLES[kind]]
-        for values in metrics.values():
-            seeds = " ".join(f"{value:.4f}" for value in values)
-            fields += [f"{np.mean(values):.4f}", f"{np.std(values, ddof=1):.4f}", seeds]
-        rows.append(fields)
-    header = ["pre-training", *(f"{t}{c}" for t in METRICS.values() for c in ("", ", standard deviation", ", seeds"))]
-    write_tsv(out / "table.tsv", "\t".join(header), rows)
-    print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in METRICS.values()))
-    for row in rows:
-        print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in (1, 4)))
-    _draw(out / "figure.png", results)
-
-
-def _draw(path, results):
-    """Draws the means as bars, and each seed as a dot."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots()
-    rows = len(results) - 1 - np.arange(len(results))
-    for offset, (name, title) in zip((0.18, -0.18), METRICS.items(), strict=True):
-        places = rows + offset
-        values = np.array([metrics[name] for metrics in results.values()])
-        axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
-        axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
-    axes.set_yticks(rows, [TITLES[kind] for kind in results])
-    axes.set(xlabel=f"accuracy, {TRAIN_PER_CLASS} training images a class; dots: seeds", xlim=(0, None))
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend()
-    with atomic_write(path) as temp_path:
-        figure.savefig(temp_path, dpi=120, format="png")
 
 
 if __name__ == "__main__":

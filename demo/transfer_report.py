@@ -1,0 +1,48 @@
+"""What the study of pre-trainings writes: a table and a figure of means over seeds."""
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from utils.files import atomic_write, write_tsv
+
+
+def write(out, results, label):
+    """Writes table.tsv and figure.png into the folder `out`, and prints means and standard deviations.
+
+    Args:
+      out: the folder.
+      results: {pre-training: {metric: a value for each seed}}.
+      label: of the figure's axis.
+    """
+    rows = []
+    for name, metrics in results.items():
+        fields = [name]
+        for values in metrics.values():
+            seeds = " ".join(f"{value:.4f}" for value in values)
+            fields += [f"{np.mean(values):.4f}", f"{np.std(values, ddof=1):.4f}", seeds]
+        rows.append(fields)
+    titles = list(next(iter(results.values())))
+    header = ["pre-training", *(f"{title}{end}" for title in titles for end in ("", ", standard deviation", ", seeds"))]
+    write_tsv(out / "table.tsv", "\t".join(header), rows)
+    print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in titles))
+    for row in rows:
+        print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in (1, 4)))
+    _draw(out / "figure.png", results, label)
+
+
+def _draw(path, results, label):
+    """Draws the means as bars, and each seed as a dot."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    rows = len(results) - 1 - np.arange(len(results))
+    for offset, title in zip((0.18, -0.18), next(iter(results.values())), strict=True):
+        places = rows + offset
+        values = np.array([metrics[title] for metrics in results.values()])
+        axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
+        axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
+    axes.set_yticks(rows, list(results))
+    axes.set(xlabel=label, xlim=(0, None))
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    with atomic_write(path) as temp_path:
+        figure.savefig(temp_path, dpi=120, format="png")
