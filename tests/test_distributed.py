@@ -20,35 +20,30 @@ from data_processing.lists import dictionary
 import distributed
 from models import checkpoint
 from models.resnet import build_resnet
-from tests.test_train import CLASSES, RECORDS, ROOT, STEPS, command, jpeg, tensors, write_shard
-
-# More processes than cores: they share cores, and give way while they wait.
-MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
-ENVIRONMENT = os.environ | {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-}
-
-
-def run(args, status=0, **options):
-    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, **options)
-    assert done.returncode == status if status == 0 else done.returncode, done.stderr[-3000:]
-    return done
-
-
-def mpirun(processes, args, **options):
-    return run([*MPIRUN, "-np", str(processes), *args], **options).stdout
+from tests import helpers
+from tests.helpers import (
+    CLASSES,
+    ENVIRONMENT,
+    MPIRUN,
+    RECORDS,
+    ROOT,
+    STEPS,
+    jpeg,
+    mpirun,
+    python,
+    run,
+    train_flags,
+    write_shard,
+)
+from tests.scripts import run_script
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """Three shards, which neither 2 nor 4 processes can divide among them."""
-    folder = tmp_path_factory.mktemp("records")
-    for k in range(3):
-        write_shard(folder / f"train-{k:05d}-of-00003.tfrecords")
-    write_shard(folder / "val-00000-of-00001.tfrecords")
-    return folder
+def command(records, out, *options):
+    return python("train.py", *train_flags(records, out, *options))
+
+
+def tensors(folder, step=STEPS):
+    return helpers.tensors(folder / f"checkpoint/model.ckpt-{step}")
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +52,17 @@ def steps_of_one(records, tmp_path_factory):
 
 
 def _steps(processes, records, folder, batch_size, parts=1, compression="none"):
-    script = [sys.executable, "tests/distributed_steps.py", records, folder / "steps.npz", batch_size, parts]
-    mpirun(processes, [str(arg) for arg in [*script, compression]])
+    arguments = [records, folder / "steps.npz", batch_size, parts, compression]
+    mpirun(processes, python("tests/distributed_steps.py", *arguments))
     return dict(np.load(folder / "steps.npz"))
 
 
 @pytest.mark.parametrize("processes, batch_size, parts", [(2, 4, 2), (4, 2, 1)])
 def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, processes, batch_size, parts):
     """20 steps of N processes with batches of B / N, or in parts, to float32 rounding."""
-    found = _steps(processes, records, tmp_path, batch_size, parts)
-    np.testing.assert_allclose(found.pop("losses"), steps_of_one["losses"], rtol=1e-6)
-    for name, value in found.items():
+    results = _steps(processes, records, tmp_path, batch_size, parts)
+    np.testing.assert_allclose(results.pop("losses"), steps_of_one["losses"], rtol=1e-6)
+    for name, value in results.items():
         expected = steps_of_one[name]
         if name.startswith("loss|"):
             np.testing.assert_array_equal(value, expected)
@@ -75,14 +70,14 @@ def test_weights_are_those_of_one_process(records, steps_of_one, tmp_path, proce
             # What began at zero is a sum of gradients alone, which have lost digits where they nearly cancel.
             tolerance = 1e-3 if name.endswith(("Momentum", "beta", "bias")) else 1e-5
             assert np.linalg.norm(value - expected) <= tolerance * np.linalg.norm(expected), name
-    assert len(found) > 100 and found["loss|step"] == 20 and steps_of_one["loss|neg_count"].max() > 0
+    assert len(results) > 100 and results["loss|step"] == 20 and steps_of_one["loss|neg_count"].max() > 0
 
 
 @pytest.mark.slow
 def test_compressed_gradients_stay_near(records, steps_of_one, tmp_path):
-    found = _steps(2, records, tmp_path, 4, compression="fp16")
-    np.testing.assert_allclose(found["losses"], steps_of_one["losses"], rtol=0.01)
-    assert (found["logits|dense|kernel"] != steps_of_one["logits|dense|kernel"]).any()
+    results = _steps(2, records, tmp_path, 4, compression="fp16")
+    np.testing.assert_allclose(results["losses"], steps_of_one["losses"], rtol=0.01)
+    assert (results["logits|dense|kernel"] != steps_of_one["logits|dense|kernel"]).any()
 
 
 def test_groups_go_from_the_last_to_the_first_and_are_bounded():
@@ -125,7 +120,7 @@ def _started(processes, args):
     return started, [int(number) for number in children.split()]
 
 
-def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(two, records, tmp_path):
+def test_a_killed_process_ends_the_others_and_the_same_command_resumes(two, records, tmp_path):
     args = command(records, tmp_path, "--snapshot=4", "--test_interval=6", "--batch_size=4")
     started, ranks = _started(2, args)
     assert len(ranks) == 2
@@ -135,10 +130,10 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(two, reco
     assert started.returncode != 0 and time.monotonic() - began < 60
     assert "signal 9" in output
     assert "resuming after step" in mpirun(2, args)
-    expected, found = tensors(two[0]), tensors(tmp_path)
-    assert expected.keys() == found.keys()
+    expected, actual = tensors(two[0]), tensors(tmp_path)
+    assert expected.keys() == actual.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(actual[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 DONE = r"; batch {}, .*; done: (\d+) steps, (\d+) records"
@@ -146,17 +141,17 @@ DONE = r"; batch {}, .*; done: (\d+) steps, (\d+) records"
 
 def _until(output, pattern):
     """Reads lines of `output` until one has `pattern`; returns the match."""
-    seen = []
+    lines = []
     for line in output:
-        seen.append(line)
-        if found := re.search(pattern, line):
-            return found
-    raise AssertionError(f"never came: {pattern}\n{''.join(seen)}")
+        lines.append(line)
+        if match := re.search(pattern, line):
+            return match
+    raise AssertionError(f"never came: {pattern}\n{''.join(lines)}")
 
 
 @pytest.mark.slow
-def test_elastic_training_goes_on_with_fewer_and_takes_a_new_one_in(records, tmp_path):
-    """One of two processes is killed, another joins. The weights are those of runs of 2, 1 and 2 processes in turn."""
+def test_elastic_training_resumes_with_fewer_and_takes_a_new_one_in(records, tmp_path):
+    """One of two processes is killed, another joins. The weights are those of runs of 2, 1 and 2 processes."""
     hosts, discover = tmp_path / "hosts", tmp_path / "discover.sh"
     hosts.write_text("localhost:1\n127.0.0.1:1\n")  # one machine, under as many names as there are processes
     discover.write_text(f"#!/bin/sh\ncat {hosts}\n")
@@ -185,24 +180,24 @@ def test_elastic_training_goes_on_with_fewer_and_takes_a_new_one_in(records, tmp
         started.communicate(timeout=120)
     finally:
         started.kill()
-    steps = [int(found[1]) for found in (alone, together, stopped)]
+    steps = [int(match[1]) for match in (alone, together, stopped)]
     assert 4 <= steps[0] < steps[1] < steps[2] and steps[0] % 2 == steps[1] % 2 == 0
     seen = [8 * steps[0], 8 * steps[0] + 4 * (steps[1] - steps[0])]
-    assert [int(found[2]) for found in (alone, together)] == seen
+    assert [int(match[2]) for match in (alone, together)] == seen
 
-    turns = tmp_path / "turns"
+    one_by_one = tmp_path / "one_by_one"
     for processes, step in zip((2, 1, 2), steps, strict=True):
-        mpirun(processes, command(records, turns, *options, f"--max_iter={step}"))
-    expected, found = tensors(turns, steps[2]), tensors(tmp_path, steps[2])
-    assert found["records_seen"] == expected["records_seen"] == seen[1] + 8 * (steps[2] - steps[1])
+        mpirun(processes, command(records, one_by_one, *options, f"--max_iter={step}"))
+    expected, actual = tensors(one_by_one, steps[2]), tensors(tmp_path, steps[2])
+    assert actual["records_seen"] == expected["records_seen"] == seen[1] + 8 * (steps[2] - steps[1])
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def _worker(folder, host):
     """The number of the process that `horovodrun` started on `host` to train into `folder`."""
-    found = subprocess.run(["pgrep", "-f", f"^{sys.executable} train.py.*{folder}"], capture_output=True, text=True)
-    for number in found.stdout.split():
+    pgrep = subprocess.run(["pgrep", "-f", f"^{sys.executable} train.py.*{folder}"], capture_output=True, text=True)
+    for number in pgrep.stdout.split():
         if f"HOROVOD_HOSTNAME={host}\0" in Path("/proc", number, "environ").read_text():
             return int(number)
     raise AssertionError(f"nothing runs on {host}")
@@ -218,8 +213,8 @@ def test_a_process_with_slow_input_is_named_and_a_signal_to_any_stops_all_at_the
     fast, slow = (command(folder, tmp_path, *options) for folder in (records, large))
     started, ranks = _started(1, [*fast, ":", "-np", "1", *slow])
     # What was read ahead is used up by now.
-    found = _until(started.stdout, r"step 16 .*data stall (\d+)% to (\d+)% \(process 1\)")
-    assert int(found[1]) + 20 < int(found[2]), found[0]
+    stalls = _until(started.stdout, r"step 16 .*data stall (\d+)% to (\d+)% \(process 1\)")
+    assert int(stalls[1]) + 20 < int(stalls[2]), stalls[0]
     os.kill(ranks[1], signal.SIGTERM)
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 0, output
@@ -234,7 +229,7 @@ def test_moving_averages_are_means_over_processes(records, tmp_path):
     together = tmp_path / "together"
     mpirun(2, command(records, together, "--batch_size=4", *options))
     whole = tmp_path / "whole"
-    run(command(records, whole, *options))
+    run_script("train.py", *train_flags(records, whole, *options))
     name = "stages_0_block_0/conv1_b2_bn/batch_normalization/moving_mean"
     np.testing.assert_allclose(tensors(together, 1)[name], tensors(whole, 1)[name], rtol=1e-4, atol=1e-5)
 
@@ -256,12 +251,12 @@ def test_several_processes_without_horovod_are_an_error(records, tmp_path):
 
 def test_dry_run_says_what_a_run_of_many_would_be(records, tmp_path):
     options = ["--num_gpus=4", "--lr_scaling=linear", "--accumulate_steps=3", "--lr_decay_step=5", "--dry_run"]
-    output = run(command(records, tmp_path, *options)).stdout
+    output = run_script("train.py", *train_flags(records, tmp_path, *options)).stdout
     assert "batch 96 = 4 processes x 3 times x 8, 0.9 steps an epoch; 12 steps = 12.8 epochs" in output
     assert "learning rates are those of the flags times 12" in output and "--lr_decay_step=5" in output
     boundaries = [line.split() for line in output.splitlines() if re.fullmatch(r" +\d+ +[\d.]+ +[\d.]+", line)]
     assert boundaries == [["0", "0.00", "0.12"], ["6", "6.40", "0.012"], ["11", "11.73", "0.0012"]]
-    values = sum(v.shape.num_elements() for v in build_resnet(18, CLASSES).trainable_variables)
+    values = sum(v.shape.num_elements() for v in build_resnet(10, CLASSES).trainable_variables)
     assert f"{2 * 3 / 4 * 4 * values / 1e6:.1f} MB of gradients" in output
     assert not list(tmp_path.iterdir())
 
@@ -269,18 +264,17 @@ def test_dry_run_says_what_a_run_of_many_would_be(records, tmp_path):
 @pytest.fixture(scope="module")
 def random_network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
-    checkpoint.save(folder, 1, checkpoint.model_variables(build_resnet(18, CLASSES)), 1)
+    checkpoint.save(folder, 1, checkpoint.model_variables(build_resnet(10, CLASSES)), 1)
     return folder
 
 
 def test_evaluation_by_two_processes_is_that_of_one(records, random_network, tmp_path):
     def evaluate(folder):
         options = dict(data_dir=records, model_dir=random_network, image_size=32, batch_size=4, data_format="NHWC")
-        flags = [f"--{name}={value}" for name, value in options.items()]
-        return [sys.executable, "evaluate.py", *flags, f"--result={folder}"]
+        return ["evaluate.py", *(f"--{name}={value}" for name, value in options.items()), f"--result={folder}"]
 
-    run(evaluate(tmp_path / "one"))
-    mpirun(2, evaluate(tmp_path / "two"))
+    run_script(*evaluate(tmp_path / "one"))
+    mpirun(2, python(*evaluate(tmp_path / "two")))
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text())["metrics"] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-6) and one["images"] == RECORDS
 
@@ -293,10 +287,10 @@ def test_features_by_two_processes_are_those_of_one(random_network, tmp_path):
 
     def extract(result):
         options = dict(images=tmp_path, pretrain_ckpt=random_network, image_size=32, batch_size=2, data_format="NHWC")
-        return [sys.executable, "extract_feature.py", *(f"--{k}={v}" for k, v in options.items()), f"--result={result}"]
+        return ["extract_feature.py", *(f"--{k}={v}" for k, v in options.items()), f"--result={result}"]
 
-    run(extract(tmp_path / "one.npz"), status=1)
-    two = run([*MPIRUN, "-np", "2", *extract(tmp_path / "two.npz")], status=1)
+    run_script(*extract(tmp_path / "one.npz"), status=1)
+    two = run([*MPIRUN, "-np", "2", *python(*extract(tmp_path / "two.npz"))], status=1)
     assert "6.jpg" in two.stderr and "1 of 11 images could not be read" in two.stderr
     one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
     assert one["names"].tolist() == two["names"].tolist() and len(one["names"]) == 10
@@ -314,30 +308,30 @@ def test_names_by_two_processes_are_those_of_one(random_network, tmp_path):
     def classify(result):
         options = dict(images=tmp_path, model_dir=random_network, dictionary=tmp_path / "dictionary.txt", result=result)
         options |= dict(image_size=32, batch_size=2, data_format="NHWC")
-        return [sys.executable, "image_classification.py", *(f"--{k}={v}" for k, v in options.items())]
+        return ["image_classification.py", *(f"--{k}={v}" for k, v in options.items())]
 
-    run(classify(tmp_path / "one.txt"))
-    assert "written: " in mpirun(2, classify(tmp_path / "two.txt"))
+    run_script(*classify(tmp_path / "one.txt"))
+    assert "written: " in mpirun(2, python(*classify(tmp_path / "two.txt")))
     assert (tmp_path / "one.txt").read_text() == (tmp_path / "two.txt").read_text()
 
 
 def _small_files_only():
-    """As on a full disk: no file may become larger than 10 MB, and a checkpoint is."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))
+    """As on a full disk: no file may become larger than 1 MB, and a checkpoint is."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(records, tmp_path):
-    run(command(records, tmp_path, "--max_iter=4"))
+    run_script("train.py", *train_flags(records, tmp_path, "--max_iter=4"))
     done = run(command(records, tmp_path, "--snapshot=4"), status=1, preexec_fn=_small_files_only)
     assert len(re.findall(r"warning: .*step (?:8|12) could not be saved", done.stdout)) >= 2
     assert re.search(r"error: .*step 12 could not be saved .*make room there.*model\.ckpt-4$", done.stderr, re.M | re.S)
     assert "resuming after step 4" in done.stdout and tensors(tmp_path, 4)["loss/step"] == 4
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_one_process_goes_on_for_two(two, records, tmp_path):
+def test_a_damaged_newest_checkpoint_is_passed_over_and_one_process_resumes_for_two(two, records, tmp_path):
     shutil.copytree(two[0] / "checkpoint", tmp_path / "checkpoint")
     newest = tmp_path / f"checkpoint/model.ckpt-{STEPS}.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
-    output = run(command(records, tmp_path, "--max_iter=9")).stdout
+    output = run_script("train.py", *train_flags(records, tmp_path, "--max_iter=9")).stdout
     assert re.search(rf"warning: .*model\.ckpt-{STEPS}: damaged", output) and "resuming after step 8" in output
     assert "; batch 8, 11.2 steps an epoch; 9 steps = 0.8 epochs; done: 8 steps, 64 records" in output

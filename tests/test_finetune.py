@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 import re
 import shutil
-import subprocess
-import sys
 
 from absl.testing import flagsaver
 import numpy as np
@@ -15,15 +13,15 @@ import tensorflow as tf
 import finetune
 from models import checkpoint
 from models.resnet import build_resnet
-from tests.test_distributed import ENVIRONMENT, MPIRUN
-from tests.test_train import jpeg, write_shard
+from tests.helpers import jpeg, mpirun, python, tensors, write_shard
+from tests.helpers import run as run_process
+from tests.scripts import run_script
 
-ROOT = Path(__file__).parents[1]
 NAMES = ["black", "red", "green"]
 STEPS, SWITCH = 12, 3
 # Three steps an epoch, and larger images from the second on.
 SETTINGS = dict(
-    resnet_size=18,
+    resnet_size=10,
     data_format="NHWC",
     batch_size=8,
     lr=0.02,
@@ -56,29 +54,21 @@ def folder(tmp_path_factory):
         (folder / "classes" / name).mkdir(parents=True)
         for n in range(10):
             (folder / "classes" / name / f"{n}.jpg").write_bytes(jpeg(k, rng))
-    checkpoint.save(folder / "pretrained", 70, checkpoint.model_variables(build_resnet(18, 7, seed=5)), 1)
+    checkpoint.save(folder / "pretrained", 70, checkpoint.model_variables(build_resnet(10, 7, seed=5)), 1)
     return folder
 
 
-def command(folder, out, **options):
+def finetune_flags(folder, out, **options):
     flags = dict(pretrain_ckpt=folder / "pretrained", model_dir=out / "model", log_dir=out / "log")
-    flags |= SETTINGS | options
-    return [sys.executable, ROOT / "finetune.py", *(f"--{name}={value}" for name, value in flags.items())]
+    return [f"--{name}={value}" for name, value in (flags | SETTINGS | options).items()]
 
 
 def run(*args, **options):
-    done = subprocess.run(command(*args, **options), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return run_script("finetune.py", *finetune_flags(*args, **options)).stdout
 
 
 def of_folders(folder):
     return dict(dataset=f"folder:{folder / 'classes'}", train_per_class=8, data_dir=folder / "records")
-
-
-def tensors(prefix):
-    reader = tf.train.load_checkpoint(str(prefix))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +89,7 @@ def test_says_what_it_does(folder, whole):
     assert re.findall(r"^step (\d+)  validation  top_1", output, re.M) == ["3", "6", "9", "12"]
 
 
-def test_the_best_checkpoint_is_kept_and_measured_at_all_sizes_and_crops(whole):
+def test_the_best_checkpoint_is_kept_and_validated_at_all_sizes_and_crops(whole):
     out, output = whole
     validations = {
         int(step): float(value) for step, value in re.findall(r"step (\d+)  validation  top_1 (\S+)", output)
@@ -107,7 +97,7 @@ def test_the_best_checkpoint_is_kept_and_measured_at_all_sizes_and_crops(whole):
     kept = json.loads((out / "model/best/validation.json").read_text())
     assert kept["metrics"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
     assert kept["step"] == next(step for step, value in validations.items() if value == max(validations.values()))
-    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (18, 3, kept["step"])
+    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (10, 3, kept["step"], "softmax")
     last = json.loads((out / "model/validation.json").read_text())
     assert list(last["metrics"]) == ["32, center", "32, 10crop", "40, center", "40, 10crop"]
     # The colours are learnt, with a network that began without them: chance is a third.
@@ -146,37 +136,27 @@ def test_the_best_network_names_images_and_its_export_gives_the_same_answers(fol
     alpha = Image.linear_gradient("L").resize(original.size)
     Image.merge("RGBA", [*original.split(), alpha]).save(tmp_path / "images/f.png")
     common = [f"--model_dir={best}", "--image_size=40", "--data_format=NHWC", "--top_k_pred=3"]
-    scripts = {
-        "image_classification.py": [f"--images={tmp_path}/images", f"--result={tmp_path}/result.json"],
-        "export.py": [f"--output_dir={tmp_path}/exported"],
-    }
-    started = [
-        subprocess.Popen([sys.executable, script, *common, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for script, options in scripts.items()
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], outputs
-    assert "3 classes, softmax head" in outputs[0]
-    assert f"written: {tmp_path}/exported, ResNet-18, 3 classes, softmax head, for 40 pixels" in outputs[1]
+    options = [f"--images={tmp_path}/images", f"--result={tmp_path}/result.json"]
+    assert "3 classes, softmax head" in run_script("image_classification.py", *common, *options).stdout
+    output = run_script("export.py", *common, f"--output_dir={tmp_path}/exported").stdout
+    assert f"written: {tmp_path}/exported, ResNet-10, 3 classes, softmax head, for 40 pixels" in output
 
     expected = json.loads((tmp_path / "result.json").read_text())
     exported = tf.saved_model.load(str(tmp_path / "exported"))
-    found = exported.serve(tf.constant([Path(row["image"]).read_bytes() for row in expected]))
+    answers = exported.serve(tf.constant([Path(row["image"]).read_bytes() for row in expected]))
     served = exported.signatures["serving_default"](image=tf.constant([Path(expected[0]["image"]).read_bytes()]))
-    np.testing.assert_allclose(served["score"], found["score"][:1], atol=1e-5)
+    np.testing.assert_allclose(served["score"], answers["score"][:1], atol=1e-5)
     assert exported.serve(tf.constant([], tf.string))["score"].shape == (0, 3)
     for row, names, scores, indices in zip(
-        expected, *(found[key].numpy() for key in ("name", "score", "index")), strict=True
+        expected, *(answers[key].numpy() for key in ("name", "score", "index")), strict=True
     ):
         assert [answer["name"] for answer in row["classes"]] == [name.decode() for name in names], row["image"]
         assert [answer["index"] for answer in row["classes"]] == indices.tolist()
         # (libjpeg's fast and exact inverse transforms differ by a grey level here and there.)
         np.testing.assert_allclose(scores, [answer["score"] for answer in row["classes"]], atol=0.02)
-    assert {name.decode() for name in found["name"].numpy().ravel()} == set(NAMES)
-    again = subprocess.run(
-        [sys.executable, "export.py", *common, f"--output_dir={tmp_path}/exported"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    assert {name.decode() for name in answers["name"].numpy().ravel()} == set(NAMES)
+    # (A true process, as a user starts it.)
+    again = run_process(python("export.py", *common, f"--output_dir={tmp_path}/exported"), status=1)
     assert again.returncode == 1 and f"{tmp_path}/exported is not empty; name a new folder" in again.stderr
 
 
@@ -189,8 +169,8 @@ def test_multi_label_fine_tuning_with_the_loss_of_pre_training(folder, tmp_path,
     output = run(folder, tmp_path, **options)
     assert "sigmoid head (--head)" in output and "new logits layer: 5 classes here, 7" in output
     assert re.search(r"step 12  epoch.*positive \d.*selected \d", output)
-    measure = "macro_map" if label_format == "sparse" else "top_1"
-    assert re.search(rf"step 12  validation  {measure} ", output)
+    metric = "macro_map" if label_format == "sparse" else "top_1"
+    assert re.search(rf"step 12  validation  {metric} ", output)
     assert "loss/pos_count" in tensors(tmp_path / "model/model.ckpt-12")
 
 
@@ -198,13 +178,9 @@ def test_multi_label_fine_tuning_with_the_loss_of_pre_training(folder, tmp_path,
 def test_frozen_layers_of_several_processes_keep_their_bits(folder, tmp_path):
     """Three processes: a third of a sum of three equal numbers need not be that number."""
     options = of_folders(folder) | dict(batch_size=2, FixBlock2="true", max_iter=4, val_sizes=32, image_size=32)
-    done = subprocess.run(
-        [*MPIRUN, "-np", "3", *command(folder, tmp_path, **options)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "trained: stages_2, stages_3, global_pool, logits; the rest is frozen" in done.stdout
-    assert done.stdout.count("best checkpoint: step 4") == 1
+    output = mpirun(3, python("finetune.py", *finetune_flags(folder, tmp_path, **options)))
+    assert "trained: stages_2, stages_3, global_pool, logits; the rest is frozen" in output
+    assert output.count("best checkpoint: step 4") == 1
     before, after = tensors(folder / "pretrained/model.ckpt-70"), tensors(tmp_path / "model/model.ckpt-4")
     for name, tensor in before.items():
         if name.startswith(("init/", "stages_0", "stages_1")):
@@ -232,7 +208,7 @@ def test_schedule_of_sizes():
     ("options", "message"),
     [
         (dict(class_num="5"), r"--class_num=5, but the records in .* are of 3 classes; leave --class_num out"),
-        (dict(resnet_size="50"), "is a ResNet-18: set --resnet_size=18, or give another checkpoint"),
+        (dict(resnet_size="50"), "is a ResNet-10: set --resnet_size=10, or give another checkpoint"),
         (dict(data_dir="{}/multi", class_num="5", head="softmax"), "has sparse labels.*they need --head=sigmoid"),
         (dict(dictionary="{}/five.txt"), "five.txt has 5 classes, and the records 3; give the records' dictionary"),
         (dict(dataset="tfds:no_such_thing", data_dir="{}/new"), "TensorFlow Datasets has no such dataset"),

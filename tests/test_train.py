@@ -1,48 +1,21 @@
-"""train.py as a user runs it, in processes of its own, on small records."""
+"""train.py as a user runs it, on small records."""
 
-import io
-from pathlib import Path
 import re
 import signal
 import subprocess
-import sys
 
 import numpy as np
-from PIL import Image
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
 from data_processing.lists import dictionary
-from data_processing.records import schema, tfrecord
 from models import checkpoint
+from tests import helpers
+from tests.helpers import CLASSES, ROOT, STEPS, train_flags, write_shard
+from tests.scripts import run_script
 
-ROOT = Path(__file__).parents[1]
 PUBLISHED_SHARD = ROOT.parent / "shared/data/0.tfrecords"
-CLASSES = 5
-RECORDS = 30
-STEPS = 12
-
-
-def jpeg(label, rng, enlarged=1):
-    """An image whose colour tells its label, 48 x 40 pixels, or so many times that."""
-    pixels = rng.integers(0, 100, (40, 48, 3)) + 155 * np.array([label & 1, label >> 1 & 1, label >> 2])
-    image = Image.fromarray(pixels.astype(np.uint8))
-    buffer = io.BytesIO()
-    image.resize((48 * enlarged, 40 * enlarged)).save(buffer, "JPEG", progressive=enlarged > 1)
-    return buffer.getvalue()
-
-
-def write_shard(path, label_format="sparse", damaged=(), image=None):
-    """One shard of RECORDS images, those in `damaged` truncated; or of one image again and again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(len(path.name))
-    with open(path, "wb") as file:
-        for k in range(RECORDS):
-            encoded = image or jpeg(k % CLASSES, rng)
-            encoded = encoded[:200] if k in damaged else encoded
-            record = schema.encode(encoded, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
-            file.write(tfrecord.frame(record))
 
 
 @pytest.fixture(scope="module")
@@ -55,35 +28,13 @@ def records(tmp_path_factory):
     return folder
 
 
-def command(records, out, *options):
-    flags = dict(
-        data_dir=records,
-        model_dir=out / "checkpoint",
-        log_dir=out / "log",
-        class_num=CLASSES,
-        resnet_size=18,
-        image_size=32,
-        batch_size=8,
-        data_format="NHWC",
-        lr=0.01,
-        max_iter=STEPS,
-        log_interval=4,
-        neg_select=0.5,
-        rotated=0,
-        color_jitter=0,  # so that colour tells the class, and 12 steps show learning
-    )
-    return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in flags.items()), *options]
-
-
 def run(*args, status=0):
-    done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stderr[-3000:]
+    done = run_script("train.py", *train_flags(*args), status=status)
     return done.stdout if status == 0 else done.stderr
 
 
 def tensors(folder, step=STEPS):
-    reader = tf.train.load_checkpoint(str(folder / f"checkpoint/model.ckpt-{step}"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    return helpers.tensors(folder / f"checkpoint/model.ckpt-{step}")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +47,7 @@ def whole(records, tmp_path_factory):
 
 def test_says_what_it_does(whole):
     out, output = whole
-    assert "ResNet-18, 5 classes, 11.2 million values, float32, on the" in output
+    assert "ResNet-10, 5 classes, 0.3 million values, float32, on the" in output
     assert "30 records (sparse labels) in 1 shards; batch 8, 3.8 steps an epoch; 12 steps = 3.2 epochs" in output
     assert "starting from random weights, seed 1234" in output
     assert re.findall(r"^step (\d+)  epoch", output, re.M) == ["4", "8", "12"]
@@ -114,7 +65,7 @@ def test_learns(whole):
     assert losses[-1] < losses[0] / 2
 
 
-def test_tensorboard_has_all_measures_and_labelled_images(whole):
+def test_tensorboard_has_all_metrics_and_labelled_images(whole):
     events = EventAccumulator(str(whole[0] / "log"), size_guidance={"tensors": 0})
     events.Reload()
     names = set(events.Tags()["tensors"])
@@ -141,15 +92,14 @@ def test_checkpoint_holds_everything_a_restart_needs(whole):
     assert held["loss/pos_count"].shape == (CLASSES,)
     trainable = [name for name in held if name.endswith(("gamma", "beta", "kernel", "bias"))]
     assert all(f"{name}/Momentum" in held for name in trainable)
-    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (18, CLASSES, STEPS)
+    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (10, CLASSES, STEPS, "sigmoid")
 
 
 @pytest.mark.slow  # test_distributed.py has it with two processes
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole, tmp_path, signum):
-    process = subprocess.Popen(
-        command(records, tmp_path, "--snapshot=3", "--log_interval=1"), cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command = helpers.python("train.py", *train_flags(records, tmp_path, "--snapshot=3", "--log_interval=1"))
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("step 5 "):
             process.send_signal(signum)
@@ -230,20 +180,14 @@ def test_published_command_line(tmp_path):
         --lr_decay_step=110000 --lr_decay_factor=0.1 --weight_decay=0.0001 --max_iter=440000 --snapshot=4400
         --warmup=35200 --lr_warmup=0.01 --lr_warmup_decay_step=4400 --lr_warmup_decay_factor=1.297 --log_interval=100
         --data_format=NCHW"""
-    done = subprocess.run(
-        [sys.executable, "train.py", *published.split(), "--max_iter=2", "--log_interval=1", f"--log_dir={tmp_path}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    small = ["--max_iter=2", "--log_interval=1", f"--log_dir={tmp_path}"]
+    done = helpers.run(helpers.python("train.py", *published.split(), *small))
     assert "(dense labels)" in done.stdout
     assert "--with_bbox has no effect" in done.stderr and "--tmp_model_dir has no effect" in done.stderr
     assert "step 2  epoch" in done.stdout and "lr 0.01" in done.stdout
     if not tf.config.list_physical_devices("GPU"):
         assert "--data_format=NCHW needs a GPU" in done.stdout
-    assert checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2")) == (101, classes, 2)
+    assert checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2")) == (101, classes, 2, "sigmoid")
 
 
 def test_folders_that_cannot_be_written_are_said_before_training(records, tmp_path):
@@ -253,5 +197,4 @@ def test_folders_that_cannot_be_written_are_said_before_training(records, tmp_pa
 
 def test_no_shards_and_no_flags(tmp_path):
     assert "no shards train-*.tfrecords here" in run(tmp_path, tmp_path, status=1)
-    done = subprocess.run([sys.executable, "train.py", "--data_format=NCWH"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode != 0 and "NCWH" in done.stderr
+    assert "NCWH" in run_script("train.py", "--data_format=NCWH", status=1).stderr
