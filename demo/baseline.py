@@ -6,14 +6,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from data_processing.lists import image_list
-from evaluation.metrics import MultiLabelMetrics
+from evaluation.multi_label import MultiLabelEvaluator
 
 # Levels of red, green and blue: 216 bins.
 LEVELS = 6
 
 
 def evaluate(world, class_num):
-    """Trains on train.txt of the folder `world`; returns the metrics on val.txt (`evaluation.metrics`)."""
+    """Trains on train.txt of the folder `world`; returns the metrics on val.txt (`evaluation.multi_label`)."""
     train_bags, train_labels = _read(world, "train", class_num)
     val_bags, val_labels = _read(world, "val", class_num)
     scaler = StandardScaler().fit(train_bags)
@@ -24,9 +24,9 @@ def evaluate(world, class_num):
         if positive.any() and not positive.all():
             model = LogisticRegression(C=0.01, max_iter=200).fit(train_bags, positive)
             logits[:, k] = model.decision_function(val_bags)
-    total = MultiLabelMetrics(class_num)
-    total.add(logits, val_labels)
-    return total.finish()[0]
+    evaluator = MultiLabelEvaluator(class_num)
+    evaluator.add({"label": val_labels}, {"logits": logits})
+    return evaluator.result()
 
 
 def _read(world, split, class_num):

@@ -1,7 +1,7 @@
-"""Images given as files: which ones, batches of them for a network, and the file that the results go to.
+"""Images given as files: which ones, batches of them for a network, and what it says of each.
 
-What scripts share that take images as they lie on disk. Files are untrusted (`data_processing.images.image_files`): one that
-cannot be used keeps its place in the order, with the reason.
+What scripts share that take images as they lie on disk. Files are untrusted (`data_processing.images.image_files`):
+one that cannot be used keeps its place in the order, with the reason.
 """
 
 import os
@@ -13,6 +13,7 @@ import tensorflow as tf
 from data_processing.images import image_files
 from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO, evaluation_image
 from data_processing.lists.image_list import decode_line
+from distributed import Ranks
 
 LIST_ENDINGS = (".txt", ".tsv", ".lst", ".csv")
 
@@ -44,22 +45,22 @@ def list_image_files(images) -> list[ImageFile]:
     if not images:
         raise ValueError("--images is missing; give a folder, a list or an image")
     if os.path.isdir(images):
-        found = [ImageFile(_printable(path), "", path) for path in image_files.image_paths(images)]
+        files = [ImageFile(_printable(path), "", path) for path in image_files.image_paths(images)]
         contents = f"no file ends in {', '.join(image_files.EXTENSIONS)}"
     elif images.lower().endswith(LIST_ENDINGS):
-        found = _read_list(images)
+        files = _read_list(images)
         contents = "the list is empty"
     else:
         os.stat(images)
         return [ImageFile(_printable(images), "", images)]
-    if not found:
+    if not files:
         raise ValueError(f"{images}: {contents}; give images with --images")
-    return found
+    return files
 
 
 def _read_list(path):
     folder = os.path.dirname(path)
-    found = []
+    files = []
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             text = decode_line(line, f"{path}:{number}")
@@ -70,8 +71,8 @@ def _read_list(path):
             name = name.strip()
             beside = os.path.join(folder, name)
             file_path = name if os.path.exists(name) or not os.path.exists(beside) else beside
-            found.append(ImageFile(name, " ".join(" ".join(label).split()), file_path))
-    return found
+            files.append(ImageFile(name, " ".join(" ".join(label).split()), file_path))
+    return files
 
 
 def _printable(path):
@@ -80,20 +81,31 @@ def _printable(path):
     return text.translate({code: repr(chr(code))[1:-1] for code in range(32)})
 
 
-def file_batches(
-    paths,
-    *,
-    batch_size,
-    image_size,
-    rank=0,
-    size=1,
-    crop="center",
-    max_pixels=image_files.MAX_PIXELS,
-    threads=4,
-):
-    """Returns a dataset of the images at `paths`, in their order, read and decoded by `threads` at the same time.
+class FileConfig(NamedTuple):
+    """How files become batches; see the flags of the same names.
 
-    Of the batches, a rank takes every `size`-th.
+    Attributes:
+      batch_size: images that a process computes at once.
+      image_size: height and width of the network's input, in pixels.
+      crop: what is used of an image, see `transforms.evaluation_image`.
+      max_pixels: largest image.
+      num_preprocess_threads: files that are read and decoded at the same time.
+    """
+
+    batch_size: int
+    image_size: int
+    crop: str = "center"
+    max_pixels: int = image_files.MAX_PIXELS
+    num_preprocess_threads: int = 4
+
+
+def file_batches(paths, config, ranks=Ranks()):
+    """Returns a dataset of the images at `paths`, in their order, read and decoded in parallel.
+
+    Args:
+      paths: of the files.
+      config: a `FileConfig`.
+      ranks: which process this is; of the batches it takes every `size`-th.
 
     Each element is a dictionary of
       image: float32 [batch, image_size, image_size, 3] in [-1, 1], the evaluation crop (see `evaluation_image`), or
@@ -103,11 +115,12 @@ def file_batches(
     The last batch has as many rows as are left. An image with more than `max_pixels` pixels, or more than
     MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
     """
-    shape = [image_size, image_size, 3] if crop == "center" else [10, image_size, image_size, 3]
+    batch_size, size = config.batch_size, config.image_size
+    shape = [size, size, 3] if config.crop == "center" else [10, size, size, 3]
 
     def decode(index):
         try:
-            return _decode_file(paths[index], max_pixels), b""
+            return _decode_file(paths[index], config.max_pixels), b""
         except image_files.ImageError as error:
             return np.zeros([1, 1, 3], np.uint8), str(error).encode()
 
@@ -115,12 +128,12 @@ def file_batches(
         image, error = tf.numpy_function(decode, [index], [tf.uint8, tf.string])
         image = tf.ensure_shape(image, [None, None, 3])
         error = tf.ensure_shape(error, [])
-        cropped = tf.cond(error == "", lambda: evaluation_image(image, image_size, crop), lambda: tf.zeros(shape))
+        cropped = tf.cond(error == "", lambda: evaluation_image(image, size, config.crop), lambda: tf.zeros(shape))
         return {"image": tf.ensure_shape(cropped, shape), "index": index, "error": error}
 
     # Paths are looked up by index in Python: a second copy of millions of strings in TensorFlow would be needless.
-    own = tf.data.Dataset.range(len(paths)).filter(lambda index: index // batch_size % size == rank)
-    dataset = own.map(load, num_parallel_calls=threads, deterministic=True)
+    own = tf.data.Dataset.range(len(paths)).filter(lambda index: index // batch_size % ranks.size == ranks.rank)
+    dataset = own.map(load, num_parallel_calls=config.num_preprocess_threads, deterministic=True)
     return dataset.batch(batch_size).prefetch(2)
 
 
@@ -139,28 +152,30 @@ def _decode_file(path, max_pixels):
     return image
 
 
-def predict_files(predict, found, join=iter, **options):
-    """Yields, batch by batch, what a network says of images in files.
+def predictions(predict, files, config, ranks=Ranks()):
+    """Yields, batch by batch, what a network says of this process's share of images in files.
 
     Args:
       predict: function of a batch of images to a tensor or array [batch, ...].
-      found: list of `ImageFile`.
-      join: function that joins the batches of all ranks, see `distributed.gathered`.
-      **options: of `file_batches`.
+      files: list of `ImageFile`.
+      config, ranks: of `file_batches`.
 
-    Yields:
-      the images of the batch that were read, list of `ImageFile`; the rows of the prediction that belong to them, an
-      array [read, ...]; and the other images of the batch, a list of (`ImageFile`, reason).
+    Yields dictionaries of arrays: "prediction", and "index" and "error" of `file_batches`.
     """
+    for batch in file_batches([image.file for image in files], config, ranks):
+        batch["prediction"] = predict(batch.pop("image"))
+        yield {name: np.asarray(value) for name, value in batch.items()}
 
-    def predicted():
-        for batch in file_batches([image.file for image in found], **options):
-            batch["prediction"] = predict(batch.pop("image"))
-            yield {name: np.asarray(value) for name, value in batch.items()}
 
-    for batch in join(predicted()):
+def by_image(batches, files):
+    """Yields, for each batch of `predictions`, of which several processes' may be joined, three things:
+
+    the images that were read, a list of `ImageFile`; the rows of the prediction that belong to them, an array
+    [read, ...]; and the other images of the batch, a list of (`ImageFile`, reason).
+    """
+    for batch in batches:
         prediction, errors = batch["prediction"], batch["error"]
-        here = [found[index] for index in batch["index"]]
+        here = [files[index] for index in batch["index"]]
         read = errors == b""
         unreadable = [(here[k], errors[k].decode("utf-8", "replace")) for k in np.flatnonzero(~read)]
         yield [here[k] for k in np.flatnonzero(read)], prediction[read], unreadable
