@@ -21,7 +21,7 @@ test: $(STAMP) $(HOROVOD) $(WORDNET)
 	$(VENV)/bin/python -m pytest -m "not slow"
 
 test-slow: $(STAMP) $(HOROVOD) $(WORDNET)
-	$(VENV)/bin/python -m pytest -m slow -n 0
+	$(VENV)/bin/python -m pytest -m slow
 
 install: $(STAMP)
 

@@ -15,15 +15,19 @@ def run_script(script, log=None, environment=None, **arguments):
 
     Raises ValueError if the script ends with an error.
     """
-    command = [script, *(f"--{name}={value}" for name, value in arguments.items())]
+    flags = [f"--{name}={value}" for name, value in arguments.items()]
     with open(log, "a", encoding="utf-8") if log else contextlib.nullcontext() as file:
-        print(f"\n$ python {shlex.join(command)}", file=file, flush=True)
-        done = subprocess.run(
-            [sys.executable, ROOT / script, *command[1:]],
-            stdout=file,
-            stderr=file and subprocess.STDOUT,
-            env=os.environ | (environment or {}),
-        )
-    if done.returncode:
+        print(f"\n$ python {shlex.join([script, *flags])}", file=file, flush=True)
+        status = start(script, flags, file, os.environ | (environment or {}))
+    if status:
         where = f"stands at the end of {log}" if log else "stands above"
-        raise ValueError(f"{script} ended with status {done.returncode}; its message {where}")
+        raise ValueError(f"{script} ended with status {status}; its message {where}")
+
+
+def start(script, flags, file, environment):
+    """Runs a script as a process of its own, which writes into `file` or, if None, where this one does.
+
+    Returns its exit status.
+    """
+    command = [sys.executable, ROOT / script, *flags]
+    return subprocess.run(command, stdout=file, stderr=file and subprocess.STDOUT, env=environment).returncode

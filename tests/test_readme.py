@@ -1,6 +1,5 @@
-"""Every command of the README runs, in its order, in the folder that a small demo has left."""
+"""Every command of the README and of docs/ runs, in its order, in the folder that a small demo has left."""
 
-from pathlib import Path
 import re
 import shlex
 import subprocess
@@ -8,42 +7,108 @@ import sys
 
 import pytest
 
+from demo import run_demo
 from tests.archives import imagenet
-from tests.test_distributed import ENVIRONMENT, MPIRUN
+from tests.demo.forked import run_main
+from tests.helpers import ENVIRONMENT, MPIRUN
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[1]
-COMMANDS = re.findall(r"^    (?:\$ )?((?:mpirun -np 2 )?python .*)$", (ROOT / "README.md").read_text(), re.M)
+# In an order in which each finds what it uses.
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("database", "training", "transfer", "inference", "performance"))]
+COMMAND = r"^    (?:\$ )?((?:(?:mpirun -np 2 )?python|awk) .*)$"
+COMMANDS = [command for page in PAGES for command in re.findall(COMMAND, (ROOT / page).read_text(), re.M)]
 # What takes minutes or needs ML-Images is tried in small: these come last and win.
 IN_SMALL = {
-    "train.py": ["--max_iter=2"],
-    "finetune.py": ["--max_iter=2", "--test_interval=2"],
-    "make_scenes.py": ["--class_images=1", "--voc_images=4"],
-    "make_sources.py": ["--open_images_count=40", "--class_images=2"],
-    "build_dictionary.py": ["--min_images=1"],
+    "train.py": "--max_iter=2 --resnet_size=10",
+    "finetune.py": "--max_iter=2 --test_interval=2 --resnet_size=10",
+    "demo/make_scenes.py": "--class_images=1 --voc_images=4",
+    "demo/make_sources.py": "--open_images_count=40 --class_images=2",
+    "data_processing/build_dictionary.py": "--min_images=1",
+    "benchmarks/augment_labels.py": "--rows=20000",
+    "benchmarks/build_tfrecords.py": "--rounds=1 --num_images=40",
+    "benchmarks/bytes_per_label.py": "--num_images=100",
+    "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
+    "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
+    "benchmarks/input_pipeline.py": "--rounds=1 --num_images=32 --image_size=64 --quick",
+    "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
+    "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
+}
+# What benchmarks print: every way that is compared, and the ratio.
+NUMBER = r"\d[\d,.]*"
+PRINTED = {
+    "benchmarks/augment_labels.py": [
+        f"20,000 rows, 11,166 classes, {NUMBER} deep",
+        f"one core +2,000 rows in +{NUMBER} s: +{NUMBER} rows/s, {NUMBER} MB",
+        f"all cores +20,000 rows in +{NUMBER} s: +{NUMBER} rows/s, {NUMBER} MB",
+        f"all cores / one core: {NUMBER}; reading the lines in Python alone: {NUMBER} s",
+    ],
+    "benchmarks/build_tfrecords.py": [
+        f"40 JPEGs of 500 x 375 pixels, {NUMBER} kB",
+        r"one at a time +[1-9]\d* \(.* 1.00 x one at a time",
+        rf"ours +[1-9]\d* \(.* {NUMBER} x one at a time",
+        rf"ours, 1 shard +[1-9]\d* \(.* {NUMBER} x one at a time",
+    ],
+    "benchmarks/bytes_per_label.py": [
+        "100 records of 11,166 classes",
+        f"sparse +{NUMBER} bytes an image .* GB for 17,609,752 images",
+        r"dense +446\d\d\.\d bytes an image",
+        r"dense / sparse: [1-9]\d\d",
+    ],
+    "benchmarks/download_images.py": [
+        f"40 images of {NUMBER} kB from 8 hosts, latency 0.05 s",
+        "threaded loop +[1-9]\\d* images/s .* 1.0 x the loop",
+        f"ours +[1-9]\\d* images/s .* {NUMBER} x the loop",
+    ],
+    "benchmarks/extract_feature.py": [
+        "ResNet-10, batches of 32, 6 images, 1 rounds",
+        *(rf"\({way}\) .* +{NUMBER} images/s" for way in "abc"),
+        f"a/b  {NUMBER} ",
+        f"a/c  {NUMBER} ",
+    ],
+    "benchmarks/input_pipeline.py": [
+        *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("decode", "ours", "ours, same", "release")),
+        *(f"{ratio}: {NUMBER} by the clock" for ratio in ("ours / decode", "ours / release", "ours, same / release")),
+    ],
+    "benchmarks/loss.py": [
+        "ResNet-10, 11,166 classes, 32 px, batch 4",
+        f"whole step +{NUMBER} ms",
+        f"loss and gradient +{NUMBER} ms",
+        f"loss / step: {NUMBER}%",
+    ],
+    "benchmarks/scaling.py": [
+        "on a machine with",
+        rf"\| 64 KB \| {NUMBER} \|",
+        rf"\| fit \| {NUMBER} \+ {NUMBER} a MB \|",
+        rf"\| 2 \| {NUMBER} \| {NUMBER} \| {NUMBER} \| .*%",
+        r"\| VGG-16 \| 512 \| 68% \| 67% \|",
+        r"262 MB of gradients in 8 messages; 1.90 times",
+        r"\| 128 \| 396 \| 90% \| 28.4 \|",
+        "written: docs/scaling.md, docs/scaling.png",
+    ],
 }
 
 
 def run(command, folder):
-    *mpirun, _, script, arguments = re.fullmatch(r"(mpirun -np 2 )?(python) (\S+)(.*)", command).groups()
-    arguments = shlex.split(arguments) + IN_SMALL.get(Path(script).name, [])
-    launcher = [*MPIRUN, "-np", "2"] if mpirun[0] else []
-    done = subprocess.run(
-        [*launcher, sys.executable, ROOT / script, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        env=ENVIRONMENT,
-    )
+    """Runs a command line as it stands on a page, and in small; returns what it prints."""
+    if command.startswith("awk"):
+        return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True).stdout
+    mpirun, script, arguments = re.fullmatch(r"(mpirun -np 2 )?python (\S+)(.*)", command).groups()
+    arguments = [*shlex.split(arguments), *IN_SMALL.get(script, "").split()]
+    if not mpirun:
+        return run_script(script, *arguments, cwd=folder, env=ENVIRONMENT, timeout=600).stdout
+    launched = [*MPIRUN, "-np", "2", sys.executable, ROOT / script, *arguments]
+    done = subprocess.run(launched, cwd=folder, capture_output=True, text=True, timeout=600, env=ENVIRONMENT)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo in small, and where `make demo` would have left it."""
-    folder = tmp_path_factory.mktemp("readme")
-    output = run("python demo/run_demo.py --num_images=60 --steps=8", folder)
+    """The demo in small, and where `make demo` would have left it; and what the pages take for a user's own."""
+    folder = tmp_path_factory.mktemp("pages")
+    small = dict(num_images=60, steps=8, resnet_size=10)
+    output = run_main(run_demo.main, folder, output_dir="out/demo", **small)
+    (folder / "labels.csv").write_text("val_000001.jpg,2;5:0.8\nval_000002.jpg,7\n")
     servers = []
     yield folder, output, servers
     for server in servers:
@@ -66,12 +131,25 @@ def test_demo_reports(demo):
 
 @pytest.mark.slow
 def test_demo_again_makes_nothing_anew(demo):
+    """As `make demo` runs it, in processes of their own."""
     folder, *_ = demo
     kept = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jpg", ".tfrecords", ".index")
     }
-    run("python demo/run_demo.py --num_images=60 --steps=8", folder)
+    command = [sys.executable, ROOT / "demo/run_demo.py", "--num_images=60", "--steps=8", "--resnet_size=10"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "Now open out/demo/report.html" in done.stdout, done.stderr[-3000:]
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_no_page_is_left_out():
+    pages = [path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]]
+    with_commands = [page for page in pages if re.search(COMMAND, (ROOT / page).read_text(), re.M)]
+    assert sorted(with_commands) == sorted(PAGES)
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 170
+    for page in pages:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text()):
+            assert (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
 
 
 @pytest.mark.slow
@@ -88,7 +166,7 @@ def test_command(demo, command):
         arguments = shlex.split(command.removesuffix(" &"))[1:]
         demo[2].append(subprocess.Popen([sys.executable, *arguments], cwd=folder))
         return
-    # The small world has other images than the README's, but the same classes.
+    # The small world has other images than the pages', but the same classes.
     run(command.replace("val_000003", "val_000001").replace("002_0005", "002_0001"), folder)
 
 
@@ -98,10 +176,10 @@ def test_the_recipe_of_the_paper(demo, tmp_path):
     recipe = next(c for c in COMMANDS if "ml_images.flags" in c).replace(
         "./dataset/tencent-ml-images", "out/demo/records"
     )
-    recipe = recipe.replace("example/", f"{ROOT}/example/")
-    options = " --class_num=193 --test_interval=0 --accumulate_steps=2"
-    options += f" --batch_size=2 --image_size=64 --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log"
-    assert "saved" in run(recipe + options, demo[0])
+    script, *arguments = shlex.split(recipe.replace("example/", f"{ROOT}/example/"))[1:]
+    arguments += f"--class_num=193 --test_interval=0 --accumulate_steps=2 --max_iter=2 --batch_size=2 --image_size=64 \
+        --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log".split()
+    assert "saved" in run_script(script, *arguments, cwd=demo[0], timeout=600).stdout
 
 
 @pytest.mark.slow
@@ -110,18 +188,20 @@ def test_the_recipe_of_fine_tuning(tmp_path):
     (tmp_path / "imagenet").mkdir()
     imagenet(tmp_path / "imagenet", "archives")
     recipe = next(c for c in COMMANDS if "imagenet.flags" in c).replace("./dataset", str(tmp_path))
-    recipe = recipe.replace("example/", f"{ROOT}/example/")
-    options = f" --model_dir={tmp_path}/out --log_dir={tmp_path}/log --pretrain_ckpt= --batch_size=2 --max_iter=2"
-    options += " --lr=0 --image_size=32 --val_sizes=32 --val_crops=center"  # the rate is none for random weights
-    output = run(recipe + options, tmp_path)
+    script, *arguments = shlex.split(recipe.replace("example/", f"{ROOT}/example/"))[1:]
+    arguments += f"--model_dir={tmp_path}/out --log_dir={tmp_path}/log --pretrain_ckpt= --batch_size=2 --max_iter=2 \
+        --test_interval=2 --lr=0 --image_size=32 --val_sizes=32 --val_crops=center".split()
+    output = run_script(script, *arguments, cwd=tmp_path, timeout=600).stdout  # the rate is none for random weights
     assert "ResNet-101, 3 classes" in output and "the rest is frozen" in output and "best checkpoint: step 2" in output
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "benchmarks/" in c], ids=lambda c: c.split()[1])
 def test_benchmark(command, tmp_path):
-    assert re.search(r"\d", run(command, tmp_path))
+    """In small: it measures all that it compares, and checks that all did the same."""
+    output = run(command, tmp_path)
+    for expected in PRINTED[command.split()[1]]:
+        assert re.search(expected, output), f"{expected} is not in:\n{output}"
 
 
 def test_make_targets_of_the_first_lines():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 import hashlib
-from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -15,18 +14,18 @@ import pytest
 
 from data_processing.lists import dictionary, image_list
 from demo import grounds, jobs, scenes, voc, world
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = jobs.Settings(num_images=60, image_size=48, class_images=1, voc_images=24, seed=5)
 
 
 def command(output, **other):
     values = {**SETTINGS._asdict(), "output_dir": output, **other}
-    return [sys.executable, "demo/make_scenes.py", *(f"--{name}={value}" for name, value in values.items())]
+    return ["demo/make_scenes.py", *(f"--{name}={value}" for name, value in values.items())]
 
 
 def run(output, **other):
-    return subprocess.run(command(output, **other), cwd=ROOT, capture_output=True, text=True)
+    return run_script(*command(output, **other), status=None)
 
 
 def digests(folder):
@@ -49,8 +48,8 @@ def test_tables_fit_together():
     assert len({thing.glyph for thing in things}) == len({thing.label for thing in things}) == len(things) >= 110
     for thing in things:
         assert thing.name in classes[thing.label].names.split(", ")
-    found = [thing.voc for thing in things if thing.voc]
-    assert sorted(found) == sorted(set(world.VOC_CLASSES) - {"diningtable"})
+    voc_classes = [thing.voc for thing in things if thing.voc]
+    assert sorted(voc_classes) == sorted(set(world.VOC_CLASSES) - {"diningtable"})
     # Every class is a thing or groups at least two classes: no two labels are always the same.
     children = Counter(entry.parent for entry in classes)
     shown = {thing.label for thing in things}
@@ -132,9 +131,9 @@ def test_voc_boxes_hold_the_masks(made):
         for voc_class, (left, top, right, bottom), _ in boxes:
             assert 1 <= left <= right <= size[0] and 1 <= top <= bottom <= size[1]
             covered[world.VOC_CLASSES.index(voc_class) + 1][top - 1 : bottom, left - 1 : right] = True
-        found = set(np.unique(mask).tolist())
-        assert found <= {0, voc.BORDER, *(world.VOC_CLASSES.index(voc_class) + 1 for voc_class, _, _ in boxes)}
-        for index in found - {0, voc.BORDER}:
+        values = set(np.unique(mask).tolist())
+        assert values <= {0, voc.BORDER, *(world.VOC_CLASSES.index(voc_class) + 1 for voc_class, _, _ in boxes)}
+        for index in values - {0, voc.BORDER}:
             assert covered[index][mask == index].all()
 
 
@@ -146,7 +145,7 @@ def test_voc_image_sets_agree_with_the_annotations(made):
     for voc_class in world.VOC_CLASSES:
         for line in (sets / "Main" / f"{voc_class}_trainval.txt").read_text().splitlines():
             name, mark = line.split()
-            difficult = [hard for found, _, hard in voc_objects(made, name)[2] if found == voc_class]
+            difficult = [hard for shown, _, hard in voc_objects(made, name)[2] if shown == voc_class]
             assert int(mark) == (-1 if not difficult else 0 if all(difficult) else 1)
 
 
@@ -226,7 +225,9 @@ def test_another_seed_makes_another_world(made, tmp_path):
 
 def test_a_killed_run_leaves_nothing_that_looks_whole(made, tmp_path):
     output = tmp_path / "world"
-    process = subprocess.Popen(command(output), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command(output)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and not list(tmp_path.rglob("*.jpg")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -262,5 +263,5 @@ def test_flags_out_of_bounds_are_named(tmp_path, flag):
 
 
 def test_the_output_folder_must_be_named():
-    result = subprocess.run([sys.executable, "demo/make_scenes.py"], cwd=ROOT, capture_output=True, text=True)
+    result = run_script("demo/make_scenes.py", status=None)
     assert result.returncode != 0 and "--output_dir" in result.stderr and "Traceback" not in result.stderr

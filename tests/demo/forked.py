@@ -1,0 +1,34 @@
+"""Runs a main function of demo/ in this process, and the scripts that it starts in forked ones (tests/scripts.py)."""
+
+import contextlib
+import io
+import os
+
+from flags import FLAGS
+from absl.testing import flagsaver
+import pytest
+
+from demo import scripts
+from tests.scripts import run_script
+
+
+def run_main(main, folder, **flags):
+    """Calls `main` in `folder` with flags; returns what it and, without a log, its scripts print."""
+    if not FLAGS.is_parsed():
+        FLAGS.mark_as_parsed()
+    output = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        flagsaver.flagsaver(**flags),
+        contextlib.redirect_stdout(output),
+    ):
+        patch.chdir(folder)
+        patch.setattr(scripts, "start", _start)
+        main([])
+    return output.getvalue()
+
+
+def _start(script, flags, file, environment):
+    done = run_script(script, *flags, cwd=os.getcwd(), env=environment, status=None)
+    print(done.stdout, done.stderr, file=file)
+    return done.returncode
