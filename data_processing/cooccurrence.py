@@ -14,34 +14,33 @@ images of class i in which it does. Writes into --output_dir:
 Under `mpirun` each process looks at a share of the images.
 """
 
+import dataclasses
 from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, checked
-from absl import app, flags
+from flags import FLAGS, config, run
+from absl import flags
 from matplotlib.figure import Figure
 import numpy as np
 from scipy import sparse
-import tensorflow as tf
 from tqdm import tqdm
 
-from data_processing.input_pipeline import batches
+from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
 from data_processing.lists import closure, dictionary
 from data_processing.lists.label_counts import Counts, strong_pairs
 from data_processing.records import tfrecord
+from data_processing.records.index import index_records
 import distributed
-from evaluation import metrics
-from models import checkpoint
-from models.resnet import resolve_data_format
+from evaluation.evaluate import predictions
+from models import inference
+from models.resnet import NetworkConfig
+from tasks.classification import Classification
 from utils.files import atomic_write
 
 flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
-flags.DEFINE_string("split", "train", "Which shards of --data_dir: train or val.")
 flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
 flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
-flags.DEFINE_integer("min_images", 100, "Images that a class must have for its shares to count.", lower_bound=1)
-FLAGS.set_default("output_dir", "out/cooccurrence")
 
 SHOWN = 30
 
@@ -53,17 +52,14 @@ def main(argv):
         raise ValueError("give --dictionary, that of the records' classes")
     entries = dictionary.read(FLAGS.dictionary)
     outputs = dictionary.read(FLAGS.model_dictionary) if FLAGS.model_dictionary else entries
-    prefix = checkpoint.resolve(FLAGS.model_dir)
-    model, description = checkpoint.load_model(
-        prefix, data_format=resolve_data_format(FLAGS.data_format), precision=FLAGS.precision
-    )
-    if description.class_num != len(outputs):
+    network = inference.load(FLAGS.model_dir, config(NetworkConfig))
+    if network.description.class_num != len(outputs):
         raise ValueError(
-            f"{prefix} has {description.class_num:,} classes, its dictionary {len(outputs):,}: give the one that it "
-            "was trained with as --model_dictionary"
+            f"{network.prefix} has {network.description.class_num:,} classes, its dictionary {len(outputs):,}: give "
+            "the one that it was trained with as --model_dictionary"
         )
-    index = batches.index_records(tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split), len(entries))
-    counts, skipped = _count(model, index, len(entries), len(outputs), ranks)
+    index = index_records(tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split), len(entries))
+    counts, skipped = _count(network.model, index, len(entries), ranks)
     parts = distributed.gather((counts, skipped))
     if ranks.rank:
         return
@@ -72,8 +68,8 @@ def main(argv):
         skipped += more
     if len(skipped) > FLAGS.max_skipped * len(index):
         raise ValueError(f"{len(skipped):,} of {len(index):,} records are corrupt, {skipped[0]} the first")
-    place = {entry.wnid: entry.index for entry in entries}
-    predicted_as = np.array([place.get(entry.wnid, -1) for entry in outputs])
+    index_of = {entry.wnid: entry.index for entry in entries}
+    predicted_as = np.array([index_of.get(entry.wnid, -1) for entry in outputs])
     pairs = strong_pairs(counts, predicted_as, dictionary.ancestors(entries), FLAGS.min_co, FLAGS.min_images)
     _write(Path(FLAGS.output_dir), counts, [closure.Pair(*pair) for pair in pairs], entries)
     few = int(np.sum((counts.images > 0) & (counts.images < FLAGS.min_images)))
@@ -84,25 +80,27 @@ def main(argv):
     print(f"written into {FLAGS.output_dir}")
 
 
-def _count(model, index, class_num, predicted_num, ranks):
+@dataclasses.dataclass(frozen=True)
+class _OtherClasses(Classification):
+    """Classification of records of `record_classes` classes, which are not those of the network."""
+
+    record_classes: int = 0
+
+    @property
+    def class_num(self):
+        return self.record_classes
+
+
+def _count(model, index, class_num, ranks):
     """Returns the `Counts` of this process's share of the images, and the names of corrupt records."""
-    predict = tf.function(
-        lambda images: tf.sigmoid(model(images, training=False)["logits"]), reduce_retracing=True, jit_compile=FLAGS.xla
-    )
-    found = batches.evaluation_batches(
-        index,
-        class_num=class_num,
-        batch_size=FLAGS.batch_size,
-        image_size=FLAGS.image_size,
-        rank=ranks.rank,
-        size=ranks.size,
-        threads=FLAGS.num_preprocess_threads,
-    )
-    counts, skipped = Counts(class_num, predicted_num), []
+    score = inference.score_function(model, "sigmoid", xla=FLAGS.xla)
+    task = _OtherClasses(model, index.kind, record_classes=class_num)
+    batches = evaluation_batches(index, task, config(InputConfig), ranks)
+    counts, skipped = Counts(class_num, model.output["logits"].shape[-1]), []
     with tqdm(total=-(-len(index) // ranks.size), unit=" images", disable=ranks.rank > 0) as bar:
-        for batch in metrics.predictions(predict, found):
+        for batch, scores in predictions(lambda batch: {"scores": score(batch["image"])}, batches):
             valid = batch["valid"]
-            counts.add(batch["label"][valid], batch["logits"][valid], FLAGS.posterior)
+            counts.add(batch["label"][valid], scores["scores"][valid], FLAGS.posterior)
             skipped += [name.decode(errors="replace") for name in batch["name"][~valid]]
             bar.update(len(valid))
     return counts, skipped
@@ -143,4 +141,4 @@ def _short(names):
 
 
 if __name__ == "__main__":
-    app.run(checked(main))
+    run(main, defaults={"output_dir": "out/cooccurrence"})
