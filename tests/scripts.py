@@ -17,12 +17,11 @@ import tempfile
 ROOT = Path(__file__).parents[1]
 LOADED = "numpy tensorflow keras h5py PIL.Image scipy.io sklearn.linear_model sklearn.svm sklearn.neighbors"
 LOADED += " matplotlib.figure matplotlib.backends.backend_agg tensorflow_datasets tqdm absl.app"
-_subprocess_run = subprocess.run
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(LOADED.split())
 
 
-def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300, nested=False):
+def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300):
     """Runs a script of the repository, e.g. "train.py", as `python script args` would, and waits for its end.
 
     It reads nothing. What Python or TensorFlow read from the environment at their import (PYTHONPATH, TF_…) is as it
@@ -35,7 +34,6 @@ def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300, nested=
       env: its environment variables; None: those of this process.
       status: the exit status that it must end with; None: any.
       timeout: seconds after which it is killed, and TimeoutExpired raised.
-      nested: whether the scripts that it starts by `subprocess.run` are forked too, from a server of its own.
 
     Returns:
       A `CompletedProcess` with args, returncode, stdout and stderr (text).
@@ -44,8 +42,7 @@ def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300, nested=
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
         environment = dict(os.environ if env is None else env)
-        arguments = (command, str(cwd), environment, *map(str, outputs), nested)
-        process = CONTEXT.Process(target=_run, args=arguments)
+        process = CONTEXT.Process(target=_run, args=(command, str(cwd), environment, *map(str, outputs)))
         process.start()
         try:
             process.join(timeout)
@@ -62,7 +59,7 @@ def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300, nested=
     return done
 
 
-def _run(command, cwd, environment, stdout, stderr, nested):
+def _run(command, cwd, environment, stdout, stderr):
     """In the forked process: what the interpreter does with a script."""
     for number, path in ((1, stdout), (2, stderr)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -76,11 +73,9 @@ def _run(command, cwd, environment, stdout, stderr, nested):
     sys.path[:] = [str(Path(command[0]).parent), *filter(_of_python, sys.path)]
     # A script that starts processes of its own does it as if it were the first.
     multiprocessing.set_start_method(None, force=True)
-    if nested:
-        subprocess.run = _run_nested
-        sys.path.append(str(ROOT))  # where these processes find this module
-    else:
-        CONTEXT.set_forkserver_preload(["__main__"])
+    CONTEXT.set_forkserver_preload(["__main__"])
+    # Tests have the repository on their path; a script has its own folder.
+    sys.path[:] = [str(Path(command[0]).parent), *filter(_of_python, sys.path)]
     try:
         runpy.run_path(command[0], run_name="__main__")
     finally:
@@ -89,13 +84,3 @@ def _run(command, cwd, environment, stdout, stderr, nested):
 
 def _of_python(path):
     return bool(path) and (Path(path).is_relative_to(sys.prefix) or not Path(path).is_relative_to(ROOT))
-
-
-def _run_nested(command, *, stdout=None, stderr=None, env=None, **options):
-    """As `subprocess.run`; scripts, in forked processes, whose output is passed on when they have ended."""
-    if command[0] != sys.executable or Path(command[1]).suffix != ".py" or options:
-        return _subprocess_run(command, stdout=stdout, stderr=stderr, env=env, **options)
-    done = run_script(*command[1:], cwd=os.getcwd(), env=env, status=None, timeout=None)
-    for text, file, number in ((done.stdout, stdout, 1), (done.stderr, stdout if stderr else None, 2)):
-        os.write(file.fileno() if file else number, text.encode())
-    return done

@@ -65,12 +65,3 @@ def test_pools_of_processes(run):
 def test_a_script_that_hangs_is_killed(run):
     with pytest.raises(subprocess.TimeoutExpired):
         run("import time; time.sleep(60)", timeout=0.5)
-
-
-def test_scripts_of_scripts(run, tmp_path):
-    (tmp_path / "inner.py").write_text("import sys; print('keras' in sys.modules); sys.exit('that was it')")
-    outer = f"import subprocess, sys; print(subprocess.run([sys.executable, '{tmp_path}/inner.py']).returncode)"
-    for nested in (False, True):
-        done = run(outer, nested=nested)
-        assert (sorted(done.stdout.split()), done.stderr) == (["1", str(nested)], "that was it\n")
-    assert run("import subprocess; subprocess.run(['echo', 'shell'])", nested=True).stdout == "shell\n"
