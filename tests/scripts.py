@@ -24,7 +24,7 @@ CONTEXT.set_forkserver_preload(LOADED.split())
 def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300):
     """Runs a script of the repository, e.g. "train.py", as `python script args` would, and waits for its end.
 
-    It reads nothing. What Python or TensorFlow read from the environment at their import (PYTHONPATH, TF_…) is as it
+    Its standard input is empty. What Python or TensorFlow read from the environment at their import (PYTHONPATH, TF_…) is as it
     was at the server's start, and a process that shall be sent signals or started by a launcher must be a true one.
 
     Args:
@@ -69,8 +69,6 @@ def _run(command, cwd, environment, stdout, stderr):
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = command
-    # Tests have the repository on their path; a script has its own folder.
-    sys.path[:] = [str(Path(command[0]).parent), *filter(_of_python, sys.path)]
     # A script that starts processes of its own does it as if it were the first.
     multiprocessing.set_start_method(None, force=True)
     CONTEXT.set_forkserver_preload(["__main__"])
