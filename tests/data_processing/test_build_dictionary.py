@@ -1,45 +1,21 @@
-"""From classes of ImageNet and Open Images to one vocabulary, as a user does it, and the steps one by one."""
+"""From classes of ImageNet and Open Images to one vocabulary, as a user does it."""
 
-from collections import Counter
-from pathlib import Path
 import subprocess
 import sys
 
 import pytest
 
-from data_processing.lists import dictionary, vocabulary, wordnet
-from data_processing.lists.vocabulary import Class
-
-ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT.parent / "shared" / "data" / "wnids_11166.txt"
-
-
-@pytest.fixture(scope="module")
-def reader():
-    return wordnet.load()
+from data_processing.lists import dictionary
+from tests.scripts import ROOT, run_script
 
 
 def build(output, *options):
-    return subprocess.run(
-        [sys.executable, ROOT / "data_processing" / "build_dictionary.py", f"--output_dir={output}", *options],
-        capture_output=True,
-        text=True,
-    )
+    return run_script("data_processing/build_dictionary.py", f"--output_dir={output}", *options, status=None)
 
 
 def table(path):
     header, *lines = path.read_text(encoding="utf-8").splitlines()
     return [dict(zip(header.split("\t"), line.split("\t"), strict=False)) for line in lines]
-
-
-def closest(reader, one, classes):
-    """Which classes are nearest above a synset, by a plain walk over NLTK's own paths to the top."""
-    distances = {}
-    for path in wordnet.synset(reader, one).hypernym_paths():
-        for steps, above in enumerate(reversed(path[:-1]), start=1):
-            if (name := wordnet.wnid(above)) in classes:
-                distances[name] = min(steps, distances.get(name, steps))
-    return {name for name, steps in distances.items() if steps == min(distances.values())}
 
 
 IMAGENET = {
@@ -111,7 +87,7 @@ def test_every_class_has_a_decision(tmp_path):
     by_wnid = {entry.wnid: entry for entry in entries}
     assert entries[by_wnid["n02084071"].parent].wnid == "n00015388" and by_wnid["n09426788"].parent == -1
     assert all(entry.parent < entry.index for entry in entries)
-    # The two cranes share a name and are told, not merged; the word with several senses is for a person to choose.
+    # The two cranes share a name and are reported, not merged; the word with several senses is for a person to choose.
     assert [row["wnid"] for row in table(tmp_path / "out" / "namesakes.tsv")] == ["n03126707"]
     review = table(tmp_path / "out" / "review.tsv")
     assert {row["id"] for row in review} == {"/m/0puppy"} and len(review) > 1 and "young dog" in review[0]["gloss"]
@@ -129,7 +105,10 @@ def test_every_class_has_a_decision(tmp_path):
 
 def test_senses_that_nobody_chose(tmp_path):
     (tmp_path / "words.csv").write_text("LabelName,DisplayName\n/m/1,Puppy\n/m/2,Dog\n")
-    done = build(tmp_path / "out", f"--class_descriptions={tmp_path}/words.csv", "--unsure=first")
+    # In a process of its own, as a user runs it.
+    options = [f"--output_dir={tmp_path}/out", f"--class_descriptions={tmp_path}/words.csv", "--unsure=first"]
+    command = [sys.executable, ROOT / "data_processing/build_dictionary.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {row["wnid"] for row in table(tmp_path / "out" / "decisions.tsv")} == {"n01322604", "n02084071"}
 
@@ -154,34 +133,3 @@ def test_bad_input(tmp_path, options, content, message):
     done = build(tmp_path / "out", *(option.replace("=", f"={tmp_path}/") for option in options))
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_rare_and_synonyms(reader):
-    kept, decisions = vocabulary.drop_rare([Class("a", "a", 9), Class("b", "b", 10), Class("c", "c", None)], 10)
-    assert [one.id for one in kept] == ["b", "c"] and decisions["a"].outcome == "rare"
-    pair = [Class("n02084071", "dog", None, "n02084071"), Class("/m/2", "Canis", None, "n02084071")]
-    kept, decisions, _ = vocabulary.merge_synonyms(reader, pair)
-    assert [one.id for one in kept] == ["n02084071"] and decisions["/m/2"].wnid == "n02084071"
-    # car, automobile; railcar: both vehicles with wheels, both "car".
-    pair = [Class("n02958343", "car", None, "n02958343"), Class("/m/3", "railcar", None, "n02959942")]
-    kept, decisions, namesakes = vocabulary.merge_synonyms(reader, pair)
-    near = set(wordnet.hypernyms(reader, "n02958343")) & set(wordnet.hypernyms(reader, "n02959942"))
-    assert (len(kept) == 1) == bool(near) and bool(namesakes) == (not near)
-
-
-def test_a_child_of_its_nearest_ancestor(reader):
-    """Against NLTK's own paths, over the published ids if they are here."""
-    names = "n02084071 n02083346 n02075296 n01886756 n00015388 n00002684 n09229709 n06791372 n11425580 n02121620"
-    wnids = PUBLISHED.read_text().split() if PUBLISHED.exists() else names.split()
-    parents = vocabulary.hierarchy(reader, wnids)
-    classes = set(wnids)
-    for one in wnids[:: max(1, len(wnids) // 500)]:
-        expected = closest(reader, one, classes)
-        assert parents[one] in expected if expected else parents[one] in (None, "n00002684")
-    assert parents["n09229709"] == "n00002684"  # a bubble is a shape in WordNet, and an object in images
-    roots = Counter(root is None for root in parents.values())[True]
-    assert roots == (4 if PUBLISHED.exists() else 2)
-    entries = vocabulary.number(reader, parents)
-    assert sorted(entry.wnid for entry in entries) == sorted(wnids)
-    assert all(entry.parent < entry.index for entry in entries)
-    assert {e.wnid: entries[e.parent].wnid if e.parent != -1 else None for e in entries} == parents

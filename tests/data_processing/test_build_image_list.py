@@ -1,21 +1,17 @@
 """Image lists of ImageNet's archives, published lists and Open Images' tables, as a user makes them."""
 
-import io
 import os
-from pathlib import Path
 import subprocess
 import sys
-import tarfile
 
-import numpy as np
-from PIL import Image
 import pytest
 
 from data_processing.images import archives, image_files
 from data_processing.lists import dictionary, image_list
-from data_processing.sources.labeled_images import labeled_images
+from data_processing.sources import labeled_images
+from tests.scripts import ROOT, run_script
+from tests.tar_files import archive, image
 
-ROOT = Path(__file__).parents[2]
 ENTRIES = [
     dictionary.Entry(0, "n00015388", -1, "animal"),
     dictionary.Entry(1, "n02084071", 0, "dog"),
@@ -31,26 +27,7 @@ n02084071\tdog\t\tkept\t1\tn02084071\t
 
 
 def run(folder, *options):
-    script = ROOT / "data_processing" / "build_image_list.py"
-    return subprocess.run(
-        [sys.executable, script, f"--output_dir={folder}/out", *options], capture_output=True, text=True
-    )
-
-
-def image(seed=0):
-    encoded = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)).save(encoded, "JPEG")
-    return encoded.getvalue()
-
-
-def archive(path, members):
-    with tarfile.open(path, "w") as file:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            if data is None:
-                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            member.size = len(data or b"")
-            file.addfile(member, io.BytesIO(data or b""))
+    return run_script("data_processing/build_image_list.py", f"--output_dir={folder}/out", *options, status=None)
 
 
 def with_dictionary(folder):
@@ -85,96 +62,7 @@ def test_imagenet_from_archives_and_folders(tmp_path):
             archives.read_file(source, wrong, 10**6)
 
 
-def test_a_damaged_archive(tmp_path):
-    whole = tmp_path / "n02084071.tar"
-    archive(whole, {f"{k}.JPEG": image(k) * 20 for k in range(9)})
-    cut = tmp_path / "n02121620.tar"
-    cut.write_bytes(whole.read_bytes()[:60_000])
-    names = archives.names(cut)
-    assert 0 < len(names) < 9
-    with pytest.raises(image_files.ImageError, match="n02121620.tar is truncated"):
-        archives.read_file(tmp_path, f"n02121620/{names[-1]}", 10**6)
-    assert archives.read_file(tmp_path, f"n02121620/{names[0]}", 10**6) == image(0) * 20
-    (tmp_path / "n00000001.tar").write_text("no archive")
-    with pytest.raises(archives.ArchiveError, match="n00000001.tar: no tar archive"):
-        archives.names(tmp_path / "n00000001.tar")
-
-
-def with_damaged_header(data, name, by):
-    """The bytes of an archive with a member's header, one block, overwritten."""
-    at = data.index(name.encode() + b"\0") // 512 * 512
-    return data[:at] + (by * 512)[:512] + data[at + 512 :]
-
-
-@pytest.mark.parametrize("by", [b"X", b"\0"], ids=["overwritten", "zeroed"])
-@pytest.mark.parametrize("lost", [0, 3, 8])
-def test_a_damaged_header_loses_one_member(tmp_path, caplog, by, lost):
-    expected = {f"{k}.JPEG": image(k) for k in range(9)}
-    place = tmp_path / "n02084071.tar"
-    archive(place, expected)
-    assert archives.names(place) == sorted(expected) and str(place) not in archives.damaged()
-    place.write_bytes(with_damaged_header(place.read_bytes(), f"{lost}.JPEG", by))
-    del expected[f"{lost}.JPEG"]
-    for _ in range(2):
-        assert archives.names(place) == sorted(expected)
-    for name, data in expected.items():
-        assert archives.read_file(tmp_path, f"n02084071/{name}", 10**6) == data
-    assert archives.damaged().count(str(place)) == 1
-    assert caplog.text.count(f"{place}: damaged (8 images found)") == 1
-
-
-@pytest.mark.parametrize("by", [b"X", b"\0"], ids=["overwritten", "zeroed"])
-def test_damaged_headers_in_archives_of_archives(tmp_path, by):
-    expected = {f"n0{n}": {f"n0{n}_{k}.JPEG": image([n, k]) for k in range(5)} for n in range(4)}
-    for name, members in expected.items():
-        archive(tmp_path / f"{name}.tar", members)
-    inner = {f"{name}.tar": (tmp_path / f"{name}.tar").read_bytes() for name in expected}
-    inner["n01.tar"] = with_damaged_header(inner["n01.tar"], "n01_2.JPEG", by)
-    whole = tmp_path / "train.tar"
-    archive(whole, inner)
-    del expected["n01"]["n01_2.JPEG"]
-    assert archives.names(whole) == sorted(f"{name}/{path}" for name in expected for path in expected[name])
-    for name, members in expected.items():
-        for path, data in members.items():
-            assert archives.read_file(tmp_path, f"train/{name}/{path}", 10**6) == data
-    assert f"{whole}: n01.tar" in archives.damaged() and str(whole) not in archives.damaged()
-    # Without its own header an archive inside has no name, and its images no class.
-    other = tmp_path / "other.tar"
-    other.write_bytes(with_damaged_header(whole.read_bytes(), "n02.tar", by))
-    del expected["n02"]
-    assert archives.names(other) == sorted(f"{name}/{path}" for name in expected for path in expected[name])
-    assert {f"{other}: n01.tar", str(other)} <= {*archives.damaged()}
-
-
-def test_archives_as_other_tools_write_them_are_whole(tmp_path):
-    members = {f"{k}.JPEG": image(k) for k in range(3)} | {"\u00fc" * 120 + ".JPEG": image(3)}
-    whole = tmp_path / "whole.tar"
-    archive(whole, members)
-    bare = tmp_path / "no closing blocks.tar"
-    with tarfile.open(whole) as file:
-        file.getmembers()
-        bare.write_bytes(whole.read_bytes()[: file.offset])
-    headed = tmp_path / "global header.tar"
-    with tarfile.open(headed, "w", pax_headers={"comment": "of git archive"}) as file:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            file.addfile(member, io.BytesIO(data))
-    for place in (whole, bare, headed):
-        assert archives.names(place) == sorted(members)
-        assert str(place) not in archives.damaged()
-    # Of a member with a long name, one header of two.
-    damaged = tmp_path / "damaged.tar"
-    archive(damaged, {"first.JPEG": image(4), "\u00fc" * 120 + ".JPEG": image(3)} | members)
-    with tarfile.open(damaged) as file:
-        at = file.getmembers()[1].offset_data - 512
-    damaged.write_bytes(damaged.read_bytes()[:at] + b"X" * 512 + damaged.read_bytes()[at + 512 :])
-    assert (
-        archives.names(damaged) == ["0.JPEG", "1.JPEG", "2.JPEG", "first.JPEG"] and str(damaged) in archives.damaged()
-    )
-
-
-def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
+def test_what_cannot_be_used_is_left_out_and_named(tmp_path):
     source = tmp_path / "imagenet"
     source.mkdir()
     odd = {"a\tb.JPEG": b"x", os.fsdecode(b"\xff.JPEG"): b"x", "fine.JPEG": b"x"}
@@ -190,9 +78,12 @@ def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
         in done.stdout
     )
     assert "\n4 images left out, whose path or URL is empty" in done.stdout and r"n02084071/a\tb.JPEG" in done.stdout
-    found = rows(tmp_path / "out/train.txt")
-    assert [path for path in found if "n09426788" not in path] == ["n02084071/fine.JPEG", "http://a/2.jpg"]
-    assert 0 < len(found) - 2 < 9
+    # Where a source has lines, they are named.
+    assert f"{tmp_path}/images.csv:2: ''" in done.stdout
+    assert rf"{tmp_path}/images.csv:3: 'http://a/1\tb.jpg'" in done.stdout
+    kept = rows(tmp_path / "out/train.txt")
+    assert [path for path in kept if "n09426788" not in path] == ["n02084071/fine.JPEG", "http://a/2.jpg"]
+    assert 0 < len(kept) - 2 < 9
     # Nor are they counted, for the choice of classes.
     assert labeled_images.id_lines(tmp_path / "out/counts.tsv")["n02084071"] == ["1"]
 
@@ -241,18 +132,6 @@ def test_open_images(tmp_path):
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0}, "http://a/2,3.jpg": {1: 0.8}}
 
 
-def test_neighbouring_ids_keep_their_labels(tmp_path):
-    """2^60 and 2^60 + 1 are one number in floating point."""
-    (tmp_path / "images.csv").write_text(
-        "ImageID,OriginalURL\n1000000000000000,http://a/dog.jpg\n1000000000000001,http://a/sea.jpg\n"
-    )
-    (tmp_path / "machine.csv").write_text(
-        "ImageID,LabelName,Confidence\n1000000000000001,/m/sea,0.5\n1000000000000000,/m/dog,0.75\n"
-    )
-    found = list(labeled_images.open_images(tmp_path / "images.csv", [tmp_path / "machine.csv"]))
-    assert found == [("http://a/dog.jpg", {"/m/dog": 0.75}), ("http://a/sea.jpg", {"/m/sea": 0.5})]
-
-
 def test_later_versions_of_open_images(tmp_path):
     assert run(tmp_path, *write(tmp_path, LATER), *with_dictionary(tmp_path)).returncode == 0
     assert rows(tmp_path / "out/train.txt") == {"http://a/1.jpg": {1: 1.0}}
@@ -264,7 +143,9 @@ def test_a_published_list(tmp_path):
     text = "n02084071/n02084071_8388.JPEG\t1:1\nhttps://a/b.jpg\t0:0.9\t1:-1\n"
     (tmp_path / "train_image_id_from_imagenet.txt").write_text(text)
     options = [f"--lists={tmp_path}/train_image_id_from_imagenet.txt", f"--list_dictionary={tmp_path}/published.txt"]
-    assert run(tmp_path, *options, *with_dictionary(tmp_path)).returncode == 0
+    # In a process of its own, as a user runs it.
+    command = [sys.executable, ROOT / "data_processing/build_image_list.py", f"--output_dir={tmp_path}/out", *options]
+    assert subprocess.run([*command, *with_dictionary(tmp_path)], capture_output=True).returncode == 0
     assert rows(tmp_path / "out/train.txt") == {
         "n02084071/n02084071_8388.JPEG": {1: 1.0},
         "https://a/b.jpg": {1: -1.0, 2: 0.9},
@@ -311,3 +192,13 @@ def test_files_of_two_runs_do_not_go_together(tmp_path):
     assert done.returncode == 1 and "/m/sea is class 1 (n09426788), which" in done.stderr
     assert "no source: give" in run(tmp_path).stderr
     assert "neither archives like" in run(tmp_path, f"--imagenet={tmp_path}").stderr
+
+
+def test_a_path_of_a_list_that_cannot_be_used_is_named_with_its_line(tmp_path):
+    dictionary.write(tmp_path / "published.txt", ENTRIES)
+    (tmp_path / "list.txt").write_bytes(b"fine.jpg\t1\n\na\rb.jpg\t1\n")
+    options = [f"--lists={tmp_path}/list.txt", f"--list_dictionary={tmp_path}/published.txt"]
+    done = run(tmp_path, *options, *with_dictionary(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(rows(tmp_path / "out/train.txt")) == ["fine.jpg"]
+    assert r"\n1 images left out" and rf": {tmp_path}/list.txt:3: 'a\rb.jpg'" in done.stdout

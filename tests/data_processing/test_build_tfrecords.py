@@ -19,7 +19,7 @@ import tensorflow as tf
 from data_processing.images import image_files
 from data_processing.lists import image_list
 from data_processing.lists.image_list import Row
-from data_processing.records.shard_writer import build_shards
+from data_processing.records.shard_writer import ShardConfig, build_shards
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 9
@@ -201,12 +201,14 @@ def test_manifest_counts_and_hashes(mixed, built):
 IN_CHILDREN = """
 import json, os, sys
 sys.path.insert(0, os.getcwd())
+from flags import run
 from data_processing import build_tfrecords
-for number, flags in enumerate(json.loads(sys.argv[1])):
+for number, options in enumerate(json.loads(sys.argv[1])):
     if not os.fork():
         for stream in (1, 2):
             os.dup2(os.open(f"{sys.argv[2]}/{number}.{stream}", os.O_WRONLY | os.O_CREAT), stream)
-        build_tfrecords.app.run(build_tfrecords.checked(build_tfrecords.main), ["build_tfrecords.py", *flags])
+        sys.argv = ["build_tfrecords.py", *options]
+        run(build_tfrecords.main, required=["image_list", "output_dir"])
     print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
@@ -216,24 +218,24 @@ def runs_that_fail(folder, runs):
     command = [sys.executable, "-c", IN_CHILDREN, json.dumps([[str(flag) for flag in flags] for flags in runs]), folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["1"] * len(runs), done.stdout + done.stderr
-    said = [[(folder / f"{number}.{stream}").read_text() for stream in (1, 2)] for number in range(len(runs))]
-    assert not any("Traceback" in err for _, err in said)
-    return said
+    outputs = [[(folder / f"{number}.{stream}").read_text() for stream in (1, 2)] for number in range(len(runs))]
+    assert not any("Traceback" in err for _, err in outputs)
+    return outputs
 
 
-def test_runs_that_cannot_go_on(mixed, built, tmp_path):
+def test_runs_that_cannot_resume(mixed, built, tmp_path):
     """After a complete run with too many rejected or other settings; or with wrong lists: nothing changes."""
     output, *_, before = built
     times = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
-    wrong, two, fresh, said = (tmp_path / name for name in ("wrong.txt", "two.txt", "fresh", "said"))
-    said.mkdir()
+    wrong, two, fresh, outputs = (tmp_path / name for name in ("wrong.txt", "two.txt", "fresh", "outputs"))
+    outputs.mkdir()
     wrong.write_text("baseline.jpg\t1\nbaseline.jpg\t1:2\n")
     two.write_text("baseline.jpg\t1\nbaseline.jpg\t1\t2\n")
     common = [f"--images={mixed.images}", f"--class_num={CLASSES}"]
     again = [*common, f"--image_list={mixed.list}", f"--output_dir={output}"]
     first = [*common, f"--output_dir={fresh}"]
     too_many, other, bad_line, not_single, few, nowhere = runs_that_fail(
-        said,
+        outputs,
         [
             [*again, f"--num_shards={SHARDS}"],
             [*again, "--num_shards=4", "--random_seed=5", "--max_rejected=1"],
@@ -247,7 +249,7 @@ def test_runs_that_cannot_go_on(mixed, built, tmp_path):
     count = f"{len(mixed.bad)} of {len(mixed.rows)} images were rejected, more than --max_rejected=0.01"
     assert f"error: {count}" in too_many[1] and f"see {output / 'rejected.tsv'}" in too_many[1]
     settings = "(num_shards 3, now 4; random_seed 1234, now 5)"
-    assert f"error: {output} holds shards made with other settings {settings}" in other[1]
+    assert f"error: {output} holds records made with other settings {settings}" in other[1]
     assert f"error: {wrong}:2: field 2 ('1:2'): the confidence" in bad_line[1]
     assert f"error: {two}: 'baseline.jpg' has 2 labels; --label_format=single needs one" in not_single[1]
     assert "two.txt has 2 images, fewer than --num_shards=64" in few[1]
@@ -255,6 +257,9 @@ def test_runs_that_cannot_go_on(mixed, built, tmp_path):
     assert files(output) == before
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")} == times
     assert not any(fresh.iterdir())
+
+
+CONFIG = ShardConfig("train", "sparse", CLASSES, num_shards=2, random_seed=1, max_rejected=0.0, max_pixels=10_000)
 
 
 def build_here(mixed, folder, workers=None, **changes):
@@ -266,8 +271,7 @@ def build_here(mixed, folder, workers=None, **changes):
     image_list.write(folder / "list.txt", rows)
     offsets = np.array_split(image_list.line_offsets(folder / "list.txt"), 2)
     shards = [(folder / f"{k}.tfrecords", offsets[k]) for k in range(2)]
-    settings = {"label_format": "sparse", "class_num": CLASSES, "max_pixels": 10_000} | changes
-    build_shards(shards, settings, folder / "list.txt", mixed.images, workers)
+    build_shards(shards, folder / "list.txt", mixed.images, CONFIG._replace(**changes), workers)
     return [feature for path, _ in shards for feature in examples(path)]
 
 
@@ -291,14 +295,13 @@ def test_same_bytes_whatever_the_number_of_workers(mixed, tmp_path):
     assert files(folders[1]) == files(folders[2]) == files(folders[6])
 
 
-def test_a_failing_disk_does_not_make_a_image_missing(tmp_path):
+def test_a_failing_disk_does_not_make_an_image_missing(tmp_path):
     """Reading the start of /proc/self/mem fails with EIO, as reading from a lost file server does."""
     if not Path("/proc/self/mem").exists():
         pytest.skip("needs Linux")
     image_list.write(tmp_path / "list.txt", [Row("mem", (1,), (1.0,))])
-    settings = {"label_format": "sparse", "class_num": CLASSES, "max_pixels": 10_000}
     with pytest.raises(OSError, match="Input/output error"):
-        build_shards([(tmp_path / "0.tfrecords", np.array([0]))], settings, tmp_path / "list.txt", "/proc/self")
+        build_shards([(tmp_path / "0.tfrecords", np.array([0]))], tmp_path / "list.txt", "/proc/self", CONFIG)
     assert not (tmp_path / "0.tfrecords").exists()
 
 
@@ -381,8 +384,8 @@ def test_killed_and_started_again_makes_the_same_bytes(slow):
     assert {path: path.stat().st_mtime_ns for path in complete} == times
 
 
-def test_a_image_that_only_begins_well(mixed, tmp_path):
-    """Cut at any length, a JPEG is refused or, its last marker temp_path, decodes for TensorFlow too."""
+def test_an_image_that_only_begins_well(mixed, tmp_path):
+    """Truncated at any length, a JPEG is refused or, its last marker aside, decodes for TensorFlow too."""
     content = (mixed.images / "baseline.jpg").read_bytes()
     accepted = []
     for end in range(2, len(content) + 1):

@@ -1,164 +1,24 @@
 """The downloader, as a user starts it, against a server on loopback that does what servers do, and worse."""
 
-import asyncio
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-import io
-import ipaddress
 import itertools
 import os
-from pathlib import Path
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
-import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing.download import addresses
-from data_processing.download.retry_queue import HOST_DOWN
 from data_processing.lists import image_list
-
-ROOT = Path(__file__).parents[2]
-TIMEOUT = 2.0
-
-
-def jpeg(seed=0, size=(40, 30)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "JPEG")
-    return encoded.getvalue()
-
-
-PICTURE = jpeg()
-PLACEHOLDER = jpeg(99)
-# An image of many pixels in few bytes.
-BOMB = io.BytesIO()
-Image.new("L", (9000, 9000)).save(BOMB, "PNG")
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200, length=None, **headers):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        server = self.server
-        with server.lock:
-            server.seen[self.path] += 1
-            seen = server.seen[self.path]
-            server.active += 1
-            server.most = max(server.most, server.active)
-        try:
-            self.serve(self.path.split("?")[0].removeprefix("/").split("/")[0], seen)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        finally:
-            with server.lock:
-                server.active -= 1
-
-    def serve(self, kind, seen):
-        if kind == "slow":
-            time.sleep(TIMEOUT + 1)
-            self.answer(PICTURE)
-        elif kind == "delayed":
-            time.sleep(0.2)
-            self.answer(PICTURE)
-        elif kind == "truncated":
-            self.answer(PICTURE[:-200], length=len(PICTURE))
-            self.close_connection = True
-        elif kind == "longer":  # than it says
-            self.answer(PICTURE, length=len(PICTURE) // 2)
-            self.close_connection = True
-        elif kind == "missing":
-            self.answer(b"no", 404)
-        elif kind == "gone":
-            self.answer(b"no", 410)
-        elif kind == "busy":
-            self.answer(*((b"", 429) if seen == 1 else (PICTURE,)), **({"Retry_After": "1"} if seen == 1 else {}))
-        elif kind == "always_busy":
-            self.answer(b"", 429, Retry_After="9999")
-        elif kind == "later":
-            self.answer(b"", 429, Retry_After="100")
-        elif kind == "never":
-            self.answer(b"", 429, Retry_After="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
-        elif kind == "nowhere":
-            self.answer(b"", 503, Retry_After="Mon, 01 Jan 2035 00:00:00 +99999999999999")
-        elif kind == "down":
-            self.answer(*((b"", 503) if seen == 1 else (PICTURE,)))
-        elif kind == "loop":
-            self.answer(b"", 302, Location=self.path)
-        elif kind == "private":
-            self.answer(b"", 302, Location=f"http://127.0.0.2:{self.server.server_port}/fine/secret")
-        elif kind == "no_redirect":
-            self.answer(b"", 302, Location="http://[::bad")
-        elif kind == "file_redirect":
-            self.answer(b"", 302, Location="file:///etc/passwd")
-        elif kind == "moved":
-            self.answer(b"", 301, Location="/fine/moved")
-        elif kind == "html":
-            self.answer(b"<!DOCTYPE html><title>hello</title>", Content_Type="image/jpeg")
-        elif kind == "gigantic":
-            self.answer(b"", length=10**12)
-            self.close_connection = True
-        elif kind == "endless":
-            self.send_response(200)
-            self.end_headers()
-            while True:
-                self.wfile.write(PICTURE * 100)
-        elif kind == "trickle":
-            self.send_response(200)
-            self.end_headers()
-            while True:
-                self.wfile.write(b"\xff")
-                time.sleep(0.05)
-        elif kind == "bomb":
-            self.answer(BOMB.getvalue())
-        elif kind == "placeholder":
-            self.answer(PLACEHOLDER)
-        elif kind == "flickr":
-            self.answer(b"", 302, Location="/pw/images/en-us/photo_unavailable.png")
-        elif kind == "empty":
-            self.answer(b"")
-        elif kind == "hangup":
-            self.close_connection = True
-            self.connection.close()
-        elif kind == "numbered":
-            self.answer(jpeg(int(self.path.rsplit("/", 1)[1])))
-        else:
-            self.answer(PICTURE)
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 256
-    daemon_threads = True
-
-    def handle_error(self, *_):
-        pass  # clients that hang up
+from tests.image_server import IMAGE, PLACEHOLDER, TIMEOUT, image_server, jpeg
+from tests.scripts import ROOT, run_script
 
 
 @pytest.fixture
 def server():
-    running = Server(("127.0.0.1", 0), Handler)
-    running.lock, running.seen, running.active, running.most = threading.Lock(), Counter(), 0, 0
-    running.url = f"http://127.0.0.1:{running.server_port}"
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield running
-    running.shutdown()
+    with image_server() as running:
+        yield running
 
 
 def command(urls, output, *options, private=True):
@@ -170,7 +30,8 @@ def command(urls, output, *options, private=True):
 
 
 def run(urls, output, *options, **more):
-    return subprocess.run(command(urls, output, *options, **more), capture_output=True, text=True, timeout=120)
+    _, script, *options = command(urls, output, *options, **more)
+    return run_script(script, *options, status=None, timeout=120)
 
 
 def lists(output):
@@ -244,7 +105,7 @@ def test_each_url_is_accounted_for_exactly_once(server, tmp_path):
     # Each file is the image that was served, and nothing else is anywhere.
     files = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert files == {row.path for row in came} | {"downloaded.txt", "failed.tsv"}
-    assert all((output / row.path).read_bytes() == PICTURE for row in came)
+    assert all((output / row.path).read_bytes() == IMAGE for row in came)
     assert {path.name for path in tmp_path.parent.iterdir()} == before
     assert len({row.path for row in came}) == len(COMES) + len(odd)
 
@@ -279,85 +140,11 @@ def test_private_addresses_are_not_fetched_from(server, tmp_path):
     assert failed[rows[0].path] == failed[rows[-1].path] == "private address"
 
 
-@pytest.mark.parametrize(
-    "address",
-    "127.0.0.1 10.0.0.1 ::1 fe80::1%eth0 ::ffff:127.0.0.1 ::ffff:0:10.0.0.1 ::127.0.0.1 64:ff9b::7f00:1 "
-    "64:ff9b::169.254.169.254 64:ff9b:1::808:808 2002:7f00:1:: 2002:c0a8:101::1 2001:0:1::1 0.0.0.0 ::".split(),
-)
-def test_addresses_that_lead_to_private_ones(address):
-    assert not addresses.is_public(address)
-
-
-def test_public_addresses():
-    for address in ("8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "2002:808:808::1"):
-        assert addresses.is_public(address)
-
-
-def test_what_one_url_does_is_a_failure_and_what_the_disk_does_ends_the_run(tmp_path, monkeypatch):
-    async def fetch(error):
-        async def get(*_):
-            raise error
-
-        monkeypatch.setattr(fetch, "_get", get)
-        limits = fetch.Limits(attempts=1)
-        return [r async for r in fetch.download(["http://a/"], tmp_path, limits, tmp_path, None)]
-
-    for error in (OverflowError("odd"), RecursionError("odd"), KeyError("odd")):
-        [result] = asyncio.run(fetch(error))
-        assert result.kind == "unexpected" and result.temporary and type(error).__name__ in result.detail
-    with pytest.raises(OSError, match="No space"):
-        asyncio.run(fetch(OSError(28, "No space left on device")))
-
-
-def test_a_redirect_to_a_private_address_is_not_followed(server, tmp_path, monkeypatch):
-    """The first host counts as public here, the one that it redirects to does not."""
-    real = ipaddress.ip_address
-    monkeypatch.setattr(
-        addresses.ipaddress, "ip_address", lambda text: real("8.8.8.8" if text == "127.0.0.1" else text)
-    )
-
-    async def fetch():
-        limits = fetch.Limits(timeout=5)
-        (tmp_path / "scratch").mkdir()
-        with ThreadPoolExecutor(1) as pool:
-            urls = [f"{server.url}/private/a", f"{server.url}/fine/a"]
-            return [r async for r in fetch.download(urls, tmp_path, limits, tmp_path / "scratch", pool)]
-
-    kinds = {result.url.split("/")[3]: result.kind for result in asyncio.run(fetch())}
-    assert kinds == {"private": "private address", "fine": ""}
-    assert "/fine/secret" not in server.seen
-
-
 def test_politeness(server, tmp_path):
     image_list.write(tmp_path / "urls.txt", [image_list.Row(f"{server.url}/delayed/{k}", (), ()) for k in range(24)])
     assert run(tmp_path / "urls.txt", tmp_path / "out", "--per_host=3").returncode == 0
     assert server.most == 3
     assert len(lists(tmp_path / "out")[0]) == 24
-
-
-def test_one_host_keeps_no_other_waiting(server, tmp_path):
-    """Of a host that says "later" more URLs than there are places, then a good host's, then a dead one's."""
-    good = server.url.replace("127.0.0.1", "localhost")
-    urls = [f"{server.url}/later/{k}" for k in range(80)] + [f"{good}/numbered/{k}" for k in range(4)]
-    with socket.socket() as unheard:  # bound, so that nobody else is there, but does not listen
-        unheard.bind(("127.0.0.1", 0))
-        urls += [f"http://127.0.0.1:{unheard.getsockname()[1]}/{k}" for k in range(60)]
-
-        async def fetch():
-            limits = fetch.Limits(connections=4, attempts=2, wait=0.01, private_hosts=True)
-            found = []
-            with ThreadPoolExecutor(1) as pool:
-                async for result in fetch.download(urls, tmp_path, limits, tmp_path, pool):
-                    found.append(result)
-                    if len(found) == 64:  # those of the first host come when it may be asked again
-                        return found
-
-        found = asyncio.run(asyncio.wait_for(fetch(), 60))
-    assert {result.url for result in found if result.path} == {url for url in urls if url.startswith(good)}
-    kinds = Counter(result.kind for result in found if not result.path)
-    assert kinds.keys() == {"connection", "host down"} and kinds["host down"] >= 60 - HOST_DOWN - 4
-    assert all(result.temporary for result in found if not result.path)
-    assert sum(count for path, count in server.seen.items() if "later" in path) <= 4
 
 
 def test_resizes_at_the_door(server, tmp_path):
@@ -369,7 +156,7 @@ def test_resizes_at_the_door(server, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
-def test_goes_on_after_it_was_stopped(server, tmp_path, stop):
+def test_resumes_after_it_was_stopped(server, tmp_path, stop):
     count = 120
     rows = [image_list.Row(f"{server.url}/delayed/{k}.jpg", (k,), (1.0,)) for k in range(count)]
     rows += [image_list.Row(f"{server.url}/missing/{k}.jpg", (k,), (1.0,)) for k in range(10)]
@@ -383,7 +170,7 @@ def test_goes_on_after_it_was_stopped(server, tmp_path, stop):
     process.send_signal(stop)
     text = process.communicate(timeout=20)[0].decode()
     assert process.returncode != 0 and not (output / "downloaded.txt").exists()
-    assert stop == signal.SIGKILL or "the same command goes on" in text
+    assert stop == signal.SIGKILL or "the same command resumes" in text
     there = len(list(output.rglob("images/*/*.jpg")))
     assert 0 < there < count
     time.sleep(0.5)
@@ -412,7 +199,7 @@ def test_stops_while_it_looks_for_something_to_fetch(server, tmp_path):
     except BrokenPipeError:
         pass
     text = process.communicate(timeout=20)[0]
-    assert process.returncode == 1 and "the same command goes on" in text and not server.seen
+    assert process.returncode == 1 and "the same command resumes" in text and not server.seen
 
 
 def test_of_ranks_that_end_in_one_moment_one_writes(tmp_path):

@@ -2,15 +2,14 @@
 
 from html.parser import HTMLParser
 import json
-from pathlib import Path
 import subprocess
 import sys
 
 from PIL import Image
 
 from data_processing.lists import dictionary
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 NAMES = ["object", "animal", "dog & <cat>", "food"]
 PARENTS = [-1, 0, 1, -1]
 
@@ -23,11 +22,9 @@ def write(folder, rows, parents=PARENTS):
 
 
 def run(folder, *options):
-    script = ROOT / "data_processing" / "statistics.py"
-    command = [sys.executable, script, f"--image_lists={folder}/list.txt", f"--dictionary={folder}/dictionary.txt"]
-    return subprocess.run(
-        [*command, f"--output_dir={folder}/out", "--trainable=1", *options], capture_output=True, text=True
-    )
+    sources = [f"--image_lists={folder}/list.txt", f"--dictionary={folder}/dictionary.txt"]
+    options = [*sources, f"--output_dir={folder}/out", "--trainable=1", *options]
+    return run_script("data_processing/statistics.py", *options, status=None)
 
 
 ROWS = ["a\t0\t1\t2:0.5\n", "b\t0\t1:0.05\n", "c\t0\t3:-1\n", "d\t3:1.0\n"]
@@ -37,18 +34,18 @@ def test_numbers_and_figures(tmp_path):
     write(tmp_path / "a", ROWS)
     done = run(tmp_path / "a")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "a/out/statistics.json").read_text())
-    assert (found["images"], found["classes"], found["labels"], found["trainable"]) == (4, 4, 7, 2)
-    assert found["labels per image"] == 7 / 4
-    assert found["images per class"] == {"least": 1, "median": 1.5, "mean": 7 / 4, "most": 3}
-    assert found["trees"] == [
+    summary = json.loads((tmp_path / "a/out/statistics.json").read_text())
+    assert (summary["images"], summary["classes"], summary["labels"], summary["trainable"]) == (4, 4, 7, 2)
+    assert summary["labels per image"] == 7 / 4
+    assert summary["images per class"] == {"least": 1, "median": 1.5, "mean": 7 / 4, "most": 3}
+    assert summary["trees"] == [
         {"names": "object", "classes": 3, "images": 3},
         {"names": "food", "classes": 1, "images": 1},
     ]
-    assert found["depth"] == {"most": 2, "mean": 3 / 4} and found["leaves"] == 2
-    assert found["classes by depth"] == [2, 1, 1]
-    assert found["images by number of labels"] == {"1": 2, "2": 1, "3": 1}
-    confidences = {k: n for k, n in found["labels by confidence"].items() if n}
+    assert summary["depth"] == {"most": 2, "mean": 3 / 4} and summary["leaves"] == 2
+    assert summary["classes by depth"] == [2, 1, 1]
+    assert summary["images by number of labels"] == {"1": 2, "2": 1, "3": 1}
+    confidences = {k: n for k, n in summary["labels by confidence"].items() if n}
     assert confidences == {"(0.0, 0.1]": 1, "(0.4, 0.5]": 1, "(0.9, 1.0]": 5, "unknown": 1}
     rows = [line.split("\t") for line in (tmp_path / "a/out/classes.tsv").read_text().splitlines()[1:]]
     assert [row[4:] for row in rows] == [["3", "0", "2"], ["2", "1", "1"], ["1", "2", "0"], ["1", "0", "0"]]
@@ -61,14 +58,14 @@ def test_the_page_needs_no_other_file_and_nests_as_the_trees_do(tmp_path):
     assert run(tmp_path / "a").returncode == 0
     text = (tmp_path / "a/out/hierarchy.html").read_text()
     assert "http" not in text and "src=" not in text and "dog &amp; &lt;cat&gt;" in text
-    depth, found = 0, {}
+    depth, depths = 0, {}
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag, attributes):
             nonlocal depth
             depth += tag == "details"
             if name := dict(attributes).get("data-n"):
-                found[name] = depth - (tag == "details")
+                depths[name] = depth - (tag == "details")
 
         def handle_endtag(self, tag):
             nonlocal depth
@@ -76,7 +73,7 @@ def test_the_page_needs_no_other_file_and_nests_as_the_trees_do(tmp_path):
 
     Parser().feed(text)
     assert depth == 0
-    assert found == {
+    assert depths == {
         "object n00000000": 0,
         "animal n00000001": 1,
         "dog & <cat> n00000002": 2,
@@ -109,6 +106,15 @@ def test_what_differs_between_two(tmp_path):
         (tmp_path / "a/out" / name).write_text(text)
         done = run(tmp_path / "c", f"--compare={tmp_path}/a/out")
         assert done.returncode == 1 and f"{tmp_path}/a/out/{name}: damaged" in done.stderr, done.stderr
+
+
+def test_as_a_user_runs_it(tmp_path):
+    """In a process of its own, in which the script's folder comes first on Python's path: it bears a module's name."""
+    write(tmp_path / "a", ROWS)
+    options = [f"--image_lists={tmp_path}/a/list.txt", f"--dictionary={tmp_path}/a/dictionary.txt"]
+    command = [sys.executable, ROOT / "data_processing/statistics.py", *options, f"--output_dir={tmp_path}/out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and f"written into {tmp_path}/out" in done.stdout, done.stderr
 
 
 def test_a_wrong_line_is_named(tmp_path):

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from data_processing import tfds_ml_images
 from data_processing.lists import dictionary
 from data_processing.records import schema, tfrecord
-from data_processing.sources.labeled_images import SourceError, tfds_source
+from data_processing.sources import tfds_source
 from utils import files
 
 ENTRIES = [
@@ -69,9 +69,9 @@ def test_gives_back_what_the_shards_hold(tmp_path):
     manual.mkdir()
     make_database(manual)
     splits, info = load(tmp_path / "data", manual)
-    found = sorted(splits["train"].as_numpy_iterator(), key=lambda example: example["name"])
-    assert [example["name"] for example in found] == [b"0.jpg", b"1.jpg", b"2.jpg"]
-    for k, example in enumerate(found):
+    examples = sorted(splits["train"].as_numpy_iterator(), key=lambda example: example["name"])
+    assert [example["name"] for example in examples] == [b"0.jpg", b"1.jpg", b"2.jpg"]
+    for k, example in enumerate(examples):
         np.testing.assert_array_equal(example["image"], tf.io.decode_jpeg(jpeg(k)))
         assert tuple(example["labels"]["class"]) == LABELS["train"][k][0]
         np.testing.assert_array_equal(example["labels"]["confidence"], np.float32(LABELS["train"][k][1]))
@@ -100,43 +100,6 @@ def test_sums_must_fit(tmp_path, damage):
     (tmp_path / tfds_ml_images.SUMS).write_text(f"{'0' * 64}  ../outside\n")
     with pytest.raises(ValueError, match="SHA256SUMS:1: not a SHA-256"):
         tfds_ml_images.check_sums(tmp_path)
-
-
-class Single(tfds.core.GeneratorBasedBuilder):
-    """A dataset of one class an image, as imagenet2012 is."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    name = "single_of_ml_images_tests"
-
-    def _info(self):
-        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["n02084071", "n02121620"])}
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        for k in range(4):
-            yield k, {"image": np.full((5, 5, 3), 40 * k, np.uint8), "label": k % 2}
-
-
-def test_any_data_set_is_a_source(tmp_path):
-    rows = list(tfds_source.images(Single.name, "train[:3]", tmp_path / "out", data_dir=str(tmp_path / "data")))
-    assert [row.path.split("/")[-1] for row in rows] == ["00000000.png", "00000001.png", "00000002.png"]
-    for row in rows:
-        k = int(np.asarray(Image.open(tmp_path / "out" / row.path))[0, 0, 0]) // 40
-        assert row.labels == {["n02084071", "n02121620"][k % 2]: 1.0}
-
-
-def test_says_what_is_wrong_with_a_source(tmp_path):
-    for name, split, message in (
-        ("no_such_data_set", "train", "no such dataset"),
-        (Single.name, "test", "test"),
-    ):
-        with pytest.raises(SourceError, match=f"tfds:{name}: .*{message}"):
-            next(tfds_source.images(name, split, tmp_path, data_dir=str(tmp_path / "data")))
-    with pytest.raises(SourceError, match="ILSVRC2012.*No such file"):
-        next(tfds_source.images("imagenet2012", "train", tmp_path, data_dir=str(tmp_path), manual_dir=str(tmp_path)))
 
 
 def test_dense_and_single_labels_decode_alike():

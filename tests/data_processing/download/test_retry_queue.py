@@ -1,11 +1,11 @@
-"""Whose turn it is, on a clock of the test's own."""
+"""Which URL is tried next, on a clock of the test's own."""
 
 import itertools
 import random
 
 import pytest
 
-from data_processing.download.retry_queue import HOST_DOWN, Turns
+from data_processing.download.retry_queue import HOST_DOWN, RetryQueue
 
 
 def simulate(urls, answer, *, connections, seconds=1.0, **limits):
@@ -17,30 +17,30 @@ def simulate(urls, answer, *, connections, seconds=1.0, **limits):
 
     Returns {URL: [times of its tries]}, {URL: (time of its end, how)} and the most tries at a time by host.
     """
-    turns = Turns(**{"per_host": 8, "attempts": 4, "wait": 1.0, "max_wait": 120.0} | limits)
+    queue = RetryQueue(**{"per_host": 8, "attempts": 4, "wait": 1.0, "max_wait": 120.0} | limits)
     for url, host in urls:
-        turns.add(url, host)
+        queue.add(url, host)
     tried, ended, most, running, now = {}, {}, {}, [], 0.0
     for _ in range(1_000_000):
-        while len(running) < connections and (job := turns.take(now)):
+        while len(running) < connections and (job := queue.take(now)):
             if job.host_is_down:
-                turns.end(job, now)
+                queue.end(job, now)
                 ended[job.url] = now, "down"
                 continue
             tried.setdefault(job.url, []).append(now)
             running.append((now + seconds, job))
             active = sum(one.name == job.name for _, one in running)
             most[job.name] = max(active, most.get(job.name, 0))
-        pause = turns.sleep(now) if len(running) < connections else None
+        pause = queue.sleep(now) if len(running) < connections else None
         times = [end for end, _ in running[:1]] + ([] if pause is None else [now + pause])
         if not times:
-            assert not len(turns) and len(ended) == len(urls)
+            assert not len(queue) and len(ended) == len(urls)
             return tried, ended, most
         now = min(times)
         while running and running[0][0] <= now:
             _, job = running.pop(0)
             temporary, asked = answer(job.url, job.name, now)
-            if not turns.tried(job, now, temporary, asked):
+            if not queue.tried(job, now, temporary, asked):
                 ended[job.url] = now, "failed" if temporary else "came"
     raise AssertionError("no end")
 

@@ -19,7 +19,7 @@ from data_processing.images import image_files
 # Pillow's remarks on odd metadata; that users do not see them has a test of its own.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WIDTH, HEIGHT = 40, 24
 # A JPEG's error on a smooth image, in grey levels.
 TOLERANCE = 6
@@ -59,7 +59,7 @@ def png_header(width, height):
 
 
 GREEN = Image.new("P", (9, 9), 2)
-COLOUR = {
+FORMATS = {
     "baseline": jpeg(),
     "progressive": jpeg(progressive=True),
     "png": encoded(Image.fromarray(smooth()), "PNG"),
@@ -70,9 +70,9 @@ COLOUR = {
 }
 
 
-@pytest.mark.parametrize("name", COLOUR)
+@pytest.mark.parametrize("name", FORMATS)
 def test_colour_formats(name):
-    image = image_files.decode(COLOUR[name])
+    image = image_files.decode(FORMATS[name])
     assert image.dtype == np.uint8 and image.shape == (HEIGHT, WIDTH, 3)
     np.testing.assert_allclose(image.astype(int), smooth(), atol=2 * TOLERANCE if name == "webp" else TOLERANCE)
 
@@ -138,13 +138,13 @@ def test_damaged_exif_costs_no_image(exif, form):
     """Pillow reads EXIF as soon as it opens a JPEG without a density, otherwise only when it is asked to."""
     options = {"dpi": (72, 72)} if "density" in form else {"lossless": True} if form == "WEBP" else {"quality": 95}
     data = encoded(Image.fromarray(smooth()), form.split()[0], exif=exif, **options)
-    turned = exif is DAMAGED_EXIF[4]
-    expected = UPRIGHT[6](smooth()) if turned else smooth()
+    rotated = exif is DAMAGED_EXIF[4]
+    expected = UPRIGHT[6](smooth()) if rotated else smooth()
     image = image_files.decode(data)
     np.testing.assert_allclose(image.astype(int), expected, atol=2 * TOLERANCE)
     again, width, height = image_files.as_jpeg(data)
     assert (height, width) == image.shape[:2]
-    assert (again == data) == (form.startswith("JPEG") and not turned)
+    assert (again == data) == (form.startswith("JPEG") and not rotated)
 
 
 def test_alpha_is_laid_on_white():
@@ -178,10 +178,10 @@ def test_first_frame_of_an_animation(form):
     np.testing.assert_allclose(image_files.decode(data).reshape(-1, 3).mean(0), [255, 0, 0], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", COLOUR)
-def test_every_cut_is_noticed(name):
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_truncation_is_noticed(name):
     """At the end of a PNG, a BMP or a WebP nothing may be missing; of a JPEG, no more than its end mark."""
-    data = COLOUR[name]
+    data = FORMATS[name]
     for length in {1, 3, 12, 30, len(data) // 4, len(data) // 2, len(data) * 3 // 4}:
         for function in (image_files.decode, image_files.as_jpeg):
             with pytest.raises(image_files.ImageError):
@@ -282,11 +282,11 @@ def test_too_long_for_a_jpeg(size):
         image_files.as_jpeg(data)
 
 
-@pytest.mark.parametrize("name", COLOUR)
+@pytest.mark.parametrize("name", FORMATS)
 def test_as_jpeg(name):
-    data, width, height = image_files.as_jpeg(COLOUR[name])
+    data, width, height = image_files.as_jpeg(FORMATS[name])
     assert (width, height) == (WIDTH, HEIGHT)
-    assert (data == COLOUR[name]) == (name in ("baseline", "progressive"))
+    assert (data == FORMATS[name]) == (name in ("baseline", "progressive"))
     image = Image.open(io.BytesIO(data))
     assert image.format == "JPEG" and image.mode == "RGB"
     np.testing.assert_allclose(np.asarray(image).astype(int), smooth(), atol=3 * TOLERANCE)
@@ -302,7 +302,7 @@ def test_as_jpeg_keeps_grey_and_converts_cmyk():
 
 
 def check_total(data):
-    """Pixels or a ImageError, nothing else, for bytes that may be anything."""
+    """Pixels or an ImageError, nothing else, for bytes that may be anything."""
     try:
         image = image_files.decode(data, max_pixels=100_000)
     except image_files.ImageError:
@@ -330,15 +330,15 @@ def test_random_bytes(start, data):
 @settings(max_examples=300, deadline=None)
 @given(
     data=st.sampled_from(
-        [*COLOUR.values(), with_orientation(6), jpeg(exif=DAMAGED_EXIF[4], dpi=(72, 72)), encoded(GREEN, "GIF")]
+        [*FORMATS.values(), with_orientation(6), jpeg(exif=DAMAGED_EXIF[4], dpi=(72, 72)), encoded(GREEN, "GIF")]
     ),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     header=st.booleans(),
 )
 def test_changed_images(data, changes, header):
     changed = bytearray(data)
-    for place, value in changes:
-        changed[int(place * min(len(data), 300 if header else len(data)))] = value
+    for position, value in changes:
+        changed[int(position * min(len(data), 300 if header else len(data)))] = value
     check_total(bytes(changed))
 
 
@@ -346,8 +346,8 @@ def test_image_paths(tmp_path):
     for name in ("b.jpg", "a/z.PNG", "a/notes.txt", "c/d/e.webp", "noending"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = image_files.image_paths(tmp_path)
-    assert [os.path.relpath(path, tmp_path) for path in found] == ["a/z.PNG", "b.jpg", "c/d/e.webp"]
+    paths = image_files.image_paths(tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in paths] == ["a/z.PNG", "b.jpg", "c/d/e.webp"]
     # The folder itself may be a link; one in it may lead about, not out.
     (tmp_path / "a" / "inside.jpg").symlink_to("../b.jpg")
     for name, target in (("out.jpg", tmp_path / "b.jpg"), ("loop.jpg", "loop.jpg"), ("gone.jpg", "/nowhere.jpg")):

@@ -17,7 +17,7 @@ from data_processing.lists.dictionary import (
     write,
 )
 
-PUBLISHED_HEAD = Path(__file__).parents[2].parent / "shared/data/dictionary_head.txt"
+PUBLISHED_HEAD = Path(__file__).parents[4] / "shared/data/dictionary_head.txt"
 # "dog" stands before its parent "mammal", as one class of the published dictionary does.
 ANIMALS = [
     Entry(0, "n90000000", -1, "thing, object"),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from data_processing.lists.image_list import ImageListError, Row, line_offsets, parse_line, read, write
+from data_processing.lists.image_list import ImageListError, Row, line_offsets, parse_line, read, read_with_lines, write
 
-PUBLISHED_HEAD = Path(__file__).parents[2].parent / "shared/data/train_urls_head.txt"
+PUBLISHED_HEAD = Path(__file__).parents[4] / "shared/data/train_urls_head.txt"
 
 
 def written(tmp_path, content):
@@ -99,8 +99,9 @@ def test_published_lists_read(tmp_path):
 def test_reading_streams(tmp_path):
     """The first rows come although a later line is wrong, and without the file being read to its end."""
     path = written(tmp_path, "a.jpg\t1\n" * 10 + "wrong\tx\n" + "a.jpg\t1\n" * 200_000)
-    rows = read(path, 10)
-    assert len(list(itertools.islice(rows, 10))) == 10
+    assert len(list(itertools.islice(read(path, 10), 10))) == 10
+    rows = read_with_lines(path, 10)
+    assert [where for where, _ in itertools.islice(rows, 10)] == [f"{path}:{k}" for k in range(1, 11)]
     consumed = rows.gi_frame.f_locals["file"].raw.tell()
     assert consumed < path.stat().st_size / 2
     with pytest.raises(ImageListError, match="list.txt:11:"):

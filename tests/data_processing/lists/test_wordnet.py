@@ -12,7 +12,7 @@ import pytest
 
 from data_processing.lists import wordnet
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_an_id_that_is_none(reader, wrong):
 
 
 def test_the_order_is_the_same_in_every_process():
-    code = "from data_processing import wordnet as w; r = w.load(); print(w.ancestors(r, 'n02084071'))"
-    told = {
+    code = "from data_processing.lists import wordnet as w; r = w.load(); print(w.ancestors(r, 'n02084071'))"
+    answers = {
         subprocess.run(
             [sys.executable, "-c", code],
             cwd=ROOT,
@@ -64,7 +64,7 @@ def test_the_order_is_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(told) == 1
+    assert len(answers) == 1
 
 
 def test_found_as_folder_and_as_archive(reader, tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_processing import tfds_caltech256
+from data_processing.sources import tfds_caltech256
+import data_processing.tfds_caltech256
 from tests.archives import archive, caltech
 
 
@@ -40,13 +41,13 @@ def test_gives_back_what_the_archive_holds(tmp_path):
     members = caltech() | {"256_ObjectCategories/001.ak47/001_0006.jpg": b"\xff\xd8\xff damaged"}
     (tmp_path / tfds_caltech256.ARCHIVE).write_bytes(archive(members))
     data, info = load(tmp_path / "data", tmp_path)
-    found = {example["name"].decode(): example for example in data.as_numpy_iterator()}
+    examples = {example["name"].decode(): example for example in data.as_numpy_iterator()}
     expected = {
         name: content for name, content in members.items() if "257.clutter" not in name and "001_0006" not in name
     }
-    assert len(found) == len(expected) == info.splits["train"].num_examples
+    assert len(examples) == len(expected) == info.splits["train"].num_examples
     for name, content in expected.items():
-        example = found[f"256_ObjectCategories/{name}"]
+        example = examples[f"256_ObjectCategories/{name}"]
         assert example["label"] == int(name.split("/")[1][:3]) - 1
         assert (example["image"] == tf.io.decode_jpeg(content, channels=3)).numpy().all()
     # The names of the classes stay with the prepared data, without the archive.
@@ -58,3 +59,7 @@ def test_gives_back_what_the_archive_holds(tmp_path):
 def test_says_where_the_archive_comes_from(tmp_path):
     with pytest.raises((AssertionError, ValueError, OSError), match="256_ObjectCategories.tar"):
         load(tmp_path / "data", tmp_path)
+
+
+def test_the_published_import():
+    assert data_processing.tfds_caltech256.Caltech256 is tfds_caltech256.Caltech256

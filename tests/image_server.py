@@ -1,0 +1,149 @@
+"""A server on loopback that does what servers of images do, and worse, for several tests."""
+
+from collections import Counter
+import contextlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import io
+import threading
+import time
+
+import numpy as np
+from PIL import Image
+
+# Seconds that a downloader under test waits for an answer.
+TIMEOUT = 2.0
+
+
+def jpeg(seed=0, size=(40, 30)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+IMAGE = jpeg()
+PLACEHOLDER = jpeg(99)
+# An image of many pixels in few bytes.
+BOMB = io.BytesIO()
+Image.new("L", (9000, 9000)).save(BOMB, "PNG")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body, status=200, length=None, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        server = self.server
+        with server.lock:
+            server.seen[self.path] += 1
+            seen = server.seen[self.path]
+            server.active += 1
+            server.most = max(server.most, server.active)
+        try:
+            self.serve(self.path.split("?")[0].removeprefix("/").split("/")[0], seen)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            with server.lock:
+                server.active -= 1
+
+    def serve(self, kind, seen):
+        if kind == "slow":
+            time.sleep(TIMEOUT + 1)
+            self.answer(IMAGE)
+        elif kind == "delayed":
+            time.sleep(0.2)
+            self.answer(IMAGE)
+        elif kind == "truncated":
+            self.answer(IMAGE[:-200], length=len(IMAGE))
+            self.close_connection = True
+        elif kind == "longer":  # than it says
+            self.answer(IMAGE, length=len(IMAGE) // 2)
+            self.close_connection = True
+        elif kind == "missing":
+            self.answer(b"no", 404)
+        elif kind == "gone":
+            self.answer(b"no", 410)
+        elif kind == "busy":
+            self.answer(*((b"", 429) if seen == 1 else (IMAGE,)), **({"Retry_After": "1"} if seen == 1 else {}))
+        elif kind == "always_busy":
+            self.answer(b"", 429, Retry_After="9999")
+        elif kind == "later":
+            self.answer(b"", 429, Retry_After="100")
+        elif kind == "never":
+            self.answer(b"", 429, Retry_After="Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+        elif kind == "nowhere":
+            self.answer(b"", 503, Retry_After="Mon, 01 Jan 2035 00:00:00 +99999999999999")
+        elif kind == "down":
+            self.answer(*((b"", 503) if seen == 1 else (IMAGE,)))
+        elif kind == "loop":
+            self.answer(b"", 302, Location=self.path)
+        elif kind == "private":
+            self.answer(b"", 302, Location=f"http://127.0.0.2:{self.server.server_port}/fine/secret")
+        elif kind == "no_redirect":
+            self.answer(b"", 302, Location="http://[::bad")
+        elif kind == "file_redirect":
+            self.answer(b"", 302, Location="file:///etc/passwd")
+        elif kind == "moved":
+            self.answer(b"", 301, Location="/fine/moved")
+        elif kind == "html":
+            self.answer(b"<!DOCTYPE html><title>hello</title>", Content_Type="image/jpeg")
+        elif kind == "gigantic":
+            self.answer(b"", length=10**12)
+            self.close_connection = True
+        elif kind == "endless":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(IMAGE * 100)
+        elif kind == "trickle":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"\xff")
+                time.sleep(0.05)
+        elif kind == "bomb":
+            self.answer(BOMB.getvalue())
+        elif kind == "placeholder":
+            self.answer(PLACEHOLDER)
+        elif kind == "flickr":
+            self.answer(b"", 302, Location="/pw/images/en-us/photo_unavailable.png")
+        elif kind == "empty":
+            self.answer(b"")
+        elif kind == "hangup":
+            self.close_connection = True
+            self.connection.close()
+        elif kind == "numbered":
+            self.answer(jpeg(int(self.path.rsplit("/", 1)[1])))
+        else:
+            self.answer(IMAGE)
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass  # clients that hang up
+
+
+@contextlib.contextmanager
+def image_server():
+    """Runs a server; its `url`, how often each path was `seen`, and the `most` requests at a time."""
+    running = Server(("127.0.0.1", 0), Handler)
+    running.lock, running.seen, running.active, running.most = threading.Lock(), Counter(), 0, 0
+    running.url = f"http://127.0.0.1:{running.server_port}"
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
