@@ -4,8 +4,6 @@ import csv
 import io
 import json
 from pathlib import Path
-import subprocess
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +21,7 @@ from data_processing.lists import dictionary
 from data_processing.records import schema, tfrecord
 from models import checkpoint
 from models.resnet import build_resnet
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[1]
 CLASSES = 6
@@ -70,7 +69,7 @@ def world(tmp_path_factory):
     """A network of random weights, and images with labels that depend on its logits; class 5 has no positive."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
-    model = build_resnet(18, CLASSES, seed=3)
+    model = build_resnet(10, CLASSES, seed=3)
     images = [make_image(rng) for _ in range(PICTURES)]
     logits = logits_of(model, images)
     model.get_layer("logits").bias.assign(-logits.mean(0))
@@ -92,7 +91,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(world):
-    """The finished runs by name, all started at once, since most of their time is TensorFlow's start.
+    """The finished runs by name.
 
     Multi-label: 24 good records, with an unknown label in image 3, and one image that is truncated.
     """
@@ -109,20 +108,11 @@ def runs(world):
         "class_num": ["--data_dir=records", "--class_num=7"],
     }
     always = ["--model_dir=checkpoint", f"--image_size={SIZE}", "--batch_size=7", "--data_format=NHWC"]
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, ROOT / "evaluate.py", *always, *own, f"--result={folder / 'results' / name}"],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name, own in options.items()
-    }
     finished = {}
-    for name, process in started.items():
-        stdout, stderr = process.communicate(timeout=300)
-        finished[name] = Run(process.returncode, stdout, stderr, folder / "results" / name)
+    for name, own in options.items():
+        result = folder / "results" / name
+        done = run_script("evaluate.py", *always, *own, f"--result={result}", cwd=folder, status=None)
+        finished[name] = Run(done.returncode, done.stdout, done.stderr, result)
     return finished
 
 
@@ -160,7 +150,7 @@ def test_measures_agree_with_scikit_learn(world, runs):
 def test_what_the_user_sees(runs):
     run = runs["multi"]
     content = read_json(run)
-    assert "ResNet-18, 6 classes, step 17" in run.stdout
+    assert "ResNet-10, 6 classes, step 17" in run.stdout
     assert "24 images, 1 corrupt left out; 5 of 6 classes have positives" in run.stdout
     assert "top 2, per image" in run.stdout and "p >= 0.5, overall" in run.stdout
     assert content["settings"]["step"] == 17 and content["settings"]["top_k"] == 2

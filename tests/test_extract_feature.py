@@ -2,8 +2,6 @@
 
 import os
 from pathlib import Path
-import subprocess
-import sys
 import tracemalloc
 from typing import NamedTuple
 import zipfile
@@ -18,6 +16,7 @@ from data_processing.input_pipeline.file_batches import ImageFile
 import extract_feature
 from models import checkpoint
 from models.resnet import build_resnet
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[1]
 SIZE = 56  # short side 64: images of 64 pixels' height are not resized
@@ -47,7 +46,7 @@ def features_of(model, crops):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Images, lists and two checkpoints: a ResNet-18 of 7 classes, and a ResNet-101 of 1000 as was published."""
+    """Images, lists and two checkpoints: a ResNet-10 of 7 classes, and a ResNet-101 of 1000 as was published."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "images").mkdir()
     for k in range(PICTURES):
@@ -57,7 +56,7 @@ def world(tmp_path_factory):
     labelled = [f"{path}\tlabel {k}" if k % 2 else path for k, path in enumerate(paths)]
     (folder / "list.tsv").write_text("\n".join([*labelled[:2], "page.jpg\t9", *labelled[2:], "none.jpg"]) + "\n")
     (folder / "imglist.txt").write_text(f"{paths[0]} 3\n{paths[1]}\n")
-    small, published = build_resnet(18, 7, seed=5), build_resnet(101, 1000, seed=6)
+    small, published = build_resnet(10, 7, seed=5), build_resnet(101, 1000, seed=6)
     checkpoint.save(folder / "small", 3, checkpoint.model_variables(small), 1)
     checkpoint.save(folder / "ckpts", 0, checkpoint.model_variables(published), 1)
     return {"folder": folder, "paths": paths, "model": small, "published": published}
@@ -65,29 +64,19 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(world):
-    """The finished runs by name, started together, since most of their time is TensorFlow's start."""
+    """The finished runs by name."""
     small = ["--pretrain_ckpt=small", f"--image_size={SIZE}", "--batch_size=3", "--data_format=NHWC"]
     published = "--resnet_size=101 --data_format=NCHW --visiable_gpu=0 --pretrain_ckpt=./ckpts --result=test.txt"
     options = {
         "published": [*published.split(), "--images=imglist.txt"],
         "list": [*small, "--images=list.tsv", "--result=new/list.npz"],
-        "10crop": [*small, "--images=images", "--crop=10crop", "--result=ten.h5", "--resnet_size=18"],
+        "10crop": [*small, "--images=images", "--crop=10crop", "--result=ten.h5", "--resnet_size=10"],
         "resnet_size": [*small, "--images=images", "--result=no.txt", "--resnet_size=50"],
     }
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, ROOT / "extract_feature.py", *own],
-            cwd=world["folder"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name, own in options.items()
-    }
     finished = {}
-    for name, process in started.items():
-        stdout, stderr = process.communicate(timeout=300)
-        finished[name] = Run(process.returncode, stdout, stderr, world["folder"])
+    for name, own in options.items():
+        done = run_script("extract_feature.py", *own, cwd=world["folder"], status=None)
+        finished[name] = Run(done.returncode, done.stdout, done.stderr, world["folder"])
     return finished
 
 
@@ -143,7 +132,7 @@ def test_errors_are_one_line(runs):
     run = runs["resnet_size"]
     assert run.status == 1 and "Traceback" not in run.stderr
     message = run.stderr.splitlines()[-1]
-    assert message.startswith("error: --resnet_size=50, but small/model.ckpt-3 has resnet_size 18")
+    assert message.startswith("error: --resnet_size=50, but small/model.ckpt-3 has resnet_size 10")
     assert not (run.folder / "no.txt").exists()
 
 

@@ -2,8 +2,6 @@
 
 import json
 from pathlib import Path
-import subprocess
-import sys
 from typing import NamedTuple
 
 from absl.testing import flagsaver
@@ -18,6 +16,7 @@ from data_processing.lists.dictionary import Entry
 import image_classification
 from models import checkpoint
 from models.resnet import build_resnet
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[1]
 SIZE = 56  # short side 64: images of 64 x 64 pixels are not resized
@@ -57,13 +56,13 @@ def world(tmp_path_factory):
     single = "".join(f"{k}\tword {k}\tother {k}\n" for k in range(1000))
     (folder / "data" / "imagenet2012_dictionary.txt").write_text(single)
     crops = np.stack([mosaic(k)[4:60, 4:60] for k in range(PICTURES)]).astype(np.float32) / 127.5 - 1
-    model = build_resnet(18, len(PARENTS), seed=3)
+    model = build_resnet(10, len(PARENTS), seed=3)
     layer = model.get_layer("logits")
     layer.kernel.assign(20 * layer.kernel)
     logits = model(crops, training=False)["logits"].numpy()
     layer.bias.assign(-logits.mean(0))
     checkpoint.save(folder / "multi", 1, checkpoint.model_variables(model), 1)
-    prefix = checkpoint.save(folder / "single", 1, checkpoint.model_variables(build_resnet(18, 1000)), 1)
+    prefix = checkpoint.save(folder / "single", 1, checkpoint.model_variables(build_resnet(10, 1000)), 1)
     (folder / "checkpoints").mkdir()
     for part in Path(prefix).parent.glob(f"{Path(prefix).name}.*"):
         part.rename(folder / "checkpoints" / part.name.replace(Path(prefix).name, "resnet.ckpt"))
@@ -72,7 +71,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(world):
-    """The finished runs by name, started together, since most of their time is TensorFlow's start."""
+    """The finished runs by name."""
     multi = ["--model_dir=multi", f"--image_size={SIZE}", "--data_format=NHWC", "--batch_size=2"]
     published = (
         "--images=data/im_list_for_classification.txt --top_k_pred=5 --model_dir=checkpoints/resnet.ckpt "
@@ -84,20 +83,10 @@ def runs(world):
         "bad": [*multi, "--dictionary=multi.txt", "--images=bad.txt", "--top_k_pred=2", "--result=bad_pred.txt"],
         "hierarchy": [*multi, "--dictionary=multi.txt", "--images=data", *hierarchy],
     }
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, ROOT / "image_classification.py", *own],
-            cwd=world["folder"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name, own in options.items()
-    }
     finished = {}
-    for name, process in started.items():
-        stdout, stderr = process.communicate(timeout=300)
-        finished[name] = Run(process.returncode, stdout, stderr, world["folder"])
+    for name, own in options.items():
+        done = run_script("image_classification.py", *own, cwd=world["folder"], status=None)
+        finished[name] = Run(done.returncode, done.stdout, done.stderr, world["folder"])
     return finished
 
 
@@ -160,7 +149,7 @@ def test_hierarchy_threshold_and_json(world, runs):
         ({"dictionary": "single"}, "imagenet2012_dictionary.txt has 1,000 classes and .*multi/model.ckpt-1 6; give"),
         ({"dictionary": "single", "hierarchy": "true"}, "--hierarchy needs a multi-label dictionary"),
         ({"dictionary": "multi", "class_num": "7"}, "--class_num=7, but .* has class_num 6"),
-        ({"dictionary": "multi", "resnet_size": "50"}, "--resnet_size=50, but .* has resnet_size 18"),
+        ({"dictionary": "multi", "resnet_size": "50"}, "--resnet_size=50, but .* has resnet_size 10"),
         ({}, "--dictionary is missing"),
     ],
 )

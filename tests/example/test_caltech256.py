@@ -23,7 +23,7 @@ def test_mean_and_spread_over_splits(tmp_path):
         "--counts=2,4",
         "--splits=2",
         "--",
-        "--resnet_size=18",
+        "--resnet_size=10",
         "--batch_size=2",
     ]
     command += [

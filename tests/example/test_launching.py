@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 
-from tests.test_distributed import ENVIRONMENT, records  # noqa: F401
-from tests.test_train import CLASSES, ROOT
+from tests.helpers import CLASSES, ENVIRONMENT, ROOT
 
 VENV = Path(sys.executable).parents[1]
 
@@ -23,7 +22,7 @@ def launch(script, *args, status=0, **variables):
     return done.stdout if status == 0 else done.stderr
 
 
-def test_recipe_of_128_gpus(records):  # noqa: F811
+def test_recipe_of_128_gpus(records):
     output = launch("ml_images_128_gpus.sh", f"--data_dir={records}", "--num_gpus=128", "--dry_run", HOSTS="localhost")
     assert "batch 4,096 = 128 processes x 32" in output and "258,000 steps" in output
     boundaries = re.findall(r"^ +([\d,]+) +[\d.]+ +([\d.]+)$", output, re.M)
@@ -32,7 +31,7 @@ def test_recipe_of_128_gpus(records):  # noqa: F811
     assert boundaries[8:] == [("34,400", "0.08"), ("107,501", "0.008"), ("215,001", "0.0008")]
 
 
-def test_slurm_job_trains_on_its_machines_and_goes_on_in_another(records, tmp_path):  # noqa: F811
+def test_slurm_job_trains_on_its_machines_and_resumes_in_another(records, tmp_path):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f"""#!/bin/sh
 case "$*" in "show hostnames node[1]") echo localhost ;; *) echo "$@" >> {tmp_path}/told ;; esac
@@ -40,7 +39,7 @@ case "$*" in "show hostnames node[1]") echo localhost ;; *) echo "$@" >> {tmp_pa
     scontrol.chmod(0o755)
     slurm = {"SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "node[1]", "SLURM_SUBMIT_DIR": str(ROOT)}
     flags = dict(data_dir=records, model_dir=tmp_path / "checkpoint", log_dir=tmp_path / "log", class_num=CLASSES)
-    flags |= dict(resnet_size=18, image_size=32, batch_size=4, data_format="NHWC", log_interval=2)
+    flags |= dict(resnet_size=10, image_size=32, batch_size=4, data_format="NHWC", log_interval=2)
     job = subprocess.Popen(
         [ROOT / "example/slurm.sbatch", *(f"--{name}={value}" for name, value in flags.items())],
         stdout=subprocess.PIPE,
