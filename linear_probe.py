@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.features import read
-from evaluation.linear_probe import PROBES, evaluate
+from evaluation.probes import PROBES, evaluate
 from utils.files import write_json
 
 flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")

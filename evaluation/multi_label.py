@@ -152,8 +152,11 @@ def _log_odds(logits):
     """Returns the logits whose sigmoid is the softmax of `logits`, float [images, classes]."""
     above = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     shares = np.exp(above)
+    best = np.arange(len(logits)), logits.argmax(axis=1)
+    rest = shares.copy()
+    rest[best] = 0
     others = shares.sum(axis=1, keepdims=True) - shares
-    # (Where one class has it all, the others' share vanishes in float64.)
+    others[best] = rest.sum(axis=1)  # (a difference would be nothing but rounding where one class has almost all)
     return (above - np.log(np.maximum(others, np.finfo(np.float64).tiny))).astype(np.float32)
 
 

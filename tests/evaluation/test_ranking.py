@@ -1,5 +1,6 @@
 """Average precision and AUC against scikit-learn, the binned mode's bound, and the memory of both modes."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -151,3 +152,17 @@ def test_memory_does_not_grow_with_images(monkeypatch, make):
 def test_exact_leaves_nothing_on_disk(tmp_path):
     run(ExactRanking(CLASSES, tmp_path), *make_data(0, 600), 600)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("known", "positives"), [(1, 1), (5, 1), (6, 3), (7, 7)])
+def test_chance_is_the_mean_over_all_orders(known, positives):
+    values = []
+    for chosen in itertools.combinations(range(known), positives):
+        positive = np.isin(np.arange(known), chosen)
+        values.append(average_precision_score(positive, np.arange(known)))
+    assert ranking.chance_average_precision(positives, known) == pytest.approx(np.mean(values), abs=1e-12)
+
+
+def test_chance_is_continuous_where_the_sum_ends():
+    n = np.array([998, 999, 1000, 1001])
+    np.testing.assert_allclose(ranking._harmonic(n), [np.sum(1 / np.arange(1, m + 1)) for m in n], rtol=1e-14)

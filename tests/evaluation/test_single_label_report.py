@@ -7,34 +7,34 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from evaluation import class_report
-from evaluation.metrics import SingleLabelMetrics
+from evaluation import single_label_report
+from evaluation.single_label import SingleLabelEvaluator
 
 NAMES = ["dog, hound", "cat", "a <b> & c", "owl", "never seen", "pig", "cow"]
 
 
 @pytest.fixture(scope="module")
-def measured():
+def evaluated():
     random = np.random.default_rng(0)
     labels = random.choice([0, 1, 2, 3, 5, 6], 400)
     logits = random.normal(size=(400, len(NAMES))).astype(np.float32)
     logits[np.arange(400), labels] += 1
     logits[labels == 3, 1] += 3  # owls are taken for cats
-    total = SingleLabelMetrics(len(NAMES))
-    total.add(logits[:150], labels[:150])
-    total.add(logits[150:], labels[150:])
-    return labels, logits, *total.finish()
+    evaluator = SingleLabelEvaluator(len(NAMES))
+    evaluator.add({"label": labels[:150]}, {"logits": logits[:150]})
+    evaluator.add({"label": labels[150:]}, {"logits": logits[150:]})
+    return labels, logits, evaluator.result(), evaluator.answers
 
 
-def test_rows_are_those_of_scikit_learn(measured, tmp_path):
-    labels, logits, metrics, answers = measured
+def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
+    labels, logits, metrics, answers = evaluated
     predicted = logits.argmax(axis=1)
     classes = np.arange(len(NAMES))
     matrix = sklearn_metrics.confusion_matrix(labels, predicted, labels=classes)
-    np.testing.assert_array_equal(class_report.confusion(answers, len(NAMES)), matrix)
+    np.testing.assert_array_equal(single_label_report.confusion(answers, len(NAMES)), matrix)
     recalls = sklearn_metrics.recall_score(labels, predicted, labels=classes, average=None, zero_division=np.nan)
     precisions = sklearn_metrics.precision_score(labels, predicted, labels=classes, average=None, zero_division=np.nan)
-    rows = class_report.class_rows(answers, NAMES)
+    rows = single_label_report.class_rows(answers, NAMES)
     for k, (index, name, images, accuracy, precision, five, taken_for) in enumerate(rows):
         assert (index, name, images) == (k, NAMES[k], (labels == k).sum())
         np.testing.assert_allclose([accuracy, precision], [recalls[k], precisions[k]])
@@ -45,16 +45,16 @@ def test_rows_are_those_of_scikit_learn(measured, tmp_path):
             assert taken_for == NAMES[wrong.argmax()]
     assert rows[3][-1] == "cat" and rows[4][2] == 0 and np.isnan(rows[4][3])
     assert metrics["class_mean"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
-    class_report.write_table(tmp_path / "rows.tsv", rows)
+    single_label_report.write_table(tmp_path / "rows.tsv", rows)
     with open(tmp_path / "rows.tsv", newline="") as file:
         read = list(csv.DictReader(file, delimiter="\t"))
-    assert list(read[0]) == list(class_report.COLUMNS) and read[4]["accuracy"] == ""
+    assert list(read[0]) == list(single_label_report.COLUMNS) and read[4]["accuracy"] == ""
     assert float(read[3]["accuracy"]) == pytest.approx(recalls[3], abs=1e-6)
 
 
-def test_page_needs_no_other_file_and_believes_no_name(measured, tmp_path):
-    _, _, metrics, answers = measured
-    class_report.write_page(tmp_path / "page.html", answers, NAMES, metrics, "of <this> & that")
+def test_page_needs_no_other_file_and_believes_no_name(evaluated, tmp_path):
+    _, _, metrics, answers = evaluated
+    single_label_report.write_page(tmp_path / "page.html", answers, NAMES, metrics, "of <this> & that")
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; &amp; c" in page and "<b>" not in page and "of &lt;this&gt; &amp; that" in page
     assert page.count("data:image/png;base64,") == 1 and not re.search(r"(src|href)=.?(http|/)", page)
@@ -67,8 +67,10 @@ def test_of_many_classes_the_worst_are_drawn():
     labels = np.arange(300).repeat(2)
     logits = np.eye(300, dtype=np.float32)[labels]
     logits[labels == 250, 7] = 2
-    total = SingleLabelMetrics(300)
-    total.add(logits, labels)
-    _, answers = total.finish()
-    image = class_report._image(class_report.confusion(answers, 300), [str(k) for k in range(300)])
+    evaluator = SingleLabelEvaluator(300)
+    evaluator.add({"label": labels}, {"logits": logits})
+    evaluator.result()
+    image = single_label_report._image(
+        single_label_report.confusion(evaluator.answers, 300), [str(k) for k in range(300)]
+    )
     assert "The 200 classes with the lowest accuracy of 300" in image
