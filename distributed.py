@@ -188,12 +188,24 @@ def gather(value):
     return [value] if _alone() else hvd.allgather_object(value)
 
 
-def gathered(batches):
-    """Yields what `batches` yields on all ranks, joined in the order of ranks; all ranks must go through it.
+def on_first(batches, consume):
+    """Calls `consume` on rank 0 with the batches of all ranks, and returns its result; None on the others.
+
+    All ranks must call it: the others compute and send theirs.
 
     Args:
-      batches: iterable of dictionaries of arrays [batch, …], of the same names on all ranks; some may end earlier.
+      batches: iterable of arrays [batch, …] in dictionaries and tuples of one structure on all ranks; some ranks may
+        have fewer. Those that come together are joined in the order of ranks.
+      consume: function of the iterable of joined batches, which must go through all of them.
     """
-    batches = iter(batches)
+    joined = _joined(iter(batches))
+    if _ranks().rank == 0:
+        return consume(joined)
+    for _ in joined:
+        pass
+    return None
+
+
+def _joined(batches):
     while parts := [part for part in gather(next(batches, None)) if part is not None]:
-        yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        yield tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

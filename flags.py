@@ -8,6 +8,7 @@ changes no flag: what it wants otherwise, it says to `run`.
 
 import os
 import sys
+import typing
 
 # Python puts a script's own folder first on its path, where data_processing/statistics.py would be taken for its own.
 FOLDER = os.path.dirname(os.path.realpath(__file__))
@@ -191,18 +192,34 @@ _define_obsolete()
 
 
 def config(kind, **others):
-    """Returns a named tuple of the class `kind`: fields that are not in `others` are the flags of the same names."""
-    return kind(**{name: FLAGS[name].value for name in kind._fields if name not in others}, **others)
+    """Returns a named tuple of the class `kind`, whose fields are the flags of the same names.
+
+    A field that is in `others` has that value; one that is a named tuple itself is filled likewise; one that is no flag
+    keeps its default.
+    """
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name in kind._fields:
+        if hasattr(hints[name], "_fields"):
+            values[name] = config(hints[name])
+        elif name in FLAGS:
+            values[name] = FLAGS[name].value
+    return kind(**values | others)
 
 
-def train_per_class() -> list[int]:
-    """Returns the numbers of --train_per_class. Raises ValueError if one is none."""
+def train_per_class(single=False):
+    """Returns the numbers of --train_per_class, or the one that it is to be. Raises ValueError if it is not so."""
     for text in FLAGS.train_per_class:
         if not str(text).isdigit():
             raise ValueError(
                 f"--train_per_class: '{text}' is no number of images; write 15,30,… or 0 for all but --val_share"
             )
-    return [int(text) for text in FLAGS.train_per_class]
+    counts = [int(text) for text in FLAGS.train_per_class]
+    if not single:
+        return counts
+    if len(counts) != 1:
+        raise ValueError(f"--train_per_class={','.join(FLAGS.train_per_class)}: one number is needed here")
+    return counts[0]
 
 
 def run(main, *, required=(), defaults=None, uses=()):

@@ -7,37 +7,41 @@ from pathlib import Path
 from models import checkpoint
 from utils.files import write_json
 
+FOLDER = "best"
 FILE = "validation.json"
 
 
-class BestCheckpoint:
-    """Keeps one checkpoint in `folder`, and beside it validation.json: its step and metrics."""
+def save_if_better(folder, metrics, primary_metric, state):
+    """Keeps one checkpoint in `folder`, the best, and beside it validation.json with its step and metrics.
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    Args:
+      folder: where; nothing else is to be there.
+      metrics: of the validation after the last step, by name.
+      primary_metric: name of the metric that decides; more is better, and NaN never is.
+      state: the `TrainState`, whose weights are as they were validated.
 
-    def save_if_better(self, step, metrics, weights):
-        """Keeps the weights, name to variable, if they are better than what is there; returns the metrics.
+    Where the weights cannot be saved it says so, and the next better ones are tried: training goes on.
+    """
+    before = describe(folder)
+    if before and not _is_better(metrics[primary_metric], before["metrics"].get(primary_metric)):
+        return
+    step = int(state.step)
+    try:
+        checkpoint.save(folder, step, state.weights, 1, state.head)
+    except checkpoint.CheckpointError as error:
+        print(f"warning: {error}", flush=True)
+        return
+    write_json(Path(folder, FILE), {"step": step, "metrics": defined(metrics)})
 
-        The first of the metrics decides, and more is better. Where the weights cannot be saved it says so, and the
-        next better ones are tried: training goes on.
-        """
-        of = next(iter(metrics))
-        there = self.described()
-        if there and not _is_better(metrics[of], there["metrics"].get(of)):
-            return metrics
-        try:
-            checkpoint.save(self.folder, step, weights, 1)
-        except checkpoint.CheckpointError as error:
-            print(f"warning: {error}", flush=True)
-            return metrics
-        write_json(self.folder / FILE, {"step": step, "metrics": defined(metrics)})
-        return metrics
 
-    def described(self):
-        """Returns {"step": …, "metrics": …} of the checkpoint that is kept, or None."""
-        path = self.folder / FILE
-        return json.loads(path.read_text()) if path.exists() else None
+def describe(folder):
+    """Returns {"step": …, "metrics": …} of the checkpoint that is kept in `folder`, or None."""
+    path = Path(folder, FILE)
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    # Runs that began before the key had its present name.
+    return {"step": content["step"], "metrics": content.get("metrics") or content["measures"]}
 
 
 def _is_better(value, than):

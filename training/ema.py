@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: it is validated and used, while the weights themselves are trained."""
+"""An exponential moving average of the weights (EMA), which is validated and kept while the weights are trained."""
 
 import contextlib
 

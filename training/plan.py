@@ -20,12 +20,12 @@ def boundaries(learning_rate, steps):
       learning_rate: function of the number of steps done before.
       steps: of the whole run.
     """
-    found = []
+    rates = []
     for step in range(steps):
         rate = learning_rate(step)
-        if not found or rate != found[-1][1]:
-            found.append((step, rate))
-    return found
+        if not rates or rate != rates[-1][1]:
+            rates.append((step, rate))
+    return rates
 
 
 def memory(model, batch_size, image_size):

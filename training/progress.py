@@ -1,9 +1,12 @@
-"""What a training loop counts between two lines of progress."""
+"""What a training loop counts between two lines of progress, and how it tells: lines, and TensorBoard's files."""
 
 import math
 import time
 
 import numpy as np
+import tensorflow as tf
+
+IMAGES_SHOWN = 8
 
 
 class Meter:
@@ -22,8 +25,8 @@ class Meter:
         self.images = 0
         self.began = time.perf_counter()
 
-    def wait(self, batches):
-        """Takes the next batch, counts the time until it is there and the records that had to be replaced in it."""
+    def next(self, batches):
+        """Returns the next batch; counts the time until it is there and the records that had to be replaced in it."""
         began = time.perf_counter()
         batch = next(batches)
         self.data_stall += time.perf_counter() - began
@@ -54,7 +57,7 @@ class Meter:
                 )
 
     def report(self, loss):
-        """Returns the metrics since the last call, by their names in TensorBoard."""
+        """Returns the metrics of this process since the last call, by their names in TensorBoard."""
         self.check()
         seconds = time.perf_counter() - self.began
         metrics = {
@@ -67,3 +70,62 @@ class Meter:
         }
         self.restart()
         return metrics
+
+
+def log_progress(writer, reports, loss, done, run):
+    """Prints a line of progress and writes it for TensorBoard.
+
+    Args:
+      writer: TensorFlow's summary writer.
+      reports: of all processes, see `Meter.report`. Of losses the mean counts, of speeds the sum, of data stalls the
+        longest.
+      loss: whose `shares` are in the reports.
+      done: steps, and epochs, a float.
+      run: the `RunConfig`.
+    """
+    step, epoch = done
+    stalls = [report["data_stall"] for report in reports]
+    metrics = {name: np.mean([report[name] for report in reports]) for name in reports[0]}
+    metrics["images_per_second"] *= len(reports)
+    metrics["data_stall"] = max(stalls)
+    with writer.as_default(step):
+        for name, value in metrics.items():
+            tf.summary.scalar(f"train/{name}", value)
+    left = ""
+    if run.max_iter >= 0:
+        images = (run.max_iter - step) * run.global_batch(len(reports))
+        left = f"  {_as_time(images / metrics['images_per_second'])} left"
+    stall = f"{max(stalls):.0%}"
+    if len(reports) > 1:
+        stall = f"{min(stalls):.0%} to {stall} (process {np.argmax(stalls)})"
+    shares = "".join(f"{name.removesuffix('_classes')} {metrics[name]:.1%}  " for name in loss.shares())
+    print(
+        f"step {step:,}  epoch {epoch:.2f}  loss {metrics['loss']:.4f}  "
+        f"decay {metrics['weight_decay_loss']:.4f}  lr {metrics['learning_rate']:.4g}  {shares}"
+        f"{metrics['images_per_second']:.1f} images/s  data stall {stall}{left}",
+        flush=True,
+    )
+
+
+def _as_time(seconds):
+    text = time.strftime("%H:%M:%S", time.gmtime(seconds % 86400))
+    return f"{seconds // 86400:.0f} days  {text}" if seconds >= 86400 else text
+
+
+def log_validation(writer, metrics, step):
+    """Prints the metrics of a validation and writes them for TensorBoard."""
+    with writer.as_default(step):
+        for name, value in metrics.items():
+            tf.summary.scalar(f"val/{name}", value)
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"step {step:,}  validation  {shown}", flush=True)
+
+
+def show_input(writer, batch, captions, step):
+    """Writes the first images of a batch for TensorBoard, as the network sees them, with a caption each."""
+    with writer.as_default(step):
+        tf.summary.image("input", batch["image"][:IMAGES_SHOWN] / 2 + 0.5, max_outputs=IMAGES_SHOWN)
+        rows = ["| image | labels |", "|---|---|"]
+        for name, caption in zip(batch["name"].numpy()[:IMAGES_SHOWN], captions, strict=False):
+            rows.append(f"| {name.decode(errors='replace')} | {caption} |")
+        tf.summary.text("input", "\n".join(rows))

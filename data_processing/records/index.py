@@ -55,3 +55,11 @@ def _first_kind(paths, shard, offset, class_num):
         if data:
             return schema.label_kind(data, class_num, paths[k])
     raise tfrecord.RecordError(f"{paths[0]}: the first {min(len(shard), PEEKED)} records are damaged; build it again")
+
+
+def index_split(data_dir, split, class_num, quiet=False):
+    """Returns the `RecordIndex` of "train" or "val" in a folder; prints what is wrong with it unless `quiet`."""
+    index = index_records(tfrecord.shard_paths(data_dir, split), class_num)
+    for problem in index.problems if not quiet else ():
+        print(f"warning: {problem}")
+    return index

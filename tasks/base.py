@@ -1,0 +1,74 @@
+"""What makes training, fine-tuning and evaluation one loop: a task, from the record to the metrics.
+
+The data of a sample goes through the methods in this order:
+
+    record → parse → train_transform or eval_transform → batch → augment → forward → loss, or evaluator
+
+A task is a value: it says what is to be computed, and holds no state of a run. Records' schema, transforms, head, loss
+and evaluator of a kind of task stand together in one file of this folder.
+"""
+
+
+class Task:
+    """The interface of a task; each method of it without a body is a subclass's to write.
+
+    Attributes:
+      class_num: number of classes.
+      model: the `keras.Model` whose variables are trained, saved and restored (`models.checkpoint.model_variables`).
+      loss: see `losses/base.py`; None where nothing is trained.
+      head: "softmax" or "sigmoid", what the logits are meant for, which checkpoints say; None without logits.
+      new_scopes: beginnings of the names of variables that --pretrain_ckpt need not hold, e.g. ("logits/",).
+      primary_metric: name of the metric, more is better, by which the best checkpoint is chosen.
+    """
+
+    new_scopes: tuple[str, ...] = ()
+
+    def parse(self, serialized):
+        """Returns the example in a record, string []: a dictionary of tensors, with "name", string []."""
+        raise NotImplementedError
+
+    def train_transform(self, example, size, seed):
+        """Returns the example as it is trained on: "image" decoded, cropped, flipped, and the rest with it.
+
+        Args:
+          example: of `parse`.
+          size: of the network's input, in pixels.
+          seed: int64 [2], from which alone all random numbers are drawn.
+
+        What cannot be used is an error of an operation.
+        """
+        raise NotImplementedError
+
+    def eval_transform(self, example, size):
+        """Returns the example as it is evaluated on; args as of `train_transform`."""
+        raise NotImplementedError
+
+    def blank(self, size, training):
+        """Returns what stands for an example that cannot be used: like a transform's result, and worth no loss."""
+        raise NotImplementedError
+
+    def augment(self, batch, seed):
+        """Returns a batch augmented as a whole, on the device, inside the compiled training step; `seed` int64 [2]."""
+        return batch
+
+    def forward(self, batch, training=False, seed=None):
+        """Returns the network's outputs of a batch: a dictionary of tensors [batch, …].
+
+        Args:
+          batch: of transformed examples.
+          training: whether the loss is to be computed from it; batch normalisation uses the batch's statistics then.
+          seed: int64 [2], of dropout.
+        """
+        raise NotImplementedError
+
+    def eval_batch_size(self, batch_size):
+        """Returns how many images to evaluate at once, where memory holds `batch_size` as the network sees them."""
+        return batch_size
+
+    def evaluator(self, scratch_dir=None):
+        """Returns a new evaluator, see `evaluation/evaluate.py`; `scratch_dir` is a folder for its temporary files."""
+        raise NotImplementedError
+
+    def captions(self, batch, names):
+        """Returns a line for each image of a batch that says what it is labelled with; `names` by class, or None."""
+        raise NotImplementedError

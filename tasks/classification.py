@@ -1,0 +1,146 @@
+"""Classification of whole images, with one label each or with many: record, transforms, head, loss and evaluator."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image, training_image
+from data_processing.records import schema
+import distributed
+from evaluation.multi_label import MultiLabelConfig, MultiLabelEvaluator
+from evaluation.single_label import SingleLabelEvaluator
+from losses.multi_label import LossConfig, SigmoidLoss, WeightedSigmoidLoss
+from losses.single_label import SoftmaxLoss
+from models import inference
+from models.resnet import NetworkConfig, build_resnet, resolve_data_format
+from tasks.base import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Task):
+    """See `Task`.
+
+    Attributes:
+      model: a network of `models.resnet`, with its logits.
+      kind: of the records' labels, one of `schema.KINDS`.
+      head: "softmax" or "sigmoid". With sigmoids, single labels are trained on as vectors of 0 and 1.
+      loss: one of `losses`.
+      augmentation: how training images are augmented.
+      crop: what is evaluated of an image, one of `models.inference.CROPS`.
+      drop_rate: share of the features that dropout sets to 0 before the logits.
+      batch_norm_training: whether batch normalisation uses the batch's statistics and moves its averages.
+      evaluation: the `MultiLabelConfig`.
+    """
+
+    model: keras.Model
+    kind: str
+    head: str = "sigmoid"
+    loss: object = None
+    augmentation: Augmentation = Augmentation()
+    crop: str = "center"
+    drop_rate: float = 0.0
+    batch_norm_training: bool = True
+    evaluation: MultiLabelConfig = MultiLabelConfig()
+
+    new_scopes = ("logits/",)
+
+    @functools.cached_property
+    def _backbone(self):
+        return keras.Model(self.model.input, self.model.output["feature"])
+
+    @property
+    def class_num(self):
+        return self.model.output["logits"].shape[-1]
+
+    @property
+    def primary_metric(self):
+        return "top_1" if self.kind == "single" else "macro_map"
+
+    def parse(self, serialized):
+        return schema.parse(serialized, self.kind, self.class_num)
+
+    def train_transform(self, example, size, seed):
+        image = training_image(example["image"], size, seed, self.augmentation)
+        return example | {"image": image, "label": self._training_label(example["label"])}
+
+    def eval_transform(self, example, size):
+        return example | {"image": evaluation_image(decode_jpeg(example["image"]), size, self.crop)}
+
+    def blank(self, size, training):
+        """Grey, and labelled -1: unknown."""
+        label = tf.constant(-1, tf.int64) if self.kind == "single" else -tf.ones([self.class_num])
+        crops = [10] if self.crop == "10crop" and not training else []
+        image = tf.zeros([*crops, size, size, 3])
+        return {"image": image, "label": self._training_label(label) if training else label, "name": ""}
+
+    def _training_label(self, label):
+        if self.kind != "single" or self.head == "softmax":
+            return label
+        return tf.where(label < 0, -1.0, tf.one_hot(label, self.class_num))
+
+    def forward(self, batch, training=False, seed=None):
+        """Returns "logits", float32 [batch, class_num], in evaluation the mean over the crops."""
+        if not training:
+            return {"logits": inference.apply(self.model, batch["image"], "logits")}
+        if not self.drop_rate:
+            return {"logits": self.model(batch["image"], training=self.batch_norm_training)["logits"]}
+        feature = self._backbone(batch["image"], training=self.batch_norm_training)
+        kept = tf.nn.experimental.stateless_dropout(feature, self.drop_rate, seed)
+        return {"logits": self.model.get_layer("logits")(kept)}
+
+    def eval_batch_size(self, batch_size):
+        return inference.images_at_once(batch_size, self.crop)
+
+    def evaluator(self, scratch_dir=None):
+        if self.kind == "single":
+            return SingleLabelEvaluator(self.class_num)
+        return MultiLabelEvaluator(self.class_num, self.evaluation, scratch_dir)
+
+    def captions(self, batch, names):
+        labels = np.asarray(batch["label"])
+        classes = [np.flatnonzero(label > 0) if label.ndim else [label] for label in labels]
+        return [", ".join(names[k] if names and k >= 0 else str(k) for k in row) for row in classes]
+
+
+class ClassificationConfig(NamedTuple):
+    """How a network is built and trained to classify; see the flags of the names of the fields, and of theirs."""
+
+    resnet_size: int
+    network: NetworkConfig
+    losses: LossConfig
+    augmentation: Augmentation
+    drop_rate: float = 0.0
+    top_k_pred: int = 5
+    random_seed: int = 1234
+
+
+def build(config, kind, class_num, loss):
+    """Returns the task to train a network that has random weights.
+
+    Args:
+      config: the `ClassificationConfig`.
+      kind: of the records' labels, one of `schema.KINDS`.
+      class_num: number of classes.
+      loss: "weighted" (the paper's), "plain" or "softmax", which needs single labels.
+    """
+    seed, smoothing = config.random_seed, config.losses.label_smoothing
+    losses = {
+        "weighted": lambda: WeightedSigmoidLoss(class_num, config.losses, seed, any_rank=distributed.any_rank),
+        "plain": lambda: SigmoidLoss(smoothing),
+        "softmax": lambda: SoftmaxLoss(smoothing),
+    }
+    network = config.network._replace(data_format=resolve_data_format(config.network.data_format))
+    return Classification(
+        model=build_resnet(config.resnet_size, class_num, network, seed=seed),
+        kind=kind,
+        head="softmax" if loss == "softmax" else "sigmoid",
+        loss=losses[loss](),
+        augmentation=config.augmentation,
+        drop_rate=config.drop_rate,
+        # During training histograms do: no disk is needed, and they say by how much they may be wrong.
+        evaluation=MultiLabelConfig(top_k_pred=config.top_k_pred, ap_mode="binned"),
+    )

@@ -1,0 +1,63 @@
+"""The end of a run that fine-tunes: the best checkpoint, with the names of its classes, evaluated in all ways."""
+
+import dataclasses
+from pathlib import Path
+
+from data_processing.lists import dictionary
+from data_processing.records import build_dataset
+import distributed
+from models import checkpoint
+from training import best_checkpoint
+from training.validation import make_validate
+from utils.files import write_json, write_text
+
+
+def write_names(folder, dictionary_path, names):
+    """Puts the names of the classes beside the checkpoints in `folder` and in its best/, for image_classification.py.
+
+    Args:
+      folder: of the run's checkpoints.
+      dictionary_path: a dictionary to copy, or "".
+      names: of the classes by index, where there is none; or None, if nobody knows them.
+    """
+    for path in (Path(folder), Path(folder, best_checkpoint.FOLDER)):
+        path.mkdir(exist_ok=True)
+        if dictionary_path:
+            write_text(path / dictionary.BESIDE, Path(dictionary_path).read_text(encoding="utf-8-sig"))
+        elif names:
+            build_dataset.write_dictionary(path / dictionary.BESIDE, names)
+
+
+def evaluate_best(job, index, sizes, crops, ranks):
+    """Evaluates the best checkpoint of a run at all sizes and crops, and writes and prints a table of the metrics.
+
+    Args:
+      job: the `loop.Job`; its network has the weights of the best checkpoint then.
+      index: `RecordIndex` of the validation records.
+      sizes: of the images, in pixels.
+      crops: names of `models.inference.CROPS`.
+      ranks: which process this is.
+    """
+    folder = Path(job.configs.run.model_dir, best_checkpoint.FOLDER)
+    if ranks.rank == 0:
+        checkpoint.restore(checkpoint.resolve(folder), job.state.weights)
+    distributed.broadcast(job.state.weights.values())
+    validators = {
+        crop: make_validate(dataclasses.replace(job.task, crop=crop), index, job.configs.validation) for crop in crops
+    }
+    table = {f"{size}, {crop}": validators[crop](size, ranks) for size in sizes for crop in validators}
+    if ranks.rank == 0:
+        _report(folder, table)
+
+
+def _report(folder, table):
+    """Writes and prints metrics by name, by size and crop."""
+    prefix = checkpoint.resolve(folder)
+    step = checkpoint.describe(prefix).step
+    metrics = {title: best_checkpoint.defined(row) for title, row in table.items()}
+    content = {"checkpoint": prefix, "step": step, "metrics": metrics}
+    write_json(folder.parent / best_checkpoint.FILE, content)
+    columns = list(next(iter(table.values())))
+    print(f"best checkpoint: step {step:,}, in {folder}\n{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}")
+    for title, row in table.items():
+        print(f"{title:16}{''.join(f'{row[c]:12.4f}' for c in columns)}")

@@ -1,0 +1,81 @@
+"""Validation on records: of a task, of the state of a run, and of the best checkpoint at the end of one."""
+
+import contextlib
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
+import distributed
+from evaluation.evaluate import evaluate, predictions
+from training import best_checkpoint
+
+
+class ValidationConfig(NamedTuple):
+    """See the flags of the same names.
+
+    Attributes:
+      batch_size: images that a process computes at once.
+      test_iter: batches of a process; 0: all.
+      max_skipped: share of the records that may be corrupt.
+      num_preprocess_threads: records that are decoded at the same time.
+      xla: compile with XLA.
+    """
+
+    batch_size: int
+    test_iter: int = 0
+    max_skipped: float = 0.01
+    num_preprocess_threads: int = 4
+    xla: bool = False
+
+
+def make_validate(task, index, config):
+    """Returns `validate(image_size, ranks)`, which returns metrics by name; None but on the first process.
+
+    The network is compiled once for all calls.
+
+    Args:
+      task: a `tasks.base.Task`; of its evaluator's metrics those in `shown` are returned.
+      index: `RecordIndex` of the validation records.
+      config: a `ValidationConfig`.
+    """
+    forward = tf.function(task.forward, reduce_retracing=True, jit_compile=config.xla)
+
+    def predict(batch):
+        return forward({name: x for name, x in batch.items() if x.dtype != tf.string})
+
+    def validate(image_size, ranks):
+        batch_size = task.eval_batch_size(config.batch_size)
+        inputs = InputConfig(image_size, batch_size, num_preprocess_threads=config.num_preprocess_threads)
+        batches = evaluation_batches(index, task, inputs, ranks).take(config.test_iter or -1)
+        evaluator = task.evaluator()
+        joined = predictions(predict, batches)
+        evaluation = distributed.on_first(joined, lambda batches: evaluate(evaluator, batches, config.max_skipped))
+        return evaluation and {name: evaluation.metrics[name] for name in evaluator.shown}
+
+    return validate
+
+
+def make_validate_state(job, index, image_size):
+    """Returns `validate(ranks)`, which validates the state of a run as it is, or its average if it has one.
+
+    It keeps what it validated in MODEL_DIR/best if that is better than what is there, and returns the metrics by name;
+    None but on the first process.
+
+    Args:
+      job: the `loop.Job`.
+      index: `RecordIndex` of the validation records.
+      image_size: of the images, in pixels.
+    """
+    validate = make_validate(job.task, index, job.configs.validation)
+    folder = Path(job.configs.run.model_dir, best_checkpoint.FOLDER)
+
+    def validate_state(ranks):
+        with job.state.average.in_place() if job.state.average else contextlib.nullcontext():
+            metrics = validate(image_size, ranks)
+            if metrics:
+                best_checkpoint.save_if_better(folder, metrics, job.task.primary_metric, job.state)
+        return metrics
+
+    return validate_state
