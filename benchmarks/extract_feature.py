@@ -13,7 +13,7 @@ import tempfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS
+from flags import FLAGS, config, run
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -21,28 +21,28 @@ from benchmarks.rounds import in_rounds, seconds
 from data_processing.images import image_files
 from data_processing.input_pipeline import file_batches
 from data_processing.input_pipeline.transforms import evaluation_image
-from extract_feature import BATCH_SIZE, write_text
+from evaluation import features
 from models.inference import output_function
-from models.resnet import build_resnet, resolve_data_format
+from models.resnet import NetworkConfig, build_resnet, resolve_data_format
 
 
 def main(argv):
     del argv
-    batch_size = FLAGS.batch_size if FLAGS["batch_size"].present else BATCH_SIZE
-    model = build_resnet(int(FLAGS.resnet_size), 1000, data_format=resolve_data_format(FLAGS.data_format))
+    network = config(NetworkConfig, data_format=resolve_data_format(FLAGS.data_format))
+    model = build_resnet(FLAGS.resnet_size, 1000, network)
     predict = output_function(model, "feature", xla=FLAGS.xla)
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), FLAGS.num_images, FLAGS.random_seed)
         files = file_batches.list_image_files(folder)
-        batches = load_batches(files, batch_size)
+        batches = load_batches(files)
         ways = {
-            "a": lambda: from_files(predict, files, batch_size, Path(folder) / "features.txt"),
+            "a": lambda: from_files(model, predict, files, Path(folder) / "features.txt"),
             "b": lambda: from_memory(predict, batches),
             "c": lambda: one_at_a_time(predict, files),
         }
         # The warm-up traces the network for each shape of batch.
         times = in_rounds({name: lambda way=way: seconds(way) for name, way in ways.items()}, FLAGS.rounds)
-    report({name: len(files) / np.array(values) for name, values in times.items()}, batch_size)
+    report({name: len(files) / np.array(values) for name, values in times.items()})
 
 
 def make_images(folder, count, seed):
@@ -59,20 +59,18 @@ def make_images(folder, count, seed):
         Image.fromarray(image).save(folder / f"{k:05d}.jpg", quality=85)
 
 
-def from_files(predict, files, batch_size, result):
+def from_files(model, predict, files, result):
     """The path of extract_feature.py, with its threads and its writing."""
-    options = {"batch_size": batch_size, "image_size": FLAGS.image_size, "threads": FLAGS.num_preprocess_threads}
-    batches = file_batches.predict_files(predict, files, **options)
-    written = write_text(result, ((read, features) for read, features, _ in batches), 2048)
-    assert written == len(files)
+    predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig))
+    rows = ((read, numbers) for read, numbers, _ in file_batches.by_image(predictions, files))
+    width = model.output["feature"].shape[-1]
+    assert features.writer(str(result))(result, rows, width) == len(files)
 
 
-def load_batches(files, batch_size):
+def load_batches(files):
     """All images as batches in the memory that the network reads."""
     paths = [image.file for image in files]
-    return [
-        batch["image"] for batch in file_batches.file_batches(paths, batch_size=batch_size, image_size=FLAGS.image_size)
-    ]
+    return [batch["image"] for batch in file_batches.file_batches(paths, config(file_batches.FileConfig))]
 
 
 def from_memory(predict, batches):
@@ -87,9 +85,11 @@ def one_at_a_time(predict, files):
         predict(evaluation_image(image, FLAGS.image_size)[None]).numpy()
 
 
-def report(rates, batch_size):
+def report(rates):
     names = {"a": "files to features", "b": "network alone, batches in memory", "c": "one image at a time"}
-    print(f"ResNet-{FLAGS.resnet_size}, batches of {batch_size}, {FLAGS.num_images} images, {FLAGS.rounds} rounds")
+    print(
+        f"ResNet-{FLAGS.resnet_size}, batches of {FLAGS.batch_size}, {FLAGS.num_images} images, {FLAGS.rounds} rounds"
+    )
     for name, values in rates.items():
         print(f"({name}) {names[name]:34}{np.median(values):8.2f} images/s   {min(values):.2f} to {max(values):.2f}")
     for other in ("b", "c"):
@@ -98,4 +98,4 @@ def report(rates, batch_size):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"num_images": 150})
+    run(main, defaults={"num_images": 150, "batch_size": 32})

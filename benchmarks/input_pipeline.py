@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run
 from absl import flags
 import numpy as np
-from tasks.classification import Classification
 import tensorflow as tf
 
 from benchmarks.rounds import in_rounds
@@ -28,9 +27,9 @@ from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMP
 from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
 from models.resnet import build_resnet
+from tasks.classification import Classification
 
 CLASSES = 1000
-BATCH = 32
 MADE = 300
 flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
 
@@ -55,17 +54,17 @@ def compare(paths, min_area, min_covered):
     pipelines = {
         "decode": decode_only(encoded),
         "ours": ours(index, Augmentation(min_area, min_covered)),
-        "ours, same": ours(index, Augmentation(min_area, min_covered, 1 / 3, 2 / 3)),
+        "ours, same": ours(index, Augmentation(min_area, min_covered, rotated=1 / 3, color_jitter=2 / 3)),
         "release": release(paths, min_area, min_covered),
     }
-    count = max(1, FLAGS.num_images // BATCH)
+    count = max(1, FLAGS.num_images // FLAGS.batch_size)
     iterators = {name: iter(pipeline) for name, pipeline in pipelines.items()}
     ways = {name: lambda iterator=iterator: time_batches(iterator, count) for name, iterator in iterators.items()}
     times = {name: np.array(seconds).T for name, seconds in in_rounds(ways, FLAGS.rounds).items()}
     print(
         f"crops of area [{min_area}, 1], covering {min_covered}: {len(encoded)} JPEGs of "
         f"{np.mean([len(data) for data in encoded]) / 1000:.0f} kB, {FLAGS.image_size} px, "
-        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.rounds} rounds of {count * BATCH} images"
+        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.rounds} rounds of {count * FLAGS.batch_size} images"
     )
     rates, processor = {}, {}
     for name, (clock, cores) in times.items():
@@ -93,7 +92,7 @@ def time_batches(iterator, batches):
         next(iterator)
     elapsed = time.perf_counter() - begin[0], time.process_time() - begin[1]
     time.sleep(0.5)
-    return [seconds / (batches * BATCH) for seconds in elapsed]
+    return [seconds / (batches * FLAGS.batch_size) for seconds in elapsed]
 
 
 def decode_only(encoded):
@@ -103,13 +102,13 @@ def decode_only(encoded):
         return tf.shape(tf.io.decode_jpeg(data, channels=3))[0]
 
     images = tf.data.Dataset.from_tensor_slices(encoded).repeat()
-    return images.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
+    return images.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(FLAGS.batch_size).prefetch(4)
 
 
 def ours(index, augmentation):
     # The task wants a network for its number of classes alone: the smallest will do.
     task = Classification(build_resnet(10, CLASSES), index.kind, augmentation=augmentation)
-    return training_batches(index, task, config(InputConfig, batch_size=BATCH))
+    return training_batches(index, task, config(InputConfig))
 
 
 def release(paths, min_area, min_covered):
@@ -132,7 +131,7 @@ def release(paths, min_area, min_covered):
         return (augment(image) - 0.5) * 2, record["label"], record["name"]
 
     records = tf.data.TFRecordDataset(paths).shuffle(2 * MADE).repeat()
-    return records.map(load, num_parallel_calls=FLAGS.num_preprocess_threads).batch(BATCH).prefetch(4)
+    return records.map(load, num_parallel_calls=FLAGS.num_preprocess_threads).batch(FLAGS.batch_size).prefetch(4)
 
 
 def augment(image):
@@ -206,4 +205,4 @@ def image(serialized):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"rounds": 7, "num_images": 384})
+    run(main, defaults={"rounds": 7, "num_images": 384, "batch_size": 32})

@@ -9,15 +9,16 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, config, run
 import numpy as np
 import tensorflow as tf
 
 from benchmarks.rounds import in_rounds, seconds
 from losses.multi_label import WeightedSigmoidLoss
-from models import checkpoint
-from models.resnet import build_resnet, resolve_data_format
-from training.train_step import make_train_step
+from models.resnet import NetworkConfig, build_resnet, resolve_data_format
+from tasks.classification import Classification
+from training.state import TrainState
+from training.train_step import StepConfig, make_train_step
 
 LABELS = 9  # of an image
 LOSSES = 50  # in one round
@@ -29,15 +30,14 @@ def main(argv):
     labels = np.zeros([FLAGS.batch_size, FLAGS.class_num], np.float32)
     for row in labels:
         row[rng.choice(FLAGS.class_num, LABELS, replace=False)] = 1
-    labels = tf.constant(labels)
     logits = tf.constant(rng.normal(size=labels.shape).astype(np.float32))
     images = rng.uniform(-1, 1, [FLAGS.batch_size, FLAGS.image_size, FLAGS.image_size, 3])
-    images = tf.constant(images.astype(np.float32))
+    batch = {"image": tf.constant(images.astype(np.float32)), "label": tf.constant(labels)}
     step = training_step()
     loss = loss_and_gradient()
     ways = {
-        "step": lambda: seconds(lambda: step(images, labels, 0.01)["loss"].numpy()),
-        "loss": lambda: seconds(lambda: loss(labels, logits).numpy(), LOSSES),
+        "step": lambda: seconds(lambda: step(batch, tf.constant(0.01))["loss"].numpy()),
+        "loss": lambda: seconds(lambda: loss(batch, logits).numpy(), LOSSES),
     }
     times = in_rounds(ways, FLAGS.rounds)  # the warm-up compiles
     steps, losses = np.array(times["step"]), np.array(times["loss"])
@@ -51,35 +51,23 @@ def main(argv):
 
 
 def training_step():
-    model = build_resnet(
-        int(FLAGS.resnet_size),
-        FLAGS.class_num,
-        data_format=resolve_data_format(FLAGS.data_format),
-        precision=FLAGS.precision,
-    )
-    step, _ = make_train_step(
-        model,
-        checkpoint.model_variables(model),
-        WeightedSigmoidLoss(FLAGS.class_num),
-        weight_decay=FLAGS.weight_decay,
-        momentum=FLAGS.opt_momentum,
-        precision=FLAGS.precision,
-        xla=FLAGS.xla,
-    )
-    return step
+    network = config(NetworkConfig, data_format=resolve_data_format(FLAGS.data_format))
+    model = build_resnet(FLAGS.resnet_size, FLAGS.class_num, network)
+    task = Classification(model, "sparse", loss=WeightedSigmoidLoss(FLAGS.class_num))
+    return make_train_step(task, TrainState(task, FLAGS.precision), config(StepConfig, batch_norm_weight_decay=0.0))
 
 
 def loss_and_gradient():
     loss = WeightedSigmoidLoss(FLAGS.class_num)
 
     @tf.function(jit_compile=FLAGS.xla)
-    def function(labels, logits):
+    def function(batch, logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            value = loss(labels, logits)
+            value = loss(batch, {"logits": logits}, loss.count(batch, tf.constant(0, tf.int64)))
         return value, tape.gradient(value, logits)
 
-    return lambda labels, logits: function(labels, logits)[1]
+    return lambda batch, logits: function(batch, logits)[1]
 
 
 if __name__ == "__main__":

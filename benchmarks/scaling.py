@@ -90,8 +90,11 @@ def main(argv):
     del argv
     result = Path(FLAGS.result or "docs/scaling.md")
     result.parent.mkdir(parents=True, exist_ok=True)
-    sharing = {n: _measure(n, "allreduce") for n in map(int, FLAGS.processes)}
-    steps = {n: _measure(n, "step") for n in (1, 2)}
+    numbers = [int(number) for number in FLAGS.processes]
+    parts = {n: [*["allreduce"] * (n in numbers), *["step"] * (n < 3)] for n in sorted({1, 2, *numbers})}
+    measured = {n: _measure(n, names) for n, names in parts.items()}
+    sharing = {n: measured[n]["allreduce"] for n in numbers}
+    steps = {n: measured[n]["step"] for n in (1, 2)}
     fits = {n: fit([(size, np.median(seconds)) for size, seconds in times]) for n, times in sharing.items()}
     latency, together = calibrate()
     model = build_resnet(101, CLASSES)
@@ -112,20 +115,20 @@ def main(argv):
     print(f"written: {result}, {result.with_suffix('.png')}")
 
 
-def _measure(processes, part):
-    """What benchmarks/scaling_worker.py measures as so many processes."""
+def _measure(processes, parts):
+    """What benchmarks/scaling_worker.py measures as so many processes, by part."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "result.json")
         mpirun = Path(sys.executable).with_name("mpirun")
         options = "--oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -np".split()
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
-        command = [mpirun, *options, str(processes), sys.executable, WORKER, path, part]
+        command = [mpirun, *options, str(processes), sys.executable, WORKER, path, ",".join(parts)]
         command += [str(FLAGS.rounds), str(FLAGS.resnet_size)]
         if not mpirun.exists():
             raise ValueError(f"{mpirun} is not there: run `make horovod`")
         done = subprocess.run(command, env=os.environ | root, capture_output=True, text=True)
         if done.returncode:
-            raise ValueError(f"{processes} processes could not measure {part}:\n{done.stderr[-3000:]}")
+            raise ValueError(f"{processes} processes could not measure {', '.join(parts)}:\n{done.stderr[-3000:]}")
         return json.loads(path.read_text())
 
 

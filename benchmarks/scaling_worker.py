@@ -1,6 +1,6 @@
-"""One of the processes that benchmarks/scaling.py measures, "allreduce" or "step"; the first one writes the seconds:
+"""One of the processes that benchmarks/scaling.py measures, "allreduce" and "step"; the first writes the seconds:
 
-    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce ROUNDS RESNET_SIZE
+    mpirun -np 2 python benchmarks/scaling_worker.py result.json allreduce,step ROUNDS RESNET_SIZE
 
 Sizes and batches are constants here.
 """
@@ -18,18 +18,21 @@ import tensorflow as tf
 from benchmarks.rounds import in_rounds, seconds
 import distributed
 from losses.multi_label import WeightedSigmoidLoss
-from models import checkpoint
 from models.resnet import build_resnet
-from training.train_step import make_train_step
+from tasks.classification import Classification
+from training.state import TrainState
+from training.train_step import StepConfig, make_train_step
 
 SIZES = [2**k for k in range(12, 27, 2)]  # bytes: 4 KB to 64 MB
 CLASSES, BATCH, PIXELS = 1000, 8, 128
 
 
-def main(result, part, rounds, resnet_size):
+def main(result, parts, rounds, resnet_size):
     distributed.ELASTIC = True  # so that one process, too, goes through Horovod
     ranks = distributed.start()
-    times = allreduce(int(rounds)) if part == "allreduce" else step(int(rounds), int(resnet_size))
+    times = {}
+    for part in parts.split(","):
+        times[part] = allreduce(int(rounds)) if part == "allreduce" else step(int(rounds), int(resnet_size))
     if ranks.rank == 0:
         Path(result).write_text(json.dumps(times))
 
@@ -47,23 +50,27 @@ def allreduce(rounds):
 def step(rounds, resnet_size):
     """Seconds of a training step that shares gradients, of one that does not, and of sharing alone, in rounds."""
     model = build_resnet(resnet_size, CLASSES)
-    weights = checkpoint.model_variables(model)
     rng = np.random.default_rng(0)
-    images = tf.constant(rng.uniform(-1, 1, [BATCH, PIXELS, PIXELS, 3]).astype(np.float32))
-    labels = tf.constant((rng.random([BATCH, CLASSES]) < 0.01).astype(np.float32))
-    options = dict(weight_decay=1e-4, momentum=0.9)
-    alone, _ = make_train_step(model, weights, WeightedSigmoidLoss(CLASSES), **options)
-    loss = WeightedSigmoidLoss(CLASSES, any_rank=distributed.any_rank)
-    together, _ = make_train_step(model, weights, loss, average=distributed.average, **options)
-    gradients = [tf.zeros_like(v.value) for v in weights.values() if v.trainable]
+    images = rng.uniform(-1, 1, [BATCH, PIXELS, PIXELS, 3]).astype(np.float32)
+    labels = (rng.random([BATCH, CLASSES]) < 0.01).astype(np.float32)
+    batch = {"image": tf.constant(images), "label": tf.constant(labels)}
+    alone, _ = _make_step(model, tf.identity, list)
+    together, state = _make_step(model, distributed.any_rank, distributed.average)
+    gradients = [tf.zeros_like(v) for v in state.trainable.values()]
     sharing = tf.function(lambda: distributed.average([tf.identity(gradient) for gradient in gradients]))
     rate = tf.constant(0.0)
     ways = {
-        "together": lambda: together(images, labels, rate),
-        "alone": lambda: alone(images, labels, rate),
+        "together": lambda: together(batch, rate),
+        "alone": lambda: alone(batch, rate),
         "sharing": sharing,
     }
     return timed(ways, rounds)
+
+
+def _make_step(model, any_rank, average):
+    task = Classification(model, "sparse", loss=WeightedSigmoidLoss(CLASSES, any_rank=any_rank))
+    state = TrainState(task)
+    return make_train_step(task, state, StepConfig(weight_decay=1e-4), average=average), state
 
 
 def timed(ways, rounds):

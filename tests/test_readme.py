@@ -29,7 +29,7 @@ IN_SMALL = {
     "benchmarks/bytes_per_label.py": "--num_images=100",
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
-    "benchmarks/input_pipeline.py": "--rounds=1 --num_images=32 --image_size=64 --quick",
+    "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
 }
