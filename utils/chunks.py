@@ -20,11 +20,15 @@ def map_chunks(function, path, arguments=(), workers=None):
     """Yields `function(lines, *arguments)` for each chunk of the file `path`, in order, and shows the progress.
 
     `lines` is an iterable of the lines, bytes, that begin in the chunk. Function and arguments must pickle; a worker
-    gets the arguments once. Raises OSError if a worker was killed.
+    gets the arguments once. A file of one chunk is worked on here. Raises OSError if a worker was killed.
     """
     size = os.path.getsize(path)
+    if size <= CHUNK_BYTES:
+        if size:
+            yield function(lines(path, 0, size), *arguments)
+        return
     places = [(begin, min(begin + CHUNK_BYTES, size)) for begin in range(0, size, CHUNK_BYTES)]
-    workers = min(workers or len(os.sched_getaffinity(0)), max(1, len(places)))
+    workers = min(workers or len(os.sched_getaffinity(0)), len(places))
     context = multiprocessing.get_context("spawn")
     with (
         tqdm(total=size, unit="B", unit_scale=True, mininterval=1, desc=os.path.basename(path)) as bar,
@@ -45,11 +49,11 @@ def map_chunks(function, path, arguments=(), workers=None):
 
 def _start(function, path, arguments):
     global _function, _path, _arguments
-    _function, _path, _arguments = function, path, arguments
-    exit_with_parent()
     # Ctrl-C reaches all processes of a terminal. The main one says so, and ends when the chunks at hand are done; a
     # worker that died of it might be noticed first, and taken for one that was killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _function, _path, _arguments = function, path, arguments
+    exit_with_parent()
 
 
 def _work(begin, end):

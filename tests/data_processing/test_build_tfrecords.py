@@ -20,8 +20,8 @@ from data_processing.images import image_files
 from data_processing.lists import image_list
 from data_processing.lists.image_list import Row
 from data_processing.records.shard_writer import ShardConfig, build_shards
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 CLASSES = 9
 SHARDS = 3
 WIDTH, HEIGHT = 48, 32
@@ -197,54 +197,29 @@ def test_manifest_counts_and_hashes(mixed, built):
     assert (settings["num_shards"], settings["label_format"], settings["class_num"]) == (SHARDS, "sparse", CLASSES)
 
 
-# Runs the script once for each list of flags, in children of one process: TensorFlow takes seconds to import.
-IN_CHILDREN = """
-import json, os, sys
-sys.path.insert(0, os.getcwd())
-from flags import run
-from data_processing import build_tfrecords
-for number, options in enumerate(json.loads(sys.argv[1])):
-    if not os.fork():
-        for stream in (1, 2):
-            os.dup2(os.open(f"{sys.argv[2]}/{number}.{stream}", os.O_WRONLY | os.O_CREAT), stream)
-        sys.argv = ["build_tfrecords.py", *options]
-        run(build_tfrecords.main, required=["image_list", "output_dir"])
-    print(os.waitstatus_to_exitcode(os.wait()[1]))
-"""
-
-
-def runs_that_fail(folder, runs):
-    """Returns standard output and error for each command line; all must end with status 1 and without a traceback."""
-    command = [sys.executable, "-c", IN_CHILDREN, json.dumps([[str(flag) for flag in flags] for flags in runs]), folder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["1"] * len(runs), done.stdout + done.stderr
-    outputs = [[(folder / f"{number}.{stream}").read_text() for stream in (1, 2)] for number in range(len(runs))]
-    assert not any("Traceback" in err for _, err in outputs)
-    return outputs
+def run_that_fails(*options):
+    """Returns standard output and error; the run must end with status 1 and without a traceback."""
+    done = run_script("data_processing/build_tfrecords.py", *options, status=1)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 def test_runs_that_cannot_resume(mixed, built, tmp_path):
     """After a complete run with too many rejected or other settings; or with wrong lists: nothing changes."""
     output, *_, before = built
     times = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
-    wrong, two, fresh, outputs = (tmp_path / name for name in ("wrong.txt", "two.txt", "fresh", "outputs"))
-    outputs.mkdir()
+    wrong, two, fresh = (tmp_path / name for name in ("wrong.txt", "two.txt", "fresh"))
     wrong.write_text("baseline.jpg\t1\nbaseline.jpg\t1:2\n")
     two.write_text("baseline.jpg\t1\nbaseline.jpg\t1\t2\n")
     common = [f"--images={mixed.images}", f"--class_num={CLASSES}"]
     again = [*common, f"--image_list={mixed.list}", f"--output_dir={output}"]
     first = [*common, f"--output_dir={fresh}"]
-    too_many, other, bad_line, not_single, few, nowhere = runs_that_fail(
-        outputs,
-        [
-            [*again, f"--num_shards={SHARDS}"],
-            [*again, "--num_shards=4", "--random_seed=5", "--max_rejected=1"],
-            [*first, "--num_shards=1", f"--image_list={wrong}"],
-            [*first, "--num_shards=1", f"--image_list={two}", "--label_format=single"],
-            [*first, f"--image_list={two}"],
-            [*first, f"--image_list={two}", "--images=nowhere"],
-        ],
-    )
+    too_many = run_that_fails(*again, f"--num_shards={SHARDS}")
+    other = run_that_fails(*again, "--num_shards=4", "--random_seed=5", "--max_rejected=1")
+    bad_line = run_that_fails(*first, "--num_shards=1", f"--image_list={wrong}")
+    not_single = run_that_fails(*first, "--num_shards=1", f"--image_list={two}", "--label_format=single")
+    few = run_that_fails(*first, f"--image_list={two}")
+    nowhere = run_that_fails(*first, f"--image_list={two}", "--images=nowhere")
     assert "of 3 shards 3 are there already" in too_many[0]
     count = f"{len(mixed.bad)} of {len(mixed.rows)} images were rejected, more than --max_rejected=0.01"
     assert f"error: {count}" in too_many[1] and f"see {output / 'rejected.tsv'}" in too_many[1]

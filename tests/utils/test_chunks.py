@@ -29,6 +29,15 @@ def number_of_lines(lines, offset):
     return [int(line) + offset for line in lines]
 
 
+def test_a_file_of_one_chunk_needs_no_other_process(tmp_path):
+    (tmp_path / "a").write_text("1\n2\n")
+    assert list(chunks.map_chunks(lambda lines: (os.getpid(), list(lines)), tmp_path / "a")) == [
+        (os.getpid(), [b"1\n", b"2\n"])
+    ]
+    (tmp_path / "a").write_text("")
+    assert list(chunks.map_chunks(list, tmp_path / "a")) == []
+
+
 def test_chunks_come_in_order_from_all_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1000)
     (tmp_path / "a").write_text("".join(f"{k}\n" for k in range(5000)))
@@ -47,7 +56,8 @@ def work(lines):
     time.sleep({seconds})
 
 if __name__ == "__main__":
-    run(lambda _: list(chunks.map_chunks(work, __file__)))
+    chunks.CHUNK_BYTES = 100
+    run(lambda _: list(chunks.map_chunks(work, __file__, workers=1)))
 """
 
 

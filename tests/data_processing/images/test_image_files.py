@@ -353,10 +353,10 @@ def test_image_paths(tmp_path):
     for name, target in (("out.jpg", tmp_path / "b.jpg"), ("loop.jpg", "loop.jpg"), ("gone.jpg", "/nowhere.jpg")):
         (tmp_path / "a" / name).symlink_to(target)
     (tmp_path / "link").symlink_to("a")
-    found = image_files.image_paths(tmp_path / "link")
-    assert [os.path.relpath(path, tmp_path) for path in found] == ["link/loop.jpg", "link/z.PNG"]
-    found = image_files.image_paths(tmp_path)
-    assert {"a/inside.jpg", "a/out.jpg"} <= {os.path.relpath(path, tmp_path) for path in found}
+    paths = image_files.image_paths(tmp_path / "link")
+    assert [os.path.relpath(path, tmp_path) for path in paths] == ["link/loop.jpg", "link/z.PNG"]
+    paths = image_files.image_paths(tmp_path)
+    assert {"a/inside.jpg", "a/out.jpg"} <= {os.path.relpath(path, tmp_path) for path in paths}
     with pytest.raises(FileNotFoundError):
         image_files.image_paths(tmp_path / "none")
 

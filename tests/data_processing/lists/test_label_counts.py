@@ -16,7 +16,7 @@ def images(seed, count=200):
 
 
 def naive(labels, probabilities, posterior, min_co, min_images):
-    found = []
+    pairs = []
     for label in range(5):
         images = [k for k in range(len(labels)) if labels[k, label] > 0]
         for output in range(5):
@@ -25,8 +25,8 @@ def naive(labels, probabilities, posterior, min_co, min_images):
             if other in (-1, label) or other in CHAINS[label] or label in CHAINS[other] or len(images) < min_images:
                 continue
             if predicted / len(images) > min_co:
-                found.append((label, other, len(images), predicted))
-    return sorted(found)
+                pairs.append((label, other, len(images), predicted))
+    return sorted(pairs)
 
 
 @pytest.mark.parametrize("seed", range(4))
