@@ -67,7 +67,7 @@ def apply(model, images, output):
         crops. (The logits of the mean feature are the mean of the logits.)
       output: "feature" or "logits".
     """
-    if images.shape.rank == 4:
+    if len(images.shape) == 4:
         return model(images, training=False)[output]
     # One crop of all images after the other: ten times the time, but not ten times the memory.
     crops = images.shape[1]

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-import tracemalloc
+import subprocess
+import sys
 from typing import NamedTuple
-import zipfile
 
 from absl.testing import flagsaver
 import h5py
@@ -12,16 +12,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing.input_pipeline.file_batches import ImageFile
 import extract_feature
 from models import checkpoint
 from models.resnet import build_resnet
-from tests.scripts import run_script
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[1]
 SIZE = 56  # short side 64: images of 64 pixels' height are not resized
 WIDTH = 80
-PICTURES = 7
+IMAGES = 7
 
 
 class Run(NamedTuple):
@@ -31,6 +29,12 @@ class Run(NamedTuple):
     stdout: str
     stderr: str
     folder: Path
+
+
+def true_process(script, *args, cwd, status):
+    """As `run_script`, but as a user's shell starts it."""
+    del status
+    return subprocess.run([sys.executable, ROOT / script, *args], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def mosaic(seed):
@@ -49,10 +53,10 @@ def world(tmp_path_factory):
     """Images, lists and two checkpoints: a ResNet-10 of 7 classes, and a ResNet-101 of 1000 as was published."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "images").mkdir()
-    for k in range(PICTURES):
-        Image.fromarray(mosaic(k)).save(folder / "images" / f"{PICTURES - k}.png")
+    for k in range(IMAGES):
+        Image.fromarray(mosaic(k)).save(folder / "images" / f"{IMAGES - k}.png")
     (folder / "page.jpg").write_text("<html>")
-    paths = [f"images/{PICTURES - k}.png" for k in range(PICTURES)]
+    paths = [f"images/{IMAGES - k}.png" for k in range(IMAGES)]
     labelled = [f"{path}\tlabel {k}" if k % 2 else path for k, path in enumerate(paths)]
     (folder / "list.tsv").write_text("\n".join([*labelled[:2], "page.jpg\t9", *labelled[2:], "none.jpg"]) + "\n")
     (folder / "imglist.txt").write_text(f"{paths[0]} 3\n{paths[1]}\n")
@@ -75,7 +79,8 @@ def runs(world):
     }
     finished = {}
     for name, own in options.items():
-        done = run_script("extract_feature.py", *own, cwd=world["folder"], status=None)
+        run = true_process if name == "list" else run_script
+        done = run("extract_feature.py", *own, cwd=world["folder"], status=None)
         finished[name] = Run(done.returncode, done.stdout, done.stderr, world["folder"])
     return finished
 
@@ -101,8 +106,8 @@ def test_order_names_labels_and_what_is_left_out(world, runs):
     with np.load(run.folder / "new" / "list.npz") as arrays:
         names, labels, features = (arrays[name] for name in ("names", "labels", "features"))
     assert names.tolist() == world["paths"]
-    assert labels.tolist() == [f"label {k}" if k % 2 else "" for k in range(PICTURES)]
-    expected = features_of(world["model"], [mosaic(k)[4:60, 12:68] for k in range(PICTURES)])
+    assert labels.tolist() == [f"label {k}" if k % 2 else "" for k in range(IMAGES)]
+    expected = features_of(world["model"], [mosaic(k)[4:60, 12:68] for k in range(IMAGES)])
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     assert "left out: page.jpg: HTML or XML, not an image" in run.stderr
@@ -118,7 +123,7 @@ def test_ten_crops_are_averaged(world, runs):
     assert run.status == 0, run.stderr
     with h5py.File(run.folder / "ten.h5") as file:
         names, features = file["names"].asstr()[:].tolist(), file["features"][:]
-        assert file["labels"].asstr()[:].tolist() == [""] * PICTURES
+        assert file["labels"].asstr()[:].tolist() == [""] * IMAGES
     assert names == sorted(world["paths"])
     for name, feature in zip(names, features, strict=True):
         pixels = mosaic(world["paths"].index(name))
@@ -141,56 +146,3 @@ def test_an_unknown_ending_is_an_error_before_any_work():
     with flagsaver.as_parsed(images="no such folder", result="features.csv"):
         with pytest.raises(ValueError, match="--result=features.csv: .*ends in .tsv, .txt, .npz, .h5"):
             extract_feature.main([])
-
-
-def random_batches(width, sizes):
-    rng = np.random.default_rng(0)
-    for size in sizes:
-        yield [ImageFile(f"grün {rng.integers(99)}.jpg", "7", "")] * size, rng.normal(size=[size, width]).astype("f4")
-
-
-def read_text(path):
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row[0] for row in rows], [row[1] for row in rows], [row[2].split(" ") for row in rows]
-
-
-def read_npz(path):
-    assert zipfile.ZipFile(path).testzip() is None
-    with np.load(path) as arrays:
-        return [arrays[name].tolist() for name in ("names", "labels")] + [arrays["features"]]
-
-
-def read_hdf5(path):
-    with h5py.File(path) as file:
-        return [file[name].asstr()[:].tolist() for name in ("names", "labels")] + [file["features"][:]]
-
-
-FORMS = {
-    "a.txt": (extract_feature.write_text, read_text),
-    "a.npz": (extract_feature.write_npz, read_npz),
-    "a.h5": (extract_feature.write_hdf5, read_hdf5),
-}
-
-
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("sizes", [(3, 0, 2), ()])
-def test_forms_read_back_exactly(tmp_path, name, sizes):
-    write, read = FORMS[name]
-    assert write(tmp_path / name, random_batches(5, sizes), 5) == sum(sizes)
-    batches = list(random_batches(5, sizes))
-    names, labels, features = read(tmp_path / name)
-    assert names == [image.name for images, _ in batches for image in images]
-    assert labels == ["7"] * sum(sizes)
-    if sizes:
-        np.testing.assert_array_equal(np.array(features, np.float32), np.concatenate([part for _, part in batches]))
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_memory_does_not_grow_with_the_features(tmp_path, name):
-    """2.6 MB of features in batches of 64 kB."""
-    tracemalloc.start()
-    try:
-        FORMS[name][0](tmp_path / name, random_batches(2048, [8] * 40), 2048)
-        assert tracemalloc.get_traced_memory()[1] < 1.5e6
-    finally:
-        tracemalloc.stop()

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from data_processing.input_pipeline import file_batches
-from data_processing.input_pipeline.file_batches import ImageFile
+from data_processing.input_pipeline.file_batches import FileConfig, ImageFile
 from data_processing.lists.image_list import ImageListError
 
 SIZE = 56  # short side 64: an image of 64 pixels' height is not resized
@@ -21,8 +21,8 @@ def mosaic(seed, height=64, width=80):
 
 
 def read_batches(paths, **options):
-    options = {"batch_size": 4, "image_size": SIZE} | options
-    return list(file_batches.file_batches(paths, **options).as_numpy_iterator())
+    config = FileConfig(batch_size=4, image_size=SIZE)._replace(**options)
+    return list(file_batches.file_batches(paths, config).as_numpy_iterator())
 
 
 def test_pixels_and_order(tmp_path):
@@ -32,7 +32,7 @@ def test_pixels_and_order(tmp_path):
         height, width = (64, 64 + 8 * k) if k % 2 else (64 + 8 * k, 64)
         paths.append(str(tmp_path / f"{9 - k}.png"))
         Image.fromarray(mosaic(k, height, width)).save(paths[-1])
-    batches = read_batches(paths, threads=8)
+    batches = read_batches(paths, num_preprocess_threads=8)
     assert [len(batch["index"]) for batch in batches] == [4, 4, 2]
     assert [k for batch in batches for k in batch["index"]] == list(range(10))
     assert all(error == b"" for batch in batches for error in batch["error"])
@@ -89,14 +89,14 @@ def test_bad_files_keep_their_place(tmp_path):
     assert batch["image"].shape == (1, 10, SIZE, SIZE, 3) and not batch["image"].any()
 
 
-def test_predict_files_pairs_rows_with_images(tmp_path):
-    found = []
+def test_rows_of_predictions_find_their_images(tmp_path):
+    files = []
     for k in range(7):
         Image.new("RGB", (64, 64), (30 * k, 0, 0)).save(tmp_path / f"{k}.png")
-        found.append(ImageFile(f"name {k}", "", str(tmp_path / (f"{k}.png" if k not in (0, 4) else "none.png"))))
-    batches = list(
-        file_batches.predict_files(lambda images: images[:, 0, 0, :1], found, batch_size=3, image_size=SIZE, threads=2)
-    )
+        files.append(ImageFile(f"name {k}", "", str(tmp_path / (f"{k}.png" if k not in (0, 4) else "none.png"))))
+    config = FileConfig(batch_size=3, image_size=SIZE, num_preprocess_threads=2)
+    predictions = file_batches.predictions(lambda images: images[:, 0, 0, :1], files, config)
+    batches = list(file_batches.by_image(predictions, files))
     assert [[image.name for image in read] for read, _, _ in batches] == [
         ["name 1", "name 2"],
         ["name 3", "name 5"],
@@ -148,10 +148,10 @@ def test_odd_file_names_stand_escaped(tmp_path):
     names = [b"tab\there.jpg", b"line\nend.jpg", b"latin \xe9.jpg", "grün.jpg".encode()]
     for name in names:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).touch()
-    found = file_batches.list_image_files(str(tmp_path))
-    shown = sorted(os.path.relpath(image.name, tmp_path) for image in found)
+    files = file_batches.list_image_files(str(tmp_path))
+    shown = sorted(os.path.relpath(image.name, tmp_path) for image in files)
     assert shown == ["grün.jpg", r"latin \xe9.jpg", r"line\nend.jpg", r"tab\there.jpg"]
-    assert all(os.path.exists(image.file) for image in found)
+    assert all(os.path.exists(image.file) for image in files)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""A network in use: where its checkpoint and head come from, one crop and ten, and scores against NumPy."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_processing.lists import dictionary
+from data_processing.lists.dictionary import Entry
+from models import checkpoint, inference
+from models.resnet import NetworkConfig, build_resnet
+
+CLASSES = 4
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny network, and the folder of its checkpoint."""
+    model = build_resnet(10, CLASSES, seed=3)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    checkpoint.save(folder, 5, checkpoint.model_variables(model), 1, head="softmax")
+    return model, folder
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(-1, 1, [3, 10, 32, 32, 3]).astype(np.float32)
+
+
+def test_a_checkpoint_as_a_user_names_it(saved, images):
+    """A folder; NCHW, which a machine without a GPU does not have; and what the user believes it to be."""
+    model, folder = saved
+    loaded, description, prefix = inference.load(folder, NetworkConfig("NCHW"), {"resnet_size": 10, "class_num": 4})
+    assert prefix == str(folder / "model.ckpt-5")
+    assert description == checkpoint.Description(10, CLASSES, 5, "softmax")
+    expected = model(images[:, 0], training=False)["logits"]
+    np.testing.assert_allclose(loaded(images[:, 0], training=False)["logits"], expected, atol=1e-5)
+    with pytest.raises(checkpoint.CheckpointError, match="--class_num=7, but .* has class_num 4"):
+        inference.load(prefix, expected={"class_num": 7})
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "multi_label", "head", "source"),
+    [
+        ("sigmoid", "softmax", False, "sigmoid", "--head"),
+        (None, "softmax", True, "softmax", "the checkpoint says so; --head changes it"),
+        (None, "sigmoid", False, "sigmoid", "the checkpoint says so; --head changes it"),
+        (None, None, True, "sigmoid", "the dictionary is multi-label; --head changes it"),
+        (None, None, False, "softmax", "the dictionary is single-label; --head changes it"),
+    ],
+)
+def test_head_is_what_the_flag_then_the_checkpoint_then_the_dictionary_says(asked, held, multi_label, head, source):
+    description = checkpoint.Description(10, CLASSES, 5, held)
+    assert inference.choose_head(asked, description, multi_label) == (head, source)
+
+
+@pytest.mark.parametrize("output", ["feature", "logits"])
+def test_ten_crops_are_the_mean_of_ten(saved, images, output):
+    """To the bit, compiled or not, as a sum over crops that are computed each alone."""
+    model, _ = saved
+    one = inference.output_function(model, output)
+    expected = tf.add_n([one(images[:, k]) for k in range(10)]) / 10
+    np.testing.assert_array_equal(inference.output_function(model, output)(tf.constant(images)), expected)
+    np.testing.assert_allclose(inference.apply(model, images, output), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(one(images[:, 3]), model(images[:, 3], training=False)[output], rtol=1e-5, atol=1e-6)
+
+
+def test_crops_do_not_need_ten_times_the_memory():
+    assert [inference.images_at_once(size, "center") for size in (7, 512)] == [7, 512]
+    assert [inference.images_at_once(size, "10crop") for size in (7, 64, 512)] == [7, 32, 51]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def fold_by_hand(scores, parents):
+    """Each class lifts its parent, its parent's parent and so on."""
+    folded = scores.copy()
+    for k in range(len(parents)):
+        above = parents[k]
+        while above != -1:
+            folded[:, above] = np.maximum(folded[:, above], scores[:, k])
+            above = parents[above]
+    return folded
+
+
+def first_pixels(images, training):
+    """A network whose logits are the first pixels of the image."""
+    assert not training
+    return {"logits": images[:, 0, :, 0]}
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_heads(head):
+    logits = np.random.default_rng(0).normal(size=[4, 9]).astype(np.float32) * 10
+    exponentials = np.exp(logits.astype(np.float64))
+    expected = sigmoid(logits) if head == "sigmoid" else exponentials / exponentials.sum(1, keepdims=True)
+    scores = inference.score_function(first_pixels, head)(logits[:, None, :, None])
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), classes=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_any_hierarchy(data, classes, seed):
+    """Random forests in random order, so that parents stand before and after their children."""
+    above = [data.draw(st.integers(-1, k - 1)) for k in range(classes)]
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(classes)
+    parents = [-1] * classes
+    for k, parent in enumerate(above):
+        parents[place[k]] = -1 if parent == -1 else int(place[parent])
+    ancestors = dictionary.ancestors([Entry(k, "", parent, "") for k, parent in enumerate(parents)])
+    logits = rng.normal(size=[3, classes]).astype(np.float32)
+    scores = inference.score_function(first_pixels, "sigmoid", ancestors)(logits[:, None, :, None])
+    np.testing.assert_allclose(scores, fold_by_hand(sigmoid(logits), parents), rtol=1e-5)
