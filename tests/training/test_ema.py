@@ -6,7 +6,7 @@ import tensorflow as tf
 from training.ema import WeightAverage
 
 
-def test_follows_the_recurrence_and_a_restart_goes_on():
+def test_follows_the_recurrence_and_a_restart_resumes():
     variables = {"a": tf.Variable([1.0, -2.0]), "b": tf.Variable(3.0)}
     average = WeightAverage(variables, 0.9)
     random = np.random.default_rng(0)

@@ -1,14 +1,14 @@
-"""Reckoning before a run, against counts made in other ways."""
+"""Estimates before a run, against counts made in other ways."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.resnet import build_resnet
+from models.resnet import NetworkConfig, build_resnet
 from training import plan
 
 
-def test_stairs():
+def test_boundaries():
     assert plan.boundaries(lambda step: step // 4, 10) == [(0, 0), (4, 1), (8, 2)]
 
 
@@ -61,5 +61,5 @@ def test_memory():
     small, large = (plan.memory(model, batch, 64) for batch in (2, 6))
     assert small["state"] == large["state"] == 4 * (3 * trainable + moving)
     assert large["activations"] == pytest.approx(3 * small["activations"])
-    half = plan.memory(build_resnet(18, 7, precision="bfloat16"), 2, 64)["activations"]
+    half = plan.memory(build_resnet(18, 7, NetworkConfig(precision="bfloat16")), 2, 64)["activations"]
     assert small["activations"] / 2 < half < small["activations"]
