@@ -5,7 +5,7 @@ import pytest
 
 from data_processing.lists.label_counts import Counts, strong_pairs
 
-CHAINS = [(), (0,), (), (), (2,)]  # ancestors: class 1 is a kind of 0, class 4 of 2
+ANCESTORS = [(), (0,), (), (), (2,)]  # ancestors: class 1 is a kind of 0, class 4 of 2
 PREDICTED_AS = np.array([3, 0, 4, -1, 1])
 
 
@@ -22,7 +22,8 @@ def naive(labels, probabilities, posterior, min_co, min_images):
         for output in range(5):
             other = int(PREDICTED_AS[output])
             predicted = sum(1 for k in images if probabilities[k, output] > posterior)
-            if other in (-1, label) or other in CHAINS[label] or label in CHAINS[other] or len(images) < min_images:
+            related = other in ANCESTORS[label] or label in ANCESTORS[other]
+            if other in (-1, label) or related or len(images) < min_images:
                 continue
             if predicted / len(images) > min_co:
                 pairs.append((label, other, len(images), predicted))
@@ -39,7 +40,7 @@ def test_counts_and_pairs(seed):
     np.testing.assert_array_equal(first.images, whole.images)
     np.testing.assert_array_equal(first.together.toarray(), whole.together.toarray())
     np.testing.assert_array_equal(whole.images, (labels > 0).sum(axis=0))
-    pairs = strong_pairs(whole, PREDICTED_AS, CHAINS, 0.3, 10)
+    pairs = strong_pairs(whole, PREDICTED_AS, ANCESTORS, 0.3, 10)
     assert sorted(pairs) == naive(labels, probabilities, 0.7, 0.3, 10)
     assert pairs
     shares = [predicted / images for _, _, images, predicted in pairs]

@@ -3,17 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from data_processing.lists import vocabulary, wordnet
 from data_processing.lists.vocabulary import Class
 
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data" / "wnids_11166.txt"
-
-
-@pytest.fixture(scope="module")
-def reader():
-    return wordnet.load()
 
 
 def closest(reader, one, classes):

@@ -15,11 +15,6 @@ from data_processing.lists import wordnet
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def reader():
-    return wordnet.load()
-
-
 def copied(reader, folder):
     """A folder of NLTK's data with the files of the WordNet that is here."""
     target = folder / "corpora" / "wordnet"
