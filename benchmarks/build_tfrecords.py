@@ -75,8 +75,9 @@ def one_at_a_time(folder):
     """Builds one shard, loop.tfrecords, in a loop."""
     with tf.io.TFRecordWriter(str(folder / "loop.tfrecords")) as writer:
         for row in image_list.read(folder / "list.txt"):
-            image, width, height = image_files.as_jpeg((folder / row.path).read_bytes())
-            writer.write(schema.encode(image, width, height, row.path, row.labels, row.confidences, "sparse", CLASSES))
+            encoded, width, height = image_files.as_jpeg((folder / row.path).read_bytes())
+            image = schema.Image(encoded, width, height, row.path)
+            writer.write(schema.encode(image, row.labels, row.confidences, "sparse", CLASSES))
 
 
 def ours(folder, count):

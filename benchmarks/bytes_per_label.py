@@ -47,7 +47,7 @@ def main(argv):
 
 def label_bytes(label_format, labels, confidences):
     """By how much the labels, with the names of their features, lengthen a record."""
-    record = schema.encode(bytes(IMAGE_BYTES), 500, 375, "a.jpg", labels, confidences, label_format, CLASSES)
+    record = schema.encode(schema.Image(bytes(IMAGE_BYTES), 500, 375, "a.jpg"), labels, confidences, label_format, CLASSES)
     example = tf.train.Example.FromString(record)
     for name in ("label", "label_index", "label_confidence"):
         example.features.feature.pop(name, None)

@@ -181,7 +181,7 @@ def make_shard(path):
         for k in range(min(MADE, FLAGS.num_images)):
             encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
-            record = schema.encode(encoded, 500, 375, f"{k}.jpg", labels, [1.0] * 9, "sparse", CLASSES)
+            record = schema.encode(schema.Image(encoded, 500, 375, f"{k}.jpg"), labels, [1.0] * 9, "sparse", CLASSES)
             file.write(tfrecord.frame(record))
     return str(path)
 

@@ -59,7 +59,9 @@ def write_shard(path, label_format="sparse", damaged=(), image=None):
         for k in range(RECORDS):
             encoded = image or jpeg(k % CLASSES, rng)
             encoded = encoded[:200] if k in damaged else encoded
-            record = schema.encode(encoded, 48, 40, f"{k}.jpg", [k % CLASSES], [1.0], label_format, CLASSES)
+            record = schema.encode(
+                schema.Image(encoded, 48, 40, f"{k}.jpg"), [k % CLASSES], [1.0], label_format, CLASSES
+            )
             file.write(tfrecord.frame(record))
 
 

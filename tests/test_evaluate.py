@@ -59,9 +59,8 @@ def write_shards(folder, images, labels, label_format):
     for shard, part in enumerate(np.array_split(np.arange(len(images)), 2)):
         with open(folder / f"val-{shard:05d}-of-00002.tfrecords", "wb") as file:
             for k in part:
-                record = schema.encode(
-                    images[k], 64, 64, f"{k}.jpg", list(labels[k]), list(labels[k].values()), label_format, CLASSES
-                )
+                image = schema.Image(images[k], 64, 64, f"{k}.jpg")
+                record = schema.encode(image, list(labels[k]), list(labels[k].values()), label_format, CLASSES)
                 file.write(tfrecord.frame(record))
 
 

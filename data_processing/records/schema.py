@@ -10,6 +10,8 @@
       label                           int64                      single-label ("single")
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,22 +20,29 @@ from data_processing.records.tfrecord import RecordError
 KINDS = ("sparse", "dense", "single")
 
 
-def encode(image, width, height, name, labels, confidences, label_format, class_num):
+class Image(NamedTuple):
+    """An image of a record: its encoded JPEG, bytes; its width and height in pixels; its path in the image list."""
+
+    encoded: bytes
+    width: int
+    height: int
+    name: str
+
+
+def encode(image, labels, confidences, label_format, class_num):
     """Returns a record as bytes.
 
     Args:
-      image: encoded JPEG, bytes.
-      width, height: its pixels.
-      name: the image's path in the list.
+      image: an `Image`.
       labels, confidences: indices of its classes below `class_num`, and for each a value in (0, 1], or -1.
       label_format: "sparse", "dense" or "single"; "single" needs exactly one label.
       class_num: number of classes.
     """
     feature = {
-        "width": _int64s([width]),
-        "height": _int64s([height]),
-        "image": _bytes(image),
-        "name": _bytes(name.encode()),
+        "width": _int64s([image.width]),
+        "height": _int64s([image.height]),
+        "image": _bytes(image.encoded),
+        "name": _bytes(image.name.encode()),
     }
     if label_format == "sparse":
         feature["label_index"] = _int64s(labels)
@@ -44,7 +53,7 @@ def encode(image, width, height, name, labels, confidences, label_format, class_
         feature["label"] = _bytes(vector.tobytes())
     else:
         if len(labels) != 1:
-            raise RecordError(f"'{name}' has {len(labels)} labels; --label_format=single needs one label an image")
+            raise RecordError(f"'{image.name}' has {len(labels)} labels; --label_format=single needs one label an image")
         feature["label"] = _int64s(labels)
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 

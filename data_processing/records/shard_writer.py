@@ -201,16 +201,15 @@ def _record(row, images, config):
     """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
     try:
         data = archives.read_file(images, row.path, config.max_pixels)
-        image, width, height = image_files.as_jpeg(data, config.max_pixels)
+        encoded, width, height = image_files.as_jpeg(data, config.max_pixels)
     except OSError as error:
         if errno.errorcode.get(error.errno) not in UNUSABLE:
             raise
         return row, None, error.strerror
     except image_files.ImageError as error:
         return row, None, str(error)
-    record = schema.encode(
-        image, width, height, row.path, row.labels, row.confidences, config.label_format, config.class_num
-    )
+    image = schema.Image(encoded, width, height, row.path)
+    record = schema.encode(image, row.labels, row.confidences, config.label_format, config.class_num)
     return row, tfrecord.frame(record), None
 
 

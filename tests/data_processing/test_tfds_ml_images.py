@@ -36,7 +36,8 @@ def make_database(folder):
         (folder / split).mkdir()
         with open(folder / split / f"{split}-00000-of-00001.tfrecords", "wb") as file:
             for k, (labels, confidences) in enumerate(rows):
-                record = schema.encode(jpeg(k), 9, 8, f"{k}.jpg", labels, confidences, "sparse", len(ENTRIES))
+                image = schema.Image(jpeg(k), 9, 8, f"{k}.jpg")
+                record = schema.encode(image, labels, confidences, "sparse", len(ENTRIES))
                 file.write(tfrecord.frame(record))
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder)}\n" for path in paths)
@@ -104,7 +105,7 @@ def test_sums_must_fit(tmp_path, damage):
 
 def test_dense_and_single_labels_decode_alike():
     for kind, labels, confidences in (("dense", (0, 2), (0.5, -1.0)), ("single", (2,), (1.0,))):
-        record = schema.encode(b"x", 1, 1, "a.jpg", labels, confidences, kind, 3)
+        record = schema.encode(schema.Image(b"x", 1, 1, "a.jpg"), labels, confidences, kind, 3)
         assert schema.label_kind(record, 3, "here") == kind
         expected = list(zip(labels, confidences, strict=True))
         assert schema.decode(record, kind) == (b"a.jpg", b"x", expected)

@@ -3,18 +3,19 @@
 import io
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow as tf
 
-from data_processing.input_pipeline import batches
+from data_processing.input_pipeline.batches import InputConfig, evaluation_batches, training_batches
 from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image
 from data_processing.records import schema, tfrecord
+from data_processing.records.index import index_records
+from distributed import Ranks
+from tasks.classification import Classification
 
-PUBLISHED_SHARD = Path(__file__).parents[2].parent / "shared/data/0.tfrecords"
+PUBLISHED_SHARD = Path(__file__).parents[4] / "shared/data/0.tfrecords"
 CLASSES = 6
 SIZE = 32
 SHARDS = (11, 1, 17, 8)
@@ -34,7 +35,7 @@ def jpeg(k, rng):
 def record(k, label_format="sparse", class_num=CLASSES, image=None):
     image = image or jpeg(k, np.random.default_rng(k))
     labels, confidences = ([k % CLASSES], [1.0]) if label_format == "single" else ([k % 5, 5], [0.75, -1.0])
-    return schema.encode(image, 48, 40, f"{k}.jpg", labels, confidences, label_format, class_num)
+    return schema.encode(schema.Image(image, 48, 40, f"{k}.jpg"), labels, confidences, label_format, class_num)
 
 
 def write_shards(folder, *args, counts=SHARDS, **options):
@@ -53,13 +54,18 @@ def paths(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards") / "sparse")
 
 
-def batches(paths, steps, class_num=CLASSES, **options):
+def task_of(index, class_num=CLASSES, augmentation=PLAIN, crop="center"):
+    """A classification whose network does not matter, but for its number of classes."""
+    kind = type("Task", (Classification,), {"class_num": class_num})
+    return kind(model=None, kind=index.kind, head="softmax", augmentation=augmentation, crop=crop)
+
+
+def take(paths, steps, class_num=CLASSES, augmentation=PLAIN, start=0, ranks=Ranks(), **options):
     """The first `steps` batches, as lists of NumPy arrays by name."""
-    options = {"batch_size": 5, "shuffle_buffer": 12, "seed": 3, "image_size": SIZE, "class_num": class_num} | options
-    options = {"augmentation": PLAIN} | options
-    index = batches.index_records(paths, class_num)
-    taken = batches.training_batches(index, **options).take(steps)
-    return list(taken.as_numpy_iterator())
+    options = {"batch_size": 5, "shuffle_buffer": 12, "random_seed": 3, "image_size": SIZE} | options
+    index = index_records(paths, class_num)
+    task = task_of(index, class_num, augmentation)
+    return list(training_batches(index, task, InputConfig(**options), start, ranks).take(steps).as_numpy_iterator())
 
 
 def joined(batches, name):
@@ -72,7 +78,7 @@ def assert_same(actual, expected):
 
 
 def test_index(paths):
-    index = batches.index_records(paths, CLASSES)
+    index = index_records(paths, CLASSES)
     assert len(index) == RECORDS and index.kind == "sparse" and index.problems == ()
     np.testing.assert_array_equal(np.bincount(index.shard), SHARDS)
     names = []
@@ -83,66 +89,45 @@ def test_index(paths):
 
 
 def test_every_record_once_an_epoch_and_another_order_each(paths):
-    names = joined(batches(paths, 3 * RECORDS, batch_size=1), "name").reshape(3, RECORDS)
+    names = joined(take(paths, 3 * RECORDS, batch_size=1), "name").reshape(3, RECORDS)
     for epoch in names:
         assert sorted(epoch) == sorted(f"{k}.jpg".encode() for k in range(RECORDS))
     assert len({tuple(epoch) for epoch in names}) == 3
-    other = joined(batches(paths, RECORDS, batch_size=1, seed=4), "name")
+    other = joined(take(paths, RECORDS, batch_size=1, random_seed=4), "name")
     assert tuple(other) != tuple(names[0])
     assert tuple(names[0]) != tuple(sorted(names[0], key=lambda name: int(name[:-4])))
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**31), st.integers(0, 50), st.data())
-def test_order_is_a_permutation_from_any_slot_on(records, shuffle_buffer, seed, epoch, data):
-    whole = np.concatenate(list(batches.epoch_order(records, shuffle_buffer, seed, epoch)))
-    np.testing.assert_array_equal(np.sort(whole), np.arange(records))
-    first = data.draw(st.integers(0, records - 1))
-    rest = np.concatenate(list(batches.epoch_order(records, shuffle_buffer, seed, epoch, first)))
-    np.testing.assert_array_equal(rest, whole[first:])
-
-
-def test_a_long_order_is_well_mixed():
-    """Neighbours in the shards are far from each other, and where a record stands says nothing of where it was."""
-    order = np.concatenate(list(batches.epoch_order(100_000, 2048, 1, 0)))
-    assert np.mean(np.abs(np.diff(order)) == 1) < 0.002
-    assert abs(np.corrcoef(np.arange(100_000), order)[0, 1]) < 0.05
-    # And those that are shuffled together are others in the next epoch.
-    together, next_time = (next(batches.epoch_order(100_000, 2048, 1, epoch)) for epoch in (0, 1))
-    assert len(np.intersect1d(together, next_time)) < 200
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(paths):
-    return batches(paths, 24, augmentation=Augmentation())
+    return take(paths, 24, augmentation=Augmentation())
 
 
 @pytest.mark.parametrize("step", [1, 7, 8, 20])
 def test_starting_at_a_step_gives_what_an_uninterrupted_run_has_from_there_on(paths, uninterrupted, step):
-    assert_same(batches(paths, 4, start=5 * step, augmentation=Augmentation()), uninterrupted[step : step + 4])
+    assert_same(take(paths, 4, start=5 * step, augmentation=Augmentation()), uninterrupted[step : step + 4])
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_together_have_the_batches_of_one(paths, size):
-    whole = batches(paths, 10, batch_size=6, start=12)
-    options = dict(batch_size=6 // size, start=12, size=size)
-    ranks = [batches(paths, 10, rank=rank, **options) for rank in range(size)]
+    whole = take(paths, 10, batch_size=6, start=12)
+    ranks = [take(paths, 10, batch_size=6 // size, start=12, ranks=Ranks(rank, size)) for rank in range(size)]
     for step, batch in enumerate(whole):
         for name in ("image", "label", "name"):
-            # Slot by position, a rank's rows are every `size`-th of the batch of one.
+            # Position by position, a rank's rows are every `size`-th of the batch of one.
             together = np.stack([rank[step][name] for rank in ranks], axis=1).reshape(batch[name].shape)
             np.testing.assert_array_equal(together, batch[name])
 
 
 def test_the_same_record_looks_different_in_each_epoch(paths):
-    found = batches(paths, 3 * RECORDS, batch_size=1)
-    images = {batch["image"].tobytes() for batch in found if batch["name"][0] == b"20.jpg"}
+    batches = take(paths, 3 * RECORDS, batch_size=1)
+    images = {batch["image"].tobytes() for batch in batches if batch["name"][0] == b"20.jpg"}
     assert len(images) == 3
 
 
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_all_kinds_of_labels(tmp_path, kind):
-    for batch in batches(write_shards(tmp_path / kind, kind), 8):
+    for batch in take(write_shards(tmp_path / kind, kind), 8):
         for name, label in zip(batch["name"], batch["label"], strict=True):
             k = int(name[:-4])
             expected = k % CLASSES if kind == "single" else 0.75 * np.eye(CLASSES)[k % 5] - np.eye(CLASSES)[5]
@@ -165,9 +150,9 @@ def in_the_published_format(tmp_path):
 @pytest.mark.parametrize("shard", [published, in_the_published_format])
 def test_published_format(tmp_path, shard):
     paths = shard(tmp_path)
-    index = batches.index_records(paths, 11166)
+    index = index_records(paths, 11166)
     assert (len(index), index.kind) == (2, "dense")
-    (batch,) = batches(paths, 1, 11166, batch_size=4)
+    (batch,) = take(paths, 1, 11166, batch_size=4)
     assert batch["valid"].all() and sorted(batch["name"])[::2] == sorted(set(batch["name"]))
     rows = [tf.train.Example.FromString(data.numpy()) for data in tf.data.TFRecordDataset(paths)]
     features = [row.features.feature for row in rows]
@@ -178,7 +163,7 @@ def test_published_format(tmp_path, shard):
     for name, label in zip(batch["name"], batch["label"], strict=True):
         np.testing.assert_array_equal(label, expected[name])
     with pytest.raises(tfrecord.RecordError, match="of 11166 classes, not 1000: set --class_num=11166"):
-        batches.index_records(paths, 1000)
+        index_records(paths, 1000)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +188,7 @@ def damaged(paths, tmp_path_factory):
 def test_damaged_records_are_replaced_and_nothing_else_moves(paths, damaged):
     copies, places = damaged
     invalid = 0
-    for good, bad in zip(batches(paths, 15), batches(copies, 15), strict=True):
+    for good, bad in zip(take(paths, 15), take(copies, 15), strict=True):
         np.testing.assert_array_equal(bad["valid"], ~np.isin(good["name"], list(places)))
         for row, valid in enumerate(bad["valid"]):
             if valid:
@@ -222,9 +207,9 @@ def test_damaged_records_are_replaced_and_nothing_else_moves(paths, damaged):
 
 def test_a_batch_without_any_valid_record_is_grey(damaged):
     copies, places = damaged
-    found = [batch for batch in batches(copies, RECORDS, batch_size=1) if not batch["valid"][0]]
-    assert sorted(batch["name"][0].decode() for batch in found) == sorted(places.values())
-    for batch in found:
+    invalid = [batch for batch in take(copies, RECORDS, batch_size=1) if not batch["valid"][0]]
+    assert sorted(batch["name"][0].decode() for batch in invalid) == sorted(places.values())
+    for batch in invalid:
         assert np.all(batch["image"] == 0) and np.all(batch["label"] == -1)
 
 
@@ -233,23 +218,24 @@ def test_single_labels_of_a_damaged_batch(tmp_path):
     content = bytearray(Path(paths[0]).read_bytes())
     content[-1] ^= 1
     Path(paths[0]).write_bytes(content)
-    found = batches(paths, 2, batch_size=1)
-    assert sorted((int(batch["label"][0]), bool(batch["valid"][0])) for batch in found) == [(-1, False), (0, True)]
+    labels = [(int(batch["label"][0]), bool(batch["valid"][0])) for batch in take(paths, 2, batch_size=1)]
+    assert sorted(labels) == [(-1, False), (0, True)]
 
 
 def test_labels_that_do_not_fit_are_damage(tmp_path):
     """A class beyond class_num in the middle of a shard stops nothing."""
-    records = [record(0), schema.encode(jpeg(1, np.random.default_rng(1)), 48, 40, "1.jpg", [9], [1.0], "sparse", 10)]
+    image = schema.Image(jpeg(1, np.random.default_rng(1)), 48, 40, "1.jpg")
+    records = [record(0), schema.encode(image, [9], [1.0], "sparse", 10)]
     path = tmp_path / "x.tfrecords"
     path.write_bytes(b"".join(map(tfrecord.frame, records)))
-    (batch,) = batches([str(path)], 1, batch_size=2)
+    (batch,) = take([str(path)], 1, batch_size=2)
     assert sorted(batch["valid"]) == [False, True]
 
 
-def test_a_shard_cut_short_is_reported(paths, tmp_path):
+def test_a_truncated_shard_is_reported(paths, tmp_path):
     cut = tmp_path / "cut.tfrecords"
     cut.write_bytes(Path(paths[0]).read_bytes()[:-10])
-    index = batches.index_records([str(cut), paths[1]], CLASSES)
+    index = index_records([str(cut), paths[1]], CLASSES)
     assert len(index) == SHARDS[0] - 1 + SHARDS[1]
     assert len(index.problems) == 1 and f"{cut}: truncated in record {SHARDS[0]}" in index.problems[0]
 
@@ -263,40 +249,41 @@ def test_shards_without_a_usable_record(paths, tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(tfrecord.RecordError, match=message):
-            batches.index_records([str(path)], CLASSES)
+            index_records([str(path)], CLASSES)
+
+
+def evaluate(paths, ranks=Ranks(), crop="center"):
+    index = index_records(paths, CLASSES)
+    config = InputConfig(SIZE, batch_size=10)
+    return list(evaluation_batches(index, task_of(index, crop=crop), config, ranks).as_numpy_iterator())
 
 
 def test_evaluation_is_in_order_and_ends_with_what_is_left(paths):
-    index = batches.index_records(paths, CLASSES)
-    found = list(
-        batches.evaluation_batches(index, class_num=CLASSES, batch_size=10, image_size=SIZE).as_numpy_iterator()
-    )
-    assert [len(batch["name"]) for batch in found] == [10, 10, 10, RECORDS - 30]
-    assert joined(found, "name").tolist() == [f"{k}.jpg".encode() for k in range(RECORDS)]
+    batches = evaluate(paths)
+    assert [len(batch["name"]) for batch in batches] == [10, 10, 10, RECORDS - 30]
+    assert joined(batches, "name").tolist() == [f"{k}.jpg".encode() for k in range(RECORDS)]
     for k in (0, 20, RECORDS - 1):
         expected = evaluation_image(decode_jpeg(jpeg(k, np.random.default_rng(k))), SIZE)
-        np.testing.assert_array_equal(joined(found, "image")[k], expected)
+        np.testing.assert_array_equal(joined(batches, "image")[k], expected)
 
 
 def test_evaluation_on_ranks_with_ten_crops_and_damage(damaged):
-    index = batches.index_records(damaged[0], CLASSES)
-    options = dict(class_num=CLASSES, batch_size=10, image_size=SIZE, crop="10crop", size=3)
-    ranks = [batches.evaluation_batches(index, rank=rank, **options) for rank in range(3)]
-    ranks = [list(rank.as_numpy_iterator()) for rank in ranks]
-    for rank, found in enumerate(ranks):
+    for rank in range(3):
+        batches = evaluate(damaged[0], Ranks(rank, 3), "10crop")
         wanted = [f"{k}.jpg".encode() for k in range(RECORDS) if k // 10 % 3 == rank]
-        names, valid = joined(found, "name"), joined(found, "valid")
+        names, valid = joined(batches, "name"), joined(batches, "valid")
         expected = [damaged[1].get(name, name.decode()) for name in wanted]
         assert [name.decode() for name in names] == expected
         np.testing.assert_array_equal(valid, [name not in damaged[1] for name in wanted])
-        images = joined(found, "image")
+        images = joined(batches, "image")
         assert images.shape[1:] == (10, SIZE, SIZE, 3) and np.all(images[~valid] == 0)
+        assert np.all(joined(batches, "label")[~valid] == -1)
 
 
 @pytest.mark.parametrize("counts, batch_size", [([1], 1), ([1], 4), ([3], 8), ([2, 1], 7)])
-def test_data_sets_smaller_than_a_batch(tmp_path, counts, batch_size):
+def test_datasets_smaller_than_a_batch(tmp_path, counts, batch_size):
     paths = write_shards(tmp_path / "tiny", counts=counts)
-    names = joined(batches(paths, 6, batch_size=batch_size), "name")
+    names = joined(take(paths, 6, batch_size=batch_size), "name")
     records = sum(counts)
     whole = names[: len(names) // records * records].reshape(-1, records)
     for epoch in whole:
@@ -304,11 +291,14 @@ def test_data_sets_smaller_than_a_batch(tmp_path, counts, batch_size):
 
 
 def test_augmentation_is_passed_on(paths):
-    index = batches.index_records(paths[1:2], CLASSES)
-    options = dict(class_num=CLASSES, batch_size=3, image_size=SIZE, seed=3)
     plain, augmented = (
-        next(batches.training_batches(index, augmentation=augmentation, **options).as_numpy_iterator())["image"]
+        take(paths[1:2], 1, augmentation=augmentation, batch_size=3)[0]["image"]
         for augmentation in (Augmentation(0.99, 0.99, 0.0, 0.0), Augmentation(0.99, 0.99, 1.0, 1.0))
     )
-    # Of one image, without colours: at most flipped. With: each another.
+    # Of one image, without colors: at most flipped. With: each another.
     assert np.ptp(plain.mean(axis=(1, 2)), axis=0).max() < 0.05 < np.ptp(augmented.mean(axis=(1, 2)), axis=0).max()
+
+
+def test_batches_that_are_computed_in_parts_come_as_one(paths):
+    whole, parts = take(paths, 3, batch_size=6), take(paths, 3, batch_size=2, accumulate_steps=3)
+    assert_same(parts, whole)

@@ -21,7 +21,7 @@ VECTOR = np.array([1, 0, 0, 0, 0.9, -1, 0], np.float32)
 def record(kind, labels=LABELS, confidences=CONFIDENCES, class_num=CLASSES, name="dir/é.jpg"):
     if kind == "single":
         labels, confidences = [4], [1.0]
-    return schema.encode(b"\xff\xd8 image", 40, 30, name, labels, confidences, kind, class_num)
+    return schema.encode(schema.Image(b"\xff\xd8 image", 40, 30, name), labels, confidences, kind, class_num)
 
 
 def example(**features):
@@ -86,7 +86,7 @@ def test_sparse_and_dense_say_the_same(labels):
 
 def test_single_needs_one_label():
     with pytest.raises(RecordError, match="'a.jpg' has 2 labels; --label_format=single"):
-        schema.encode(b"", 1, 1, "a.jpg", [1, 2], [1.0, 1.0], "single", CLASSES)
+        schema.encode(schema.Image(b"", 1, 1, "a.jpg"), [1, 2], [1.0, 1.0], "single", CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""The order of the samples: permutations that are well mixed, and can begin anywhere."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+
+from data_processing.input_pipeline import order
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**31), st.integers(0, 50), st.data())
+def test_order_is_a_permutation_from_any_position_on(records, shuffle_buffer, seed, epoch, data):
+    whole = np.concatenate(list(order.epoch_order(records, shuffle_buffer, seed, epoch)))
+    np.testing.assert_array_equal(np.sort(whole), np.arange(records))
+    first = data.draw(st.integers(0, records - 1))
+    rest = np.concatenate(list(order.epoch_order(records, shuffle_buffer, seed, epoch, first)))
+    np.testing.assert_array_equal(rest, whole[first:])
+
+
+def test_a_long_order_is_well_mixed():
+    """Neighbours in the shards are far from each other, and where a record stands says nothing of where it was."""
+    whole = np.concatenate(list(order.epoch_order(100_000, 2048, 1, 0)))
+    assert np.mean(np.abs(np.diff(whole)) == 1) < 0.002
+    assert abs(np.corrcoef(np.arange(100_000), whole)[0, 1]) < 0.05
+    # And those that are shuffled together are others in the next epoch.
+    together, next_time = (next(order.epoch_order(100_000, 2048, 1, epoch)) for epoch in (0, 1))
+    assert len(np.intersect1d(together, next_time)) < 200

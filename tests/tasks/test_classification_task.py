@@ -1,0 +1,104 @@
+"""A classification task from the record to the metrics, single-label and multi-label."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image
+from data_processing.records import schema
+from evaluation.evaluate import evaluate
+from losses.multi_label import LossConfig, SigmoidLoss, WeightedSigmoidLoss
+from losses.single_label import SoftmaxLoss
+from models.resnet import NetworkConfig, build_resnet
+from tasks import classification
+from tasks.classification import Classification, ClassificationConfig
+
+CLASSES = 4
+SIZE = 32
+SEED = tf.constant([1, 2], tf.int64)
+
+
+def record(kind, label=2):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(label).integers(0, 256, (40, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    image = schema.Image(buffer.getvalue(), 48, 40, "a.jpg")
+    return schema.encode(image, [label], [1.0], kind, CLASSES), buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_resnet(10, CLASSES)
+
+
+def batch_of(*examples):
+    return {name: tf.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+@pytest.mark.parametrize("kind, head", [("sparse", "sigmoid"), ("dense", "sigmoid"), ("single", "softmax")])
+def test_from_the_record_to_the_metrics(model, kind, head):
+    loss = SoftmaxLoss() if head == "softmax" else SigmoidLoss()
+    task = Classification(model=model, kind=kind, head=head, loss=loss)
+    assert task.class_num == CLASSES and task.new_scopes == ("logits/",)
+    data, encoded = record(kind)
+    example = task.parse(data)
+    np.testing.assert_array_equal(
+        task.eval_transform(example, SIZE)["image"], evaluation_image(decode_jpeg(encoded), SIZE)
+    )
+    rows = [task.train_transform(example, SIZE, SEED), task.blank(SIZE, training=True) | {"name": "broken"}]
+    batch = batch_of(*rows)
+    assert batch["image"].shape == (2, SIZE, SIZE, 3) and not batch["image"][1].numpy().any()
+    outputs = task.forward(batch)
+    np.testing.assert_allclose(outputs["logits"], model(batch["image"])["logits"], rtol=1e-5)
+    # The blank is worth nothing: the loss is that of the other (for sigmoids, half of it: a mean over two images).
+    weights = task.loss.count(batch, 0)
+    alone = task.loss(batch_of(rows[0]), {"logits": outputs["logits"][:1]}, weights)
+    np.testing.assert_allclose(task.loss(batch, outputs, weights), alone / (1 if head == "softmax" else 2), rtol=1e-5)
+    assert task.captions(batch, None)[0] == "2" and task.captions(batch, ["a", "b", "c", "d"])[0] == "c"
+    valid = batch | {"valid": np.array([True, False])}
+    evaluation = evaluate(task.evaluator(), [(valid, outputs)], max_skipped=0.5)
+    assert evaluation.skipped == ["broken"] and task.primary_metric in evaluation.metrics
+
+
+def test_single_labels_with_sigmoids_are_vectors_in_training_alone(model):
+    task = Classification(model=model, kind="single", head="sigmoid", loss=SigmoidLoss())
+    example = task.parse(record("single")[0])
+    np.testing.assert_array_equal(task.train_transform(example, SIZE, SEED)["label"], [0, 0, 1, 0])
+    np.testing.assert_array_equal(task.blank(SIZE, training=True)["label"], [-1] * CLASSES)
+    assert task.eval_transform(example, SIZE)["label"] == 2 and task.blank(SIZE, training=False)["label"] == -1
+    assert task.primary_metric == "top_1"
+
+
+def test_ten_crops_are_evaluated_as_their_mean(model):
+    task = Classification(model=model, kind="single")
+    ten = dataclasses.replace(task, crop="10crop")
+    example = task.parse(record("single")[0])
+    crops = ten.eval_transform(example, SIZE)["image"]
+    assert crops.shape == ten.blank(SIZE, training=False)["image"].shape == (10, SIZE, SIZE, 3)
+    mean = tf.reduce_mean(model(crops)["logits"], axis=0)
+    np.testing.assert_allclose(ten.forward({"image": crops[None]})["logits"][0], mean, rtol=1e-4, atol=1e-6)
+    assert task.eval_batch_size(64) == 64 > ten.eval_batch_size(64)
+
+
+def test_dropout_acts_on_the_features_alone(model):
+    """Against the network's own last layer on features of which half are set to 0 and the others doubled."""
+    task = Classification(model=model, kind="single", batch_norm_training=False, drop_rate=0.5)
+    images = tf.random.stateless_uniform([3, SIZE, SIZE, 3], [1, 2], -1, 1)
+    outputs = task.forward({"image": images}, training=True, seed=SEED)
+    feature = model(images)["feature"].numpy()
+    kept = tf.nn.experimental.stateless_dropout(tf.ones_like(feature), 0.5, SEED).numpy()
+    assert 0.3 < (kept == 0).mean() < 0.7 and set(np.unique(kept)) == {0, 2}
+    np.testing.assert_allclose(outputs["logits"], model.get_layer("logits")(feature * kept), rtol=1e-4, atol=1e-6)
+
+
+def test_build_chooses_loss_and_head():
+    config = ClassificationConfig(10, NetworkConfig(), LossConfig(label_smoothing=0.1), Augmentation())
+    kinds = {"weighted": WeightedSigmoidLoss, "plain": SigmoidLoss, "softmax": SoftmaxLoss}
+    for loss, kind in kinds.items():
+        task = classification.build(config, "single", CLASSES, loss)
+        assert type(task.loss) is kind and task.head == ("softmax" if loss == "softmax" else "sigmoid")
+        assert task.evaluation.ap_mode == "binned"
