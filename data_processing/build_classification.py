@@ -20,12 +20,8 @@ def main(argv):
     del argv
     if not FLAGS.dataset:
         raise ValueError(f"--dataset is missing; write it as one of {'; '.join(single_label.KINDS.values())}")
-    counts = train_per_class()
-    if len(counts) != 1:
-        raise ValueError("--train_per_class: one number here, since records are of one split")
-    made = build_dataset.build(
-        FLAGS.dataset, FLAGS.output_dir, config(build_dataset.DatasetConfig, train_per_class=counts[0])
-    )
+    settings = config(build_dataset.DatasetConfig, train_per_class=train_per_class(single=True))
+    made = build_dataset.build(FLAGS.dataset, FLAGS.output_dir, settings)
     print(f"{FLAGS.output_dir}: {made.class_num:,} classes, {made.train:,} images to train, {made.val:,} to validate")
 
 
