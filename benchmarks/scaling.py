@@ -102,17 +102,13 @@ def main(argv):
     heavier = plan.multiply_adds(model, 224) / plan.multiply_adds(reference, 224)
     sizes = [4 * int(np.prod(v.shape)) for v in model.trainable_variables]
     plans = {name: estimate(cluster, sizes, heavier, latency, together) for name, cluster in CLUSTERS.items()}
-    text = "\n".join(
-        [
-            *_measured(sharing, fits, steps),
-            *_checked(latency, together),
-            *_ours(plans, sizes, heavier, result.with_suffix(".png").name),
-        ]
-    )
-    _draw(result.with_suffix(".png"), sharing, fits, plans)
+    figure = result.with_suffix(".png")
+    sections = _measured(sharing, fits, steps), _checked(latency, together), _ours(plans, sizes, heavier, figure.name)
+    text = "\n".join(line for section in sections for line in section)
+    _draw(figure, sharing, fits, plans)
     result.write_text(text + "\n", encoding="utf-8")
     print(text)
-    print(f"written: {result}, {result.with_suffix('.png')}")
+    print(f"written: {result}, {figure}")
 
 
 def _measure(processes, parts):
@@ -176,17 +172,13 @@ def estimate(cluster, sizes, heavier, latency, together):
         seconds = {
             "ring": plan.ring_seconds(values, gpus, link, latency, messages),
             "hierarchical": plan.hierarchical_seconds(
-                values, machines, local, cluster.network, cluster.inside, latency, messages
+                values, machines, local, (cluster.network, cluster.inside), latency, messages
             ),
         }
         for name, adding_up in seconds.items():
             step = plan.step_seconds(computing, adding_up) / share
             estimates[name][gpus] = step, adding_up, gpus * BATCH / step
     return estimates
-
-
-def _hours(rate):
-    return IMAGES * EPOCHS / rate / 3600
 
 
 def _measured(sharing, fits, steps):
@@ -272,7 +264,7 @@ ResNet-50. The paper's 90 hours on 128 GPUs are {rate:,.0f} images a second over
             for way in ("ring", "hierarchical"):
                 step, _, images = estimates[way][gpus]
                 efficiency = images / gpus / estimates[way][1][2]
-                cells.append(f"{step * 1e3:.0f} | {efficiency:.0%} | {_hours(images):,.1f}")
+                cells.append(f"{step * 1e3:.0f} | {efficiency:.0%} | {IMAGES * EPOCHS / images / 3600:,.1f}")
             yield f"| {gpus:,} | {' | '.join(cells)} |"
         yield ""
     yield """\

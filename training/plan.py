@@ -73,14 +73,14 @@ def ring_seconds(values, processes, bandwidth, latency, messages=1):
     return 2 * (processes - 1) * messages * latency + bytes_sent(values, processes) / bandwidth
 
 
-def hierarchical_seconds(values, machines, local, network, inside, latency, messages=1):
+def hierarchical_seconds(values, machines, local, bandwidths, latency, messages=1):
     """Returns the seconds to add up inside machines, then over them, each GPU a share, then spread inside.
 
     Args as of `ring_seconds`, and:
       machines, local: number of machines, and of processes on each.
-      network: bytes a second in and out of a machine, which its processes share.
-      inside: bytes a second between two processes of a machine.
+      bandwidths: bytes a second in and out of a machine, which its processes share; and between two of its processes.
     """
+    network, inside = bandwidths
     across = ring_seconds(values, machines, network, latency, messages)
     return ring_seconds(values, local, inside, latency, messages) + across
 

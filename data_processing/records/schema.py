@@ -53,7 +53,7 @@ def encode(image, labels, confidences, label_format, class_num):
         feature["label"] = _bytes(vector.tobytes())
     else:
         if len(labels) != 1:
-            raise RecordError(f"'{image.name}' has {len(labels)} labels; --label_format=single needs one label an image")
+            raise RecordError(f"'{image.name}' has {len(labels)} labels; --label_format=single needs one an image")
         feature["label"] = _int64s(labels)
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 

@@ -36,8 +36,8 @@ def test_ring(processes):
 
 def test_hierarchical_is_a_ring_where_one_level_is_alone():
     options = dict(bandwidth=3, latency=1, messages=2)
-    inside = plan.hierarchical_seconds(100, 1, 8, network=1, inside=3, latency=1, messages=2)
-    across = plan.hierarchical_seconds(100, 8, 1, network=3, inside=1, latency=1, messages=2)
+    inside = plan.hierarchical_seconds(100, 1, 8, bandwidths=(1, 3), latency=1, messages=2)
+    across = plan.hierarchical_seconds(100, 8, 1, bandwidths=(3, 1), latency=1, messages=2)
     assert inside == across == plan.ring_seconds(100, 8, **options)
 
 

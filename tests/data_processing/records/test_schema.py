@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_processing.records import schema, tfrecord
 from data_processing.records.schema import RecordError
 
-PUBLISHED_SHARD = Path(__file__).parents[2].parent / "shared/data/0.tfrecords"
+PUBLISHED_SHARD = Path(__file__).parents[4] / "shared/data/0.tfrecords"
 CLASSES = 7
 LABELS, CONFIDENCES = [4, 0, 5], [0.9, 1.0, -1.0]
 VECTOR = np.array([1, 0, 0, 0, 0.9, -1, 0], np.float32)
