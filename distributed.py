@@ -112,7 +112,7 @@ class _State(ObjectState):
 
 
 def _as_horovod_error(train):
-    """Turns an operation's failure into the error that elastic training waits for; Horovod's own sees some of them."""
+    """Makes of an operation's failure the error that elastic training waits for; Horovod's own sees some of them."""
 
     def run_once(state):
         try:
@@ -162,14 +162,14 @@ def groups(sizes, limit=GROUP_BYTES):
 
     A tensor above the limit, as of the logits layer of 11,166 classes, is a group of its own.
     """
-    found, total = [], limit
+    grouped, total = [], limit
     for k in reversed(range(len(sizes))):
         if total + sizes[k] > limit:
-            found.append([])
+            grouped.append([])
             total = 0
-        found[-1].append(k)
+        grouped[-1].append(k)
         total += sizes[k]
-    return found
+    return grouped
 
 
 def any_rank(flags):

@@ -97,10 +97,10 @@ def _classes(ranks):
             build_dataset.build(FLAGS.dataset, FLAGS.data_dir, settings)
         distributed.gather(None)  # the others wait for it
     asked = FLAGS.class_num if FLAGS["class_num"].present else None
-    found = classes.find(FLAGS.data_dir, FLAGS.dataset, FLAGS.dictionary, asked, FLAGS.class_num)
-    if ranks.rank == 0 and found.guessed_from:
-        print(f"{found.count:,} classes ({found.guessed_from}); the records do not say how many")
-    return found.count, found.names
+    of_records = classes.find(FLAGS.data_dir, FLAGS.dataset, FLAGS.dictionary, asked, FLAGS.class_num)
+    if ranks.rank == 0 and of_records.guessed_from:
+        print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")
+    return of_records.count, of_records.names
 
 
 def _indices(class_num, ranks):

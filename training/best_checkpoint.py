@@ -20,7 +20,7 @@ def save_if_better(folder, metrics, primary_metric, state):
       primary_metric: name of the metric that decides; more is better, and NaN never is.
       state: the `TrainState`, whose weights are as they were validated.
 
-    Where the weights cannot be saved it says so, and the next better ones are tried: training goes on.
+    Where the weights cannot be saved it says so, and the next better ones are tried: training continues.
     """
     before = describe(folder)
     if before and not _is_better(metrics[primary_metric], before["metrics"].get(primary_metric)):

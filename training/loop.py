@@ -58,7 +58,7 @@ class Job(NamedTuple):
       step: see `make_train_step`.
       index: `RecordIndex` of the training records.
       names: of the classes, or None.
-      sizes: of the images, see `schedule.parse_sizes`. When the size changes, the records go on.
+      sizes: of the images, see `schedule.parse_sizes`. When the size changes, the order of the records continues.
       configs: the `Configs`.
       stop: event that ends training after the current step.
     """
@@ -149,7 +149,7 @@ def _average_moving(state):
 
 
 def _save(meter, state, run, ranks):
-    """Saves a checkpoint; returns the error if that failed: a run of weeks goes on, and tries again at the next."""
+    """Saves a checkpoint; returns the error if that failed: a run of weeks continues, and tries again at the next."""
     meter.check()  # a checkpoint with a loss that is not finite would only be a trap
     _average_moving(state)
     if ranks.rank:

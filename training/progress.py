@@ -1,4 +1,4 @@
-"""What a training loop counts between two lines of progress, and how it tells: lines, and TensorBoard's files."""
+"""What a training loop counts between two lines of progress, and how it reports: lines, and TensorBoard's files."""
 
 import math
 import time

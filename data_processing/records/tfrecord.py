@@ -26,8 +26,8 @@ def shard_paths(folder, split):
     for "train" only, in the folder itself (published layout). Raises RecordError if there are none.
     """
     folder = Path(folder)
-    for found in (folder.glob(f"{split}-*.tfrecords"), (folder / split).glob("*.tfrecords")):
-        paths = sorted(str(path) for path in found)
+    for files in (folder.glob(f"{split}-*.tfrecords"), (folder / split).glob("*.tfrecords")):
+        paths = sorted(str(path) for path in files)
         if paths:
             return paths
     paths = sorted(str(path) for path in folder.glob("*.tfrecords"))
