@@ -22,7 +22,7 @@ from models.resnet import freeze
 from tasks import classification
 from training import finish, start
 from training.loop import Configs, Job, train
-from training.schedule import STAGES, parse_size, parse_sizes
+from training.schedule import parse_size, parse_sizes
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate_state
@@ -62,8 +62,8 @@ def main(argv):
     step = make_train_step(task, state, configs.step, ranks.rank)
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision)
-        start.print_scaling(configs.schedule, ranks.size)
         _print_choices(task, val_sizes)
+        start.print_rates(configs, ranks.size)
         start.begin(state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
         finish.write_names(FLAGS.model_dir, FLAGS.dictionary, names)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
@@ -132,9 +132,6 @@ def _print_choices(task, val_sizes):
     trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
     print(f"{task.head} head ({'--head' if FLAGS.head else f'{task.kind} labels'}); {trained}")
     print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
-    if FLAGS.lr_layer_decay != 1:
-        rates = (f"{scopes[0]} {FLAGS.lr_layer_decay**k:.3g}" for k, scopes in enumerate(STAGES))
-        print(f"learning rates by layer: times {', '.join(rates)}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main(argv):
     # The first process reads, the others have it from there: they may be on machines that do not see --model_dir.
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision)
-        start.print_scaling(configs.schedule, ranks.size)
+        start.print_rates(configs, ranks.size)
         start.begin(state, configs.run, FLAGS.pretrain_ckpt, seed=FLAGS.random_seed)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
     validate = make_validate_state(job, _index("val", ranks), FLAGS.image_size) if FLAGS.test_interval else None

@@ -198,3 +198,23 @@ def test_folders_that_cannot_be_written_are_said_before_training(records, tmp_pa
 def test_no_shards_and_no_flags(tmp_path):
     assert "no shards train-*.tfrecords here" in run(tmp_path, tmp_path, status=1)
     assert "NCWH" in run_script("train.py", "--data_format=NCWH", status=1).stderr
+
+
+def test_average_dropout_smoothing_and_rates_by_layer_resume_exactly_and_the_best_is_the_average(records, tmp_path):
+    options = ["--ema_decay=0.9", "--drop_rate=0.2", "--label_smoothing=0.1", "--lr_layer_decay=0.8"]
+    options += ["--snapshot=6", "--test_interval=6"]
+    output = run(records, tmp_path / "whole", *options)
+    assert "learning rates by layer: times logits 1, stages_3 0.8, stages_2 0.64" in output
+    run(records, tmp_path / "parts", *options, "--max_iter=6")
+    assert "resuming after step 6" in run(records, tmp_path / "parts", *options)
+    expected, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert expected.keys() == resumed.keys()
+    for name, tensor in expected.items():
+        if name != "head":
+            np.testing.assert_allclose(resumed[name], tensor, rtol=1e-5, atol=1e-6, err_msg=name)
+    best = checkpoint.resolve(tmp_path / "whole/checkpoint/best")
+    step = checkpoint.describe(best).step
+    of_run, averages = tensors(tmp_path / "whole", step), helpers.tensors(best)
+    assert averages["head"] == b"sigmoid"
+    for name in checkpoint.model_variables(checkpoint.load_model(best)[0]):
+        np.testing.assert_array_equal(averages[name], of_run[f"{name}/ExponentialMovingAverage"], err_msg=name)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models import checkpoint
 from training import best_checkpoint, plan
-from training.schedule import learning_rate
+from training.schedule import STAGES, learning_rate
 
 
 def print_network(task, precision):
@@ -22,10 +22,15 @@ def print_network(task, precision):
     )
 
 
-def print_scaling(schedule, processes):
-    """Prints what the learning rates of the flags are multiplied with, if so."""
-    if schedule.lr_scaling == "linear":
-        print(f"learning rates are those of the flags times {schedule.factor(processes)} (--lr_scaling=linear)")
+def print_rates(configs, processes):
+    """Prints what the learning rates of the flags are multiplied with, in all layers and in some, if so."""
+    if configs.schedule.lr_scaling == "linear":
+        factor = configs.schedule.factor(processes)
+        print(f"learning rates are those of the flags times {factor} (--lr_scaling=linear)")
+    decay = configs.step.lr_layer_decay
+    if decay != 1:
+        rates = (f"{scopes[0]} {decay**k:.3g}" for k, scopes in enumerate(STAGES))
+        print(f"learning rates by layer: times {', '.join(rates)}")
 
 
 def print_steps(index, state, run, processes):
@@ -62,7 +67,7 @@ def print_plan(task, index, configs, sizes, processes):
       processes: how many would train together.
     """
     run, schedule = configs.run, configs.schedule
-    print_scaling(schedule, processes)
+    print_rates(configs, processes)
     batch = run.global_batch(processes)
     if index:
         print_steps(index, None, run, processes)
