@@ -4,13 +4,16 @@ import os
 
 import pytest
 
-# A worker of pytest-xdist has one core; TensorFlow need not look for more, nor in the scripts that tests start.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+from tests.scripts import start_server
 
 # As flags.py does for scripts, which tests start from processes that have read these.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# A worker of pytest-xdist has one core; TensorFlow need not look for more, nor in the scripts that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    start_server()
 
 
 @pytest.fixture(scope="session")

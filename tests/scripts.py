@@ -7,6 +7,7 @@ Each process of tests has one server, which starts with the first script and end
 
 import atexit
 import multiprocessing
+from multiprocessing import forkserver
 import os
 from pathlib import Path
 import runpy
@@ -18,14 +19,19 @@ ROOT = Path(__file__).parents[1]
 LOADED = "numpy tensorflow keras h5py PIL.Image scipy.io sklearn.linear_model sklearn.svm sklearn.neighbors"
 LOADED += " matplotlib.figure matplotlib.backends.backend_agg tensorflow_datasets tqdm absl.app"
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(LOADED.split())
+
+
+def start_server():
+    """Starts the server, if it does not run, and leaves it to load; `run_script` does it too."""
+    CONTEXT.set_forkserver_preload(LOADED.split())
+    forkserver.ensure_running()
 
 
 def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300):
     """Runs a script of the repository, e.g. "train.py", as `python script args` would, and waits for its end.
 
-    Its standard input is empty. What Python or TensorFlow read from the environment at their import (PYTHONPATH, TF_…) is as it
-    was at the server's start, and a process that shall be sent signals or started by a launcher must be a true one.
+    Its standard input is empty. What Python or TensorFlow read from the environment at their import (PYTHONPATH, TF_…)
+    is as it was at the server's start. A process that is sent signals or started by a launcher must be a true one.
 
     Args:
       script: its path from the repository's root.
@@ -38,6 +44,7 @@ def run_script(script, *args, cwd=ROOT, env=None, status=0, timeout=300):
     Returns:
       A `CompletedProcess` with args, returncode, stdout and stderr (text).
     """
+    start_server()
     command = [str(ROOT / script), *map(str, args)]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
@@ -69,9 +76,9 @@ def _run(command, cwd, environment, stdout, stderr):
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = command
-    # A script that starts processes of its own does it as if it were the first.
+    # Where a script starts processes of its own, it chooses how. A fork server for them is there: this one's parent.
     multiprocessing.set_start_method(None, force=True)
-    CONTEXT.set_forkserver_preload(["__main__"])
+    forkserver._forkserver.ensure_running = lambda: None
     # Tests have the repository on their path; a script has its own folder.
     sys.path[:] = [str(Path(command[0]).parent), *filter(_of_python, sys.path)]
     try:
