@@ -2,20 +2,17 @@
 
 import csv
 from pathlib import Path
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from data_processing.input_pipeline import file_batches
 from data_processing.lists import dictionary, image_list
-from data_processing.sources.labeled_images import single_label
+from data_processing.records import build_dataset
 from data_processing.sources.splits import split
 from demo import transfer_study, world
 from tests.archives import jpeg
-
-ROOT = Path(__file__).parents[2]
+from tests.demo.forked import run_main
 
 
 def test_a_scene_s_one_label_is_its_surest_thing():
@@ -37,7 +34,8 @@ def test_fine_tuning_and_probe_learn_from_the_same_images(tmp_path):
         (tmp_path / f"classes/{k}").mkdir(parents=True)
         for n in range(8):
             (tmp_path / f"classes/{k}/{n}.jpg").write_bytes(jpeg([k, n]))
-    single_label.build(f"folder:{tmp_path}/classes", tmp_path / "records", train_per_class=5, seed=2)
+    config = build_dataset.DatasetConfig(train_per_class=5, random_seed=2)
+    build_dataset.build(f"folder:{tmp_path}/classes", tmp_path / "records", config)
     names = [row.path for row in image_list.read(tmp_path / "records/train.txt")]
     paths = [Path(image.name) for image in file_batches.list_image_files(str(tmp_path / "classes"))]
     chosen, _ = split(np.array([path.parent.name for path in paths]).astype(int), 5, 0.2, 2)
@@ -45,25 +43,24 @@ def test_fine_tuning_and_probe_learn_from_the_same_images(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1200)
 def test_small_study(tmp_path):
-    command = [sys.executable, "demo/transfer_study.py", f"--output_dir={tmp_path}/out", "--seeds=2", "--num_images=60"]
-    command += ["--class_images=6", "--pretrain_steps=10", "--finetune_steps=10"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    small = dict(output_dir="out", seeds=2, num_images=60, class_images=6, resnet_size=10)
+    small |= dict(pretrain_steps=10, finetune_steps=10)
+    output = run_main(transfer_study.main, tmp_path, **small)
     with open(tmp_path / "out/table.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["pre-training"] for row in rows] == list(transfer_study.TITLES.values())
     for row in rows:
-        for title in transfer_study.MEASURES.values():
+        for title in transfer_study.METRICS.values():
             values = [float(value) for value in row[f"{title}, seeds"].split()]
             assert len(values) == 2 and all(0 <= value <= 1 for value in values)
             assert float(row[title]) == pytest.approx(np.mean(values), abs=1e-4)
-            assert f"{row[title]} ± {row[f'{title}, standard deviation']}" in done.stdout
+            assert f"{row[title]} ± {row[f'{title}, standard deviation']}" in output
     assert (tmp_path / "out/figure.png").read_bytes().startswith(b"\x89PNG")
     # What is done is not done again.
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.index")}
-    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    run_main(transfer_study.main, tmp_path, **small)
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.index")}
-    other = subprocess.run([*command, "--pretrain_steps=12"], cwd=ROOT, capture_output=True, text=True)
-    assert other.returncode == 1 and "of a study with other settings" in other.stderr
+    with pytest.raises(ValueError, match="of a study with other settings"):
+        run_main(transfer_study.main, tmp_path, **small | dict(pretrain_steps=12))
