@@ -133,7 +133,7 @@ def _write_json(path, evaluation, evaluator, network, index):
     """Writes settings, metrics (null where undefined) and the names of the records that were left out."""
     settings = {
         "checkpoint": network.prefix,
-        **network.description._asdict(),
+        **network.description._replace(head=FLAGS.head or network.description.head)._asdict(),
         **{name: FLAGS[name].value for name in ("data_dir", "image_size", "crop", "precision")},
         **evaluator.settings(),
     }

@@ -27,7 +27,7 @@ class MultiLabelConfig(NamedTuple):
       top_k_pred: number of classes predicted for an image; all of them if there are fewer.
       threshold: probability in (0, 1) from which on a class is predicted.
       positive_thres: confidence in [0, 1) above which a label is positive.
-      ap_mode: "exact" (scores wait on disk) or "binned" (histograms in memory), see `evaluation/ranking.py`.
+      ap_mode: "exact" (scores lie on disk) or "binned" (histograms in memory), see `evaluation/ranking.py`.
       head: what the network was trained with: "sigmoid", as which None counts, or "softmax", whose probabilities are
         then those that rank images and reach the threshold.
     """

@@ -1,7 +1,7 @@
 """Average precision and ROC AUC of thousands of classes over a stream of images, in bounded memory.
 
 Both follow from counts: for each distinct score, how many positives have it and how many negatives lie at or above it.
-`ExactRanking` takes the counts from all scores, which wait on disk; `BinnedRanking` from histograms in memory, as if
+`ExactRanking` takes the counts from all scores, which lie on disk; `BinnedRanking` from histograms in memory, as if
 scores in one bin were equal, and bounds what that may change.
 
 Unknown labels take no part. Equal scores form one threshold: AP is the sum over thresholds of (recall gained) x
@@ -28,7 +28,7 @@ MICRO_BITS = 20
 
 
 class Ranking(NamedTuple):
-    """Measures per class, each [classes], and micro metrics, scalars.
+    """Metrics per class, each [classes], and micro metrics, scalars.
 
     `ap` is NaN for a class without a positive, `auc` also for one without a negative. `ap_error` and `micro_ap_error`
     are the most by which an AP may differ from the exact one (0 in exact mode). `positives` and `known` are int64
@@ -52,7 +52,7 @@ def average_precision_and_auc(scores, positive):
       scores: float [images], any finite scale.
       positive: bool [images].
     """
-    return _measure(scores[positive], np.sort(scores[~positive]))
+    return _from_scores(scores[positive], np.sort(scores[~positive]))
 
 
 def chance_average_precision(positives, known):
@@ -127,7 +127,7 @@ class ExactRanking:
             for row, is_positive, is_negative in zip(scores, positive, negative, strict=True):
                 positives, negatives = row[is_positive], row[is_negative]
                 negatives.sort()
-                classes.append((*_measure(positives, negatives), len(positives), len(positives) + len(negatives)))
+                classes.append((*_from_scores(positives, negatives), len(positives), len(positives) + len(negatives)))
             negatives = scores[negative]
             negatives.sort()
             not_below += len(negatives) - np.searchsorted(negatives, thresholds, "left")
@@ -155,7 +155,7 @@ class ExactRanking:
 
 
 class BinnedRanking:
-    """Measures of scores rounded to bins: 8 KB a class (91 MB at 11,166 classes) and 16 MB, however many images.
+    """Metrics of scores rounded to bins: 8 KB a class (91 MB at 11,166 classes) and 16 MB, however many images.
 
     The 1,024 bins of a class lie densest around 3 deviations above the mean of its first images: among the highest
     scores, which decide an AP, the order counts most. They reach to infinity on both sides. What rounding does to an AP
@@ -170,26 +170,26 @@ class BinnedRanking:
         self.micro_known = np.zeros(2**MICRO_BITS, np.int64)
         self.micro_positive = np.zeros(2**MICRO_BITS, np.int64)
         self.centre = self.width = None
-        self.waiting = []
+        self.uncounted = []
 
     def add(self, scores, positive, known):
         """Adds images: scores, finite float32 [images, classes]; positive and known, bool of the same shape."""
         if self.centre is not None:
             self._count(scores, positive, known)
             return
-        self.waiting.append((scores, positive, known))
-        if sum(len(scores) for scores, _, _ in self.waiting) >= CALIBRATION:
+        self.uncounted.append((scores, positive, known))
+        if sum(len(scores) for scores, _, _ in self.uncounted) >= CALIBRATION:
             self._calibrate()
 
     def _calibrate(self):
         """Places the bins by the images that came so far, and counts those."""
-        scores = np.concatenate([scores for scores, _, _ in self.waiting])
+        scores = np.concatenate([scores for scores, _, _ in self.uncounted])
         deviation = scores.std(0, dtype=np.float64)
         self.centre = scores.mean(0, dtype=np.float64) + CENTRE * deviation
         self.width = np.where(deviation > 0, deviation, 1.0)
-        for batch in self.waiting:
+        for batch in self.uncounted:
             self._count(*batch)
-        self.waiting = []
+        self.uncounted = []
 
     def _count(self, scores, positive, known):
         # x / (1 + |x|) maps all numbers into (-1, 1). In float64, and for float32 scores, it keeps their order.
@@ -204,7 +204,7 @@ class BinnedRanking:
 
     def finish(self):
         """Returns the `Ranking` of all images."""
-        if self.waiting:
+        if self.uncounted:
             self._calibrate()
         rows = [_from_bins(known, positive) for known, positive in zip(self.known, self.positive, strict=True)]
         ap, auc, error = (np.array(column) for column in zip(*rows, strict=True))
@@ -220,7 +220,7 @@ def _leading_bits(scores):
     return (rising >> (32 - MICRO_BITS)).astype(np.int64)
 
 
-def _measure(positives, negatives):
+def _from_scores(positives, negatives):
     """Returns AP and AUC from the scores of the positives and the sorted scores of the negatives."""
     thresholds, at = np.unique(positives, return_counts=True)
     not_below = len(negatives) - np.searchsorted(negatives, thresholds, "left")
@@ -236,11 +236,11 @@ def _from_counts(at, not_below, above, negatives):
     """
     if not len(at):
         return np.nan, np.nan
-    found = np.cumsum(at)
-    ap = np.sum(at / found[-1] * (found / (found + not_below)))
+    hits = np.cumsum(at)
+    ap = np.sum(at / hits[-1] * (hits / (hits + not_below)))
     if not negatives:
         return ap, np.nan
-    return ap, 1.0 - np.sum(at / found[-1] * ((not_below + above) / 2 / negatives))
+    return ap, 1.0 - np.sum(at / hits[-1] * ((not_below + above) / 2 / negatives))
 
 
 def _from_bins(known, positive):
@@ -256,12 +256,12 @@ def _from_bins(known, positive):
     not_below = np.cumsum(known - at)
     negatives = not_below[-1]
     above = not_below - (known - at)
-    found = np.cumsum(at)
-    at, not_below, above, found = (counts[at > 0] for counts in (at, not_below, above, found))
+    hits = np.cumsum(at)
+    at, not_below, above, hits = (counts[at > 0] for counts in (at, not_below, above, hits))
     ap, auc = _from_counts(at, not_below, above, negatives)
     if not len(at):
         return ap, auc, np.nan
-    first = found - at + 1
-    low = np.sum(at / found[-1] * (first / (first + not_below) + found / (found + not_below)) / 2)
-    high = np.sum(at / found[-1] * (found / (found + above)))
+    first = hits - at + 1
+    low = np.sum(at / hits[-1] * (first / (first + not_below) + hits / (hits + not_below)) / 2)
+    high = np.sum(at / hits[-1] * (hits / (hits + above)))
     return ap, auc, max(high - ap, ap - low)
