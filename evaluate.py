@@ -58,7 +58,7 @@ def main(argv):
     names = _read_dictionary(class_num)
     index = index_records(shards, class_num)
     task = Classification(network.model, index.kind, crop=FLAGS.crop, evaluation=config(MultiLabelConfig, head=head))
-    inputs = config(InputConfig, batch_size=inference.images_at_once(FLAGS.batch_size, FLAGS.crop))
+    inputs = config(InputConfig, batch_size=task.eval_batch_size(FLAGS.batch_size))
     batches = evaluation_batches(index, task, inputs, ranks).take(FLAGS.test_iter or -1)
     images = min(len(index), FLAGS.test_iter * inputs.batch_size * ranks.size or len(index))
 
