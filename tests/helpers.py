@@ -90,3 +90,13 @@ def tensors(prefix):
     """All tensors of a checkpoint by name."""
     reader = tf.train.load_checkpoint(str(prefix))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_tensors(actual, expected, rtol=1e-6, atol=1e-6):
+    """That two checkpoints hold the same: what `tensors` returned of them."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, bytes):
+            assert actual[name] == value, name
+        else:
+            np.testing.assert_allclose(actual[name], value, rtol=rtol, atol=atol, err_msg=name)
