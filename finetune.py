@@ -10,6 +10,8 @@ and --val_crops, in a table and in MODEL_DIR/validation.json. The same command r
 `mpirun` starts several processes, both as with train.py.
 """
 
+import dataclasses
+
 from flags import FLAGS, config, run, train_per_class
 from absl import flags
 
@@ -74,7 +76,8 @@ def main(argv):
         if at_end and validate:
             if not validated:
                 validate(ranks)
-            finish.evaluate_best(job, val_index, val_sizes, dict.fromkeys(FLAGS.val_crops), ranks)
+            views = {crop: dataclasses.replace(task, crop=crop) for crop in FLAGS.val_crops}
+            finish.evaluate_best(job, views, val_index, val_sizes, ranks)
 
     distributed.run(train_to_the_end, state.variables_by_name().values())
 

@@ -1,6 +1,5 @@
-"""The end of a run that fine-tunes: the best checkpoint, with the names of its classes, evaluated in all ways."""
+"""The end of a run that fine-tunes: the best checkpoint, with the names of its classes, evaluated in all views."""
 
-import dataclasses
 from pathlib import Path
 
 from data_processing.lists import dictionary
@@ -28,30 +27,28 @@ def write_names(folder, dictionary_path, names):
             build_dataset.write_dictionary(path / dictionary.BESIDE, names)
 
 
-def evaluate_best(job, index, sizes, crops, ranks):
-    """Evaluates the best checkpoint of a run at all sizes and crops, and writes and prints a table of the metrics.
+def evaluate_best(job, views, index, sizes, ranks):
+    """Evaluates the best checkpoint of a run in several views, and writes and prints a table of the metrics.
 
     Args:
       job: the `loop.Job`; its network has the weights of the best checkpoint then.
+      views: the task as it evaluates with one crop or with ten, say: tasks of the same network, by their titles.
       index: `RecordIndex` of the validation records.
-      sizes: of the images, in pixels.
-      crops: names of `models.inference.CROPS`.
+      sizes: of the images, in pixels; each is combined with each view.
       ranks: which process this is.
     """
     folder = Path(job.configs.run.model_dir, best_checkpoint.FOLDER)
     if ranks.rank == 0:
         checkpoint.restore(checkpoint.resolve(folder), job.state.weights)
     distributed.broadcast(job.state.weights.values())
-    validators = {
-        crop: make_validate(dataclasses.replace(job.task, crop=crop), index, job.configs.validation) for crop in crops
-    }
-    table = {f"{size}, {crop}": validators[crop](size, ranks) for size in sizes for crop in validators}
+    validators = {title: make_validate(task, index, job.configs.validation) for title, task in views.items()}
+    table = {f"{size}, {title}": validate(size, ranks) for size in sizes for title, validate in validators.items()}
     if ranks.rank == 0:
         _report(folder, table)
 
 
 def _report(folder, table):
-    """Writes and prints metrics by name, by size and crop."""
+    """Writes and prints metrics by name, by size and view."""
     prefix = checkpoint.resolve(folder)
     step = checkpoint.describe(prefix).step
     metrics = {title: best_checkpoint.defined(row) for title, row in table.items()}

@@ -116,7 +116,8 @@ def begin(state, run, pretrain_ckpt, new_scopes=(), seed=1234):
     if pretrain_ckpt:
         _start_from(checkpoint.resolve(pretrain_ckpt), state, new_scopes)
     else:
-        print(f"starting from random weights, seed {seed}")
+        hint = "; give a pre-trained network with --pretrain_ckpt" if new_scopes else ""
+        print(f"starting from random weights, seed {seed}{hint}")
     if state.average:
         state.average.reset()
 
