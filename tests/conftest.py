@@ -16,6 +16,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     start_server()
 
 
+LONGEST = """test_readme.py test_distributed.py test_build_database.py test_train.py test_finetune.py
+test_transfer_study.py test_build_tfrecords.py test_train_step.py test_launching.py test_caltech256.py""".split()
+
+
 @pytest.fixture(scope="session")
 def records(tmp_path_factory):
     """A folder of three training shards, which neither 2 nor 4 processes can divide among them, and one to validate."""
@@ -26,3 +30,8 @@ def records(tmp_path_factory):
         write_shard(folder / f"train-{k:05d}-of-00003.tfrecords")
     write_shard(folder / "val-00000-of-00001.tfrecords")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first, so that the workers of pytest-xdist end together."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
