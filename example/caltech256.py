@@ -15,11 +15,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 
 from utils.files import write_json, write_tsv
 
+use("splits")
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
 flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training images of a class.")
 
@@ -52,13 +53,18 @@ def _finetune(count, seed, arguments):
     if not (folder / "validation.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(noted, now)
-        command = [sys.executable, FINETUNE, f"--dataset=caltech256:{FLAGS.archive}", f"--train_per_class={count}"]
-        command += [f"--random_seed={seed}", f"--data_dir={folder}/records", f"--log_dir={folder}/log", *arguments]
+        own = [f"--dataset=caltech256:{FLAGS.archive}", f"--train_per_class={count}", f"--random_seed={seed}"]
+        own += [f"--data_dir={folder}/records", f"--log_dir={folder}/log"]
         print(f"{count} images a class, split {seed}", flush=True)
-        if subprocess.run([*command, f"--model_dir={folder}"]).returncode:
+        if run_finetune([*own, *arguments, f"--model_dir={folder}"]):
             raise ValueError(f"finetune.py failed on {folder}; its message stands above, the same command resumes")
         shutil.rmtree(folder / "records")
     return json.loads((folder / "validation.json").read_text())["metrics"]
+
+
+def run_finetune(arguments):
+    """Runs finetune.py as a process of its own; returns its exit status."""
+    return subprocess.run([sys.executable, FINETUNE, *arguments]).returncode
 
 
 if __name__ == "__main__":

@@ -12,8 +12,12 @@ from demo import scripts
 from tests.scripts import run_script
 
 
-def run_main(main, folder, **flags):
-    """Calls `main` in `folder` with flags; returns what it and, without a log, its scripts print."""
+def run_main(main, folder, start=None, **flags):
+    """Calls `main` in `folder` with flags; returns what it and, without a log, its scripts print.
+
+    `start` is what a module other than `demo.scripts` starts processes with: the module, the function's name, and what
+    stands for it.
+    """
     if not FLAGS.is_parsed():
         FLAGS.mark_as_parsed()
     output = io.StringIO()
@@ -23,7 +27,7 @@ def run_main(main, folder, **flags):
         contextlib.redirect_stdout(output),
     ):
         patch.chdir(folder)
-        patch.setattr(scripts, "start", _start)
+        patch.setattr(*(start or (scripts, "start", _start)))
         main([])
     return output.getvalue()
 

@@ -3,7 +3,6 @@
 import functools
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import os
-from pathlib import Path
 import subprocess
 import sys
 import threading
@@ -12,16 +11,18 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_processing.lists import dictionary, image_list
-from data_processing.sources.labeled_images import labeled_images
+from data_processing.sources import labeled_images
 import data_processing.tfds_ml_images  # noqa: F401
 from demo import make_sources
+from tests.scripts import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 NETWORK = "--image_size=32 --data_format=NHWC --batch_size=64"
-# All classes are positive in all batches here, so that their weights in the loss are at the floor, 0.01; hence lr 0.1.
+# All classes are positive in all batches here, so that their weights in the loss are at the floor, 0.01; hence lr 1.
+# After 700 steps the planted pair was found with 0.48 to 0.69, after 1,000 with 0.85, the next one with 0.2.
 TRAIN = (
-    "--resnet_size=18 --lr=0.1 --warmup=60 --lr_warmup=0.005 --lr_warmup_decay_step=10 --lr_warmup_decay_factor=1.6 "
-    "--lr_decay_step=800 --batch_norm_decay=0.9 --max_iter=1000 --rotated=0.05 --color_jitter=0.1"
+    "--resnet_size=10 --lr=1 --lr_schedule=cosine --warmup=60 --lr_warmup=0.005 --lr_warmup_decay_step=10 "
+    "--lr_warmup_decay_factor=2 --batch_norm_decay=0.9 --max_iter=900 --rotated=0 --color_jitter=0 "
+    "--crop_min_area=0.9 --crop_min_covered=0.9"
 )
 
 
@@ -59,8 +60,7 @@ def test_sources_become_a_database(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "server"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    script = [sys.executable, ROOT / "demo" / "make_sources.py", f"--output_dir={tmp_path}", f"--url={url}"]
-    run(*script, "--open_images_count=4000")
+    run_script("demo/make_sources.py", f"--output_dir={tmp_path}", f"--url={url}", "--open_images_count=4000")
     (tmp_path / "server" / "7.jpg").write_text("<html>not here</html>")
     settings = dict(
         PYTHON=sys.executable,
@@ -103,11 +103,11 @@ def test_sources_become_a_database(tmp_path):
     assert again.splitlines() == [
         f"{tmp_path}/database is ready: train.py --data_dir={tmp_path}/database --class_num={len(entries)}"
     ]
-    output = run(
-        *(sys.executable, ROOT / "train.py", f"--data_dir={tmp_path}/database", f"--class_num={len(entries)}"),
-        *(f"--model_dir={tmp_path}/final", f"--log_dir={tmp_path}/log", "--resnet_size=18", "--max_iter=2"),
+    output = run_script(
+        *("train.py", f"--data_dir={tmp_path}/database", f"--class_num={len(entries)}"),
+        *(f"--model_dir={tmp_path}/final", f"--log_dir={tmp_path}/log", "--resnet_size=10", "--max_iter=2"),
         *(*NETWORK.split(), "--test_interval=2", "--log_interval=1"),
-    )
+    ).stdout
     assert f"{len(rows):,} records (sparse labels) in 4 shards" in output and "saved" in output
     config = tfds.download.DownloadConfig(manual_dir=str(tmp_path / "database"))
     splits, info = tfds.load(
