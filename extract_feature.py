@@ -36,6 +36,7 @@ def main(argv):
         FLAGS.pretrain_ckpt or FLAGS.model_dir,
         config(NetworkConfig),
         {"resnet_size": FLAGS.resnet_size} if FLAGS["resnet_size"].present else {},
+        with_logits=False,
     )
     predict = inference.output_function(network.model, "feature", xla=FLAGS.xla)
     predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig), ranks)

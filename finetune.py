@@ -12,7 +12,7 @@ and --val_crops, in a table and in MODEL_DIR/validation.json. The same command r
 
 import dataclasses
 
-from flags import FLAGS, config, run, train_per_class
+from flags import FLAGS, config, run, train_per_class, use
 from absl import flags
 
 from data_processing.records import build_dataset, classes
@@ -29,6 +29,7 @@ from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate_state
 
+use("dataset", "train_per_class", "val_share", "manual_dir", "label_smoothing", "lr_layer_decay", "ema_decay")
 flags.DEFINE_string(
     "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."
 )
@@ -66,7 +67,7 @@ def main(argv):
         start.print_network(task, FLAGS.precision)
         _print_choices(task, val_sizes)
         start.print_rates(configs, ranks.size)
-        start.begin(state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
+        start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
         finish.write_names(FLAGS.model_dir, FLAGS.dictionary, names)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
     validate = make_validate_state(job, val_index, val_sizes[-1]) if val_index else None
@@ -121,10 +122,7 @@ def _indices(class_num, ranks):
 
 def _task(kind, class_num):
     """Returns the task with a network of random weights, whose early layers are frozen if --FixBlock2 asks for it."""
-    head = FLAGS.head or ("softmax" if kind == "single" else "sigmoid")
-    if head == "softmax" and kind != "single":
-        raise ValueError(f"{FLAGS.data_dir} has {kind} labels, several an image: they need --head=sigmoid")
-    loss = {"softmax": "softmax", "sigmoid": "weighted"}[head]
+    loss = classification.loss_of_head(FLAGS.head, kind)
     task = classification.build(config(classification.ClassificationConfig), kind, class_num, loss)
     if FLAGS.FixBlock2:
         freeze(task.model, LATE_LAYERS)

@@ -41,6 +41,10 @@ OBSOLETE = {
 }
 
 
+# Names that flags had before.
+ALIASES = {"recoloured": "color_jitter"}
+
+
 def _define_data():
     flags.DEFINE_string("data_dir", "./data/train/", "Folder of TFRecord shards, or the folder of train/ and val/.")
     flags.DEFINE_integer("batch_size", 512, "Images in a batch of one process.", lower_bound=1)
@@ -59,12 +63,13 @@ def _define_augmentation():
     flags.DEFINE_float("crop_min_covered", 0.7, "Share of the image that a crop must cover.", 0.0, 1.0)
     flags.DEFINE_float("rotated", 0.25, "Share of images that are rotated, with color jitter in order A.", 0.0, 1.0)
     flags.DEFINE_float("color_jitter", 0.5, "Share of images with color jitter, in order A or B.", 0.0, 1.0)
-    flags.DEFINE_alias("recoloured", "color_jitter")  # its name before
 
 
 def _define_network():
     flags.DEFINE_integer("class_num", 1000, "Number of classes (11166 in ML-Images).", lower_bound=1)
+    sizes = (10, 18, 34, 50, 101, 152, 200)
     flags.DEFINE_integer("resnet_size", 101, "Depth of the network: 18, 34, 50, 101, 152 or 200; 10 is for tests.")
+    flags.register_validator("resnet_size", sizes.__contains__, f"choose one of {', '.join(map(str, sizes))}")
     flags.DEFINE_enum(
         "data_format",
         "channels_first",
@@ -79,8 +84,6 @@ def _define_network():
 def _define_loss():
     flags.DEFINE_float("mask_thres", 0.7, "A class is positive in a batch if a label reaches this.", 0.0, 1.0)
     flags.DEFINE_float("neg_select", 0.3, "Share of the all-negative classes in a step's loss.", 0.0, 1.0)
-    flags.DEFINE_float("label_smoothing", 0.0, "Share of a label that is spread over all classes.", 0.0, 0.99)
-    flags.DEFINE_float("drop_rate", 0.0, "Share of the features that dropout sets to 0.", 0.0, 0.99)
 
 
 def _define_optimizer():
@@ -95,10 +98,6 @@ def _define_optimizer():
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
     flags.DEFINE_integer("lr_warmup_decay_step", 0, "Steps between two raises of the warm-up; 0: none.", lower_bound=0)
     flags.DEFINE_float("lr_warmup_decay_factor", 1.414, "Factor of one raise of the warm-up.", lower_bound=0.0)
-    flags.DEFINE_float("lr_layer_decay", 1.0, "Factor of the learning rate from a stage to the one before.", 0.0, 1.0)
-    flags.DEFINE_float("ema_decay", 0.0, "Decay of the average of the weights that is validated; 0: none.", 0.0, 1.0)
-
-
 def _define_run():
     flags.DEFINE_integer("max_iter", 1000000, "Steps to train; -1: for ever.", lower_bound=-1)
     flags.DEFINE_integer("test_interval", 0, "Steps between two validations; 0: none.", lower_bound=0)
@@ -128,11 +127,6 @@ def _define_distributed():
 
 def _define_use():
     flags.DEFINE_string("images", "", "Images: a folder, a list, or one file.")
-    flags.DEFINE_string("image_list", None, "Image list: path<TAB>index:confidence…, with paths relative to --images.")
-    flags.DEFINE_string("split", "train", "Which records, or what the shards' names begin with: train or val.")
-    flags.DEFINE_integer("max_pixels", 50_000_000, "Largest image, in pixels.", lower_bound=1)
-    flags.DEFINE_integer("min_images", 100, "Fewest images of a class that counts.", lower_bound=0)
-    flags.DEFINE_integer("splits", 3, "Number of seeded splits.", lower_bound=1)
     flags.DEFINE_string("result", "", "File to write.")
     flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
     flags.DEFINE_enum(
@@ -145,7 +139,7 @@ def _define_use():
         "head",
         None,
         ["softmax", "sigmoid"],
-        "One class an image, or any number; if not set, it follows from the dictionary or the records.",
+        "One class an image, or any number; if not set, the checkpoint says so, or the dictionary, or the records do.",
     )
     flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each image.", lower_bound=1)
 
@@ -157,25 +151,13 @@ def _define_obsolete():
         flags.DEFINE_integer(name, None, f"Does nothing here: {OBSOLETE[name]}.")
     for name in ("tmp_model_dir", "mode", "piclist"):
         flags.DEFINE_string(name, None, f"Does nothing here: {OBSOLETE[name]}.")
+    for name, present in ALIASES.items():
+        flags.DEFINE_alias(name, present)
 
 
-def _define_finetuning():
-    flags.DEFINE_string(
-        "dataset",
-        "",
-        "Single-label dataset to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
-        "imagenet:FOLDER or tfds:NAME.",
-    )
-    flags.DEFINE_list("train_per_class", ["0"], "Training images of a class; 0: all but --val_share.")
-    flags.DEFINE_float("val_share", 0.2, "Share of the images that are for validation.", 0.0, 1.0)
-    flags.DEFINE_string("manual_dir", None, "Where --dataset=tfds:… finds files that a person must fetch.")
+def _define_published():
+    flags.DEFINE_float("drop_rate", 0.0, "Share of the features that dropout sets to 0 in training.", 0.0, 0.99)
     flags.DEFINE_bool("FixBlock2", False, "finetune.py: train stages_2, stages_3, global_pool and logits only.")
-
-
-def _define_demo():
-    flags.DEFINE_integer("num_images", 7500, "Scenes to draw; a fifth of them are for validation.", lower_bound=5)
-    flags.DEFINE_integer("class_images", 20, "Images of each single thing, in class folders.", lower_bound=0)
-    flags.DEFINE_integer("seed", 1234, "Seed of the drawn images.", lower_bound=0)
 
 
 _define_data()
@@ -186,9 +168,44 @@ _define_optimizer()
 _define_run()
 _define_distributed()
 _define_use()
-_define_finetuning()
-_define_demo()
+_define_published()
 _define_obsolete()
+
+
+# Flags that several scripts have and the others do not know: how `use` defines them, default, help, and least and
+# greatest value.
+SHARED = {
+    "image_list": (flags.DEFINE_string, None, "Image list: path<TAB>index:confidence…, paths relative to --images."),
+    "split": (flags.DEFINE_string, "train", "Which records, or what the shards' names begin with: train or val."),
+    "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image, in pixels.", 1),
+    "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
+    "dataset": (
+        flags.DEFINE_string,
+        "",
+        "Single-label dataset to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
+        "imagenet:FOLDER or tfds:NAME.",
+    ),
+    "train_per_class": (flags.DEFINE_list, ["0"], "Training images of a class; 0: all but --val_share."),
+    "val_share": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
+    "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
+    "splits": (flags.DEFINE_integer, 3, "Number of seeded splits.", 1),
+    "label_smoothing": (flags.DEFINE_float, 0.0, "Share of a label that is spread over all classes.", 0.0, 0.99),
+    "lr_layer_decay": (flags.DEFINE_float, 1.0, "Factor of the rate from a stage to the one before it.", 0.0, 1.0),
+    "ema_decay": (flags.DEFINE_float, 0.0, "Decay of the average of the weights that is validated; 0: none.", 0.0, 1.0),
+    "num_images": (flags.DEFINE_integer, 7500, "Scenes to draw; a fifth of them are for validation.", 5),
+    "class_images": (flags.DEFINE_integer, 20, "Images of each single thing, in class folders.", 0),
+    "seed": (flags.DEFINE_integer, 1234, "Seed of the drawn images.", 0),
+}
+_used = []
+
+
+def use(*names):
+    """Defines flags of SHARED that a script has; called where the script defines its own."""
+    for name in names:
+        if name not in FLAGS:
+            define, *how = SHARED[name]
+            define(name, *how)
+    _used.extend(names)
 
 
 def config(kind, **others):
@@ -237,6 +254,8 @@ def run(main, *, required=(), defaults=None, uses=()):
     for name, value in (defaults or {}).items():
         FLAGS.set_default(name, value)
     flags.mark_flags_as_required(list(required))
+    for name in _used:
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # for --help
     app.run(_checked(main, uses))
 
 

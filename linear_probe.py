@@ -12,7 +12,7 @@ all images is what they are tested on. Prints the mean accuracy over the splits,
 from collections import Counter
 from pathlib import Path
 
-from flags import FLAGS, run, train_per_class
+from flags import FLAGS, run, train_per_class, use
 from absl import flags
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from evaluation.features import read
 from evaluation.probes import PROBES, evaluate
 from utils.files import write_json
 
+use("train_per_class", "val_share", "splits")
 flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
 flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logistic, svm, knn.")
 

@@ -15,7 +15,7 @@ of them stops all with a checkpoint; to mpirun itself send SIGUSR1.
 
 import textwrap
 
-from flags import FLAGS, OBSOLETE, config, run
+from flags import ALIASES, FLAGS, OBSOLETE, config, run, use
 from absl import flags
 
 from data_processing.lists import dictionary
@@ -29,6 +29,7 @@ from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate_state
 
+use("label_smoothing", "lr_layer_decay", "ema_decay")
 flags.DEFINE_enum(
     "loss",
     "weighted",
@@ -58,7 +59,7 @@ def main(argv):
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision)
         start.print_rates(configs, ranks.size)
-        start.begin(state, configs.run, FLAGS.pretrain_ckpt, seed=FLAGS.random_seed)
+        start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, seed=FLAGS.random_seed)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
     validate = make_validate_state(job, _index("val", ranks), FLAGS.image_size) if FLAGS.test_interval else None
     distributed.run(lambda ranks, commit: train(job, ranks, commit, validate), state.variables_by_name().values())
@@ -77,7 +78,7 @@ def _has_shards():
 
 
 def _print_flags():
-    shared = [flag for flag in FLAGS.flags_by_module_dict()["flags"] if flag.name not in OBSOLETE]
+    shared = [flag for flag in FLAGS.flags_by_module_dict()["flags"] if flag.name not in (*OBSOLETE, *ALIASES)]
     print(textwrap.fill(" ".join(f"--{flag.name}={flag.value}" for flag in shared), 120, break_on_hyphens=False))
 
 

@@ -14,7 +14,7 @@ import tempfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 import numpy as np
 from PIL import Image
 import tensorflow as tf
@@ -24,6 +24,8 @@ from data_processing.images import image_files
 from data_processing.lists import image_list
 from data_processing.records import schema
 from data_processing.records.shard_writer import ShardConfig, build_shards
+
+use("num_images")
 
 CLASSES = 1000
 SHARDS = 16

@@ -8,11 +8,13 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 import numpy as np
 import tensorflow as tf
 
 from data_processing.records import schema
+
+use("num_images")
 
 CLASSES = 11166
 LABELS = 8.7
@@ -47,7 +49,8 @@ def main(argv):
 
 def label_bytes(label_format, labels, confidences):
     """By how much the labels, with the names of their features, lengthen a record."""
-    record = schema.encode(schema.Image(bytes(IMAGE_BYTES), 500, 375, "a.jpg"), labels, confidences, label_format, CLASSES)
+    image = schema.Image(bytes(IMAGE_BYTES), 500, 375, "a.jpg")
+    record = schema.encode(image, labels, confidences, label_format, CLASSES)
     example = tf.train.Example.FromString(record)
     for name in ("label", "label_index", "label_confidence"):
         example.features.feature.pop(name, None)

@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ from PIL import Image
 from benchmarks.rounds import in_rounds
 from data_processing.lists import image_list
 
+use("num_images")
 flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
 
 HOSTS = [f"127.0.0.{k}" for k in range(1, 9)]

@@ -13,7 +13,7 @@ import tempfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -25,6 +25,7 @@ from evaluation import features
 from models.inference import output_function
 from models.resnet import NetworkConfig, build_resnet, resolve_data_format
 
+use("num_images")
 
 def main(argv):
     del argv

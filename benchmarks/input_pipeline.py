@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 from absl import flags
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,8 @@ from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
 from models.resnet import build_resnet
 from tasks.classification import Classification
+
+use("num_images")
 
 CLASSES = 1000
 MADE = 300

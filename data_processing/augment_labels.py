@@ -16,13 +16,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 
 from data_processing.lists import closure, dictionary, image_list
 from utils.chunks import map_chunks
 from utils.files import atomic_write
 
+use("image_list")
 flags.DEFINE_string("pairs", "", "Co-occurring classes, pairs.tsv of cooccurrence.py; default: ancestors only.")
 flags.DEFINE_string("output", "", "List to write; needed without --check.")
 flags.DEFINE_bool("check", False, "Write nothing; count what is not closed, unknown or wrong.")

@@ -10,11 +10,12 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, train_per_class
+from flags import FLAGS, config, run, train_per_class, use
 
 from data_processing.records import build_dataset
 from data_processing.sources import single_label
 
+use("dataset", "train_per_class", "val_share", "manual_dir")
 
 def main(argv):
     del argv

@@ -20,13 +20,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 
 from data_processing.lists import dictionary, vocabulary, wordnet
 from data_processing.sources import labeled_images
 from utils.files import write_tsv
 
+use("min_images")
 flags.DEFINE_string("wnids", "", "Classes by WordNet id, n02084071 say: one a line, perhaps with images after a tab.")
 flags.DEFINE_string("class_descriptions", "", "Open Images' class-descriptions.csv: classes that are words.")
 flags.DEFINE_string("label_synsets", "", "Chosen by hand: a word's id, a tab, its WordNet id or '-' for none.")

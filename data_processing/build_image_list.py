@@ -25,7 +25,7 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 from tqdm import tqdm
 
@@ -34,6 +34,7 @@ from data_processing.lists import dictionary, image_list
 from data_processing.sources import labeled_images
 from utils.files import atomic_write, write_tsv
 
+use("val_share")
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
 flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
 flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")

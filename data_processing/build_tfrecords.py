@@ -17,7 +17,7 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 from absl import flags
 
 from data_processing.lists import dictionary
@@ -25,6 +25,7 @@ from data_processing.records import schema
 from data_processing.records.shard_writer import ShardConfig, build
 from utils.launcher import rank_and_size
 
+use("image_list", "split", "max_pixels")
 flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
 flags.DEFINE_enum(
     "label_format",

@@ -19,7 +19,7 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 from absl import flags
 from matplotlib.figure import Figure
 import numpy as np
@@ -38,6 +38,7 @@ from models.resnet import NetworkConfig
 from tasks.classification import Classification
 from utils.files import atomic_write
 
+use("split", "min_images")
 flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
 flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
 flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
@@ -82,13 +83,23 @@ def main(argv):
 
 @dataclasses.dataclass(frozen=True)
 class _OtherClasses(Classification):
-    """Classification of records of `record_classes` classes, which are not those of the network."""
+    """Classification of records of `record_classes` classes, which are not those of the network.
+
+    Single labels are vectors of 0 and 1 here, in evaluation too.
+    """
 
     record_classes: int = 0
 
     @property
     def class_num(self):
         return self.record_classes
+
+    def eval_transform(self, example, size):
+        example = super().eval_transform(example, size)
+        return example | {"label": self._training_label(example["label"])}
+
+    def blank(self, size, training):
+        return super().blank(size, training=True)
 
 
 def _count(model, index, class_num, ranks):

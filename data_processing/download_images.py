@@ -27,7 +27,7 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 from absl import flags
 from tqdm import tqdm
 
@@ -35,6 +35,8 @@ from data_processing.download import fetch
 from data_processing.lists import image_list
 from utils.files import atomic_write
 from utils.launcher import rank_and_size
+
+use("image_list", "max_pixels")
 
 DEFAULT = fetch.Limits()
 flags.DEFINE_integer("connections", DEFAULT.connections, "Images fetched at the same time.", lower_bound=1)

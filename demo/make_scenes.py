@@ -25,12 +25,13 @@ import shutil
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, use
 from absl import flags
 
 from data_processing.lists import dictionary, image_list
 from demo import contact_sheet, jobs, scenes, voc, world
 
+use("num_images", "class_images", "seed")
 flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
 
 # What the images and labels follow from, besides the settings.

@@ -17,7 +17,7 @@ import sys
 import tarfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from demo import grounds, scenes, world
 
+use("class_images", "seed")
 flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
 flags.DEFINE_integer("open_images_count", 1500, "Images of Open Images.", lower_bound=10)
 

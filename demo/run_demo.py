@@ -13,7 +13,7 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 import numpy as np
 
@@ -21,6 +21,7 @@ from data_processing.lists import dictionary, image_list
 from demo import baseline, report
 from demo.scripts import run_script
 
+use("num_images")
 flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 
 IMAGE_SIZE = 60

@@ -22,7 +22,7 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, use
 from absl import flags
 import numpy as np
 
@@ -31,6 +31,7 @@ from demo import transfer_report
 from demo.scripts import run_script
 from utils.files import write_json
 
+use("num_images", "class_images")
 flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
 flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
 flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)

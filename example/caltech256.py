@@ -59,7 +59,8 @@ def _finetune(count, seed, arguments):
         if run_finetune([*own, *arguments, f"--model_dir={folder}"]):
             raise ValueError(f"finetune.py failed on {folder}; its message stands above, the same command resumes")
         shutil.rmtree(folder / "records")
-    return json.loads((folder / "validation.json").read_text())["metrics"]
+    content = json.loads((folder / "validation.json").read_text())
+    return content.get("metrics") or content["measures"]  # its name before
 
 
 def run_finetune(arguments):

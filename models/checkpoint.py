@@ -117,10 +117,11 @@ def describe(prefix):
     return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, head)
 
 
-def load_model(path, config=NetworkConfig(), expected=None):
+def load_model(path, config=NetworkConfig(), expected=None, with_logits=True):
     """Builds the network that the checkpoint at `path` holds, whatever its depth and number of classes.
 
-    `expected`, a dictionary from flag to value ("resnet_size", "class_num"), is what the user believes it to be.
+    `expected`, a dictionary from flag to value ("resnet_size", "class_num"), is what the user believes it to be. Who
+    uses the features alone needs no logits, which a network of boxes or masks has not: one of random weights then.
 
     Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError, also if the
     checkpoint has no logits or is not as expected.
@@ -135,10 +136,11 @@ def load_model(path, config=NetworkConfig(), expected=None):
             )
     if not description.resnet_size:
         raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
-    if not description.class_num:
+    if with_logits and not description.class_num:
         raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
-    model = build_resnet(description.resnet_size, description.class_num, config)
-    restore(prefix, model_variables(model))
+    model = build_resnet(description.resnet_size, description.class_num or 1, config)
+    held = {n: v for n, v in model_variables(model).items() if description.class_num or not n.startswith("logits/")}
+    restore(prefix, held)
     return model, description
 
 

@@ -27,19 +27,19 @@ class Network(NamedTuple):
     prefix: str
 
 
-def load(path, config=NetworkConfig(), expected=None):
+def load(path, config=NetworkConfig(), expected=None, with_logits=True):
     """Returns the `Network` of a checkpoint.
 
     Args:
       path: prefix of the checkpoint, or a folder, of which the newest is taken.
       config: `NetworkConfig`, with the data format as a user asks for it; see `models.resnet.resolve_data_format`.
-      expected: what the user believes the checkpoint to be, see `checkpoint.load_model`.
+      expected, with_logits: see `checkpoint.load_model`.
 
     Raises CheckpointError if there is none, or if it is not as expected.
     """
     prefix = checkpoint.resolve(path)
     config = config._replace(data_format=resolve_data_format(config.data_format))
-    return Network(*checkpoint.load_model(prefix, config, expected), prefix)
+    return Network(*checkpoint.load_model(prefix, config, expected, with_logits), prefix)
 
 
 def choose_head(asked, description, multi_label):

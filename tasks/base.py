@@ -23,6 +23,10 @@ class Task:
 
     new_scopes: tuple[str, ...] = ()
 
+    def of_records(self, kind):
+        """Returns the task for records that hold another kind of what it needs, see `records.index.RecordIndex`."""
+        return self
+
     def parse(self, serialized):
         """Returns the example in a record, string []: a dictionary of tensors, with "name", string []."""
         raise NotImplementedError

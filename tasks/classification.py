@@ -60,6 +60,9 @@ class Classification(Task):
     def primary_metric(self):
         return "top_1" if self.kind == "single" else "macro_map"
 
+    def of_records(self, kind):
+        return dataclasses.replace(self, kind=kind)
+
     def parse(self, serialized):
         return schema.parse(serialized, self.kind, self.class_num)
 
@@ -116,6 +119,19 @@ class ClassificationConfig(NamedTuple):
     drop_rate: float = 0.0
     top_k_pred: int = 5
     random_seed: int = 1234
+
+
+def loss_of_head(head, kind):
+    """Returns the name of the loss, see `build`, to fine-tune with, where a user may ask for a head.
+
+    Args:
+      head: "softmax", "sigmoid", or None: softmax for single labels, else sigmoid.
+      kind: of the records' labels. Raises ValueError if there are several an image, and softmax is asked for.
+    """
+    head = head or ("softmax" if kind == "single" else "sigmoid")
+    if head == "softmax" and kind != "single":
+        raise ValueError(f"--data_dir has {kind} labels, several an image: they need --head=sigmoid")
+    return {"softmax": "softmax", "sigmoid": "weighted"}[head]
 
 
 def build(config, kind, class_num, loss):

@@ -106,6 +106,14 @@ def test_the_best_checkpoint_is_kept_and_validated_at_all_sizes_and_crops(whole)
     assert all(f"{title:16}{metrics['top_1']:12.4f}" in output for title, metrics in last["metrics"].items())
 
 
+def test_a_final_table_of_some_images_says_so_and_has_the_same_for_one_crop_and_for_ten(folder, whole, tmp_path):
+    shutil.copytree(whole[0] / "model", tmp_path / "model")
+    again = run(folder, tmp_path, **of_folders(folder), **WHOLE, test_iter=1, batch_size=2, val_crops="center")
+    assert "; on 2 of 6 images" in again and "resuming after step 12" in again
+    table = json.loads((tmp_path / "model/validation.json").read_text())["metrics"]
+    assert list(table) == ["32, center", "40, center"] and all(row["top_1"] in (0, 0.5, 1) for row in table.values())
+
+
 def test_a_restart_right_after_the_switch_of_sizes_continues_exactly(folder, whole, tmp_path):
     out, output = whole
     (tmp_path / "model").mkdir()

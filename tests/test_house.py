@@ -2,10 +2,13 @@
 
 import ast
 from pathlib import Path
+import re
 import subprocess
 import sys
 
 import pytest
+
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[1]
 FILES = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -91,13 +94,24 @@ import flags
 def shared():
     flags_of = flags.FLAGS.flags_by_module_dict()["flags"]
     return {{flag.name: (flag.default, flag.value, flag.help, len(flag.validators)) for flag in flags_of}}
-before = shared()
+known = shared()
 for module in {modules!r}:
     importlib.import_module(module)
-    changed = [name for name, flag in shared().items() if before[name] != flag]
+    changed = [name for name, flag in shared().items() if known.setdefault(name, flag) != flag]
     assert not changed, (module, changed)
     print(module)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == modules
+
+
+def test_help_has_the_flags_of_a_script_and_others_are_unknown():
+    """Also those that it shares with some other scripts, but not with all."""
+    helps = {"data_processing/build_tfrecords.py": ["image_list", "split"], "finetune.py": ["dataset", "ema_decay"]}
+    for script, names in helps.items():
+        text = run_script(script, "--help", status=1).stdout
+        assert all(re.search(rf"^  --{name}:", text, re.M) for name in names), text
+    for option in ("--seed=3", "--split=val", "--resnet_size=99"):
+        done = run_script("train.py", option, status=1)
+        assert "Unknown command line flag" in done.stderr or "choose one of 10, 18" in done.stderr

@@ -213,3 +213,12 @@ def test_average_dropout_smoothing_and_rates_by_layer_resume_exactly_and_the_bes
     assert averages["head"] == b"sigmoid"
     for name in checkpoint.model_variables(checkpoint.load_model(best)[0]):
         np.testing.assert_array_equal(averages[name], of_run[f"{name}/ExponentialMovingAverage"], err_msg=name)
+
+
+def test_validation_records_may_be_of_another_kind(tmp_path):
+    """Published, dense ones to train on, say, and ours to validate."""
+    write_shard(tmp_path / "train/0.tfrecords", "dense")
+    write_shard(tmp_path / "val/0.tfrecords", "single")
+    output = run(tmp_path, tmp_path / "out", "--max_iter=2", "--test_interval=2")
+    assert "(dense labels)" in output and re.search(r"step 2  validation  top_1 0\.\d+", output)
+    assert checkpoint.describe(checkpoint.resolve(tmp_path / "out/checkpoint/best")).step == 2

@@ -44,17 +44,21 @@ def evaluate_best(job, views, index, sizes, ranks):
     validators = {title: make_validate(task, index, job.configs.validation) for title, task in views.items()}
     table = {f"{size}, {title}": validate(size, ranks) for size in sizes for title, validate in validators.items()}
     if ranks.rank == 0:
-        _report(folder, table)
+        validation = job.configs.validation
+        images = validation.test_iter * validation.batch_size * ranks.size
+        some = 0 < images < len(index)
+        _report(folder, table, f"; on {images:,} of {len(index):,} images" if some else "")
 
 
-def _report(folder, table):
-    """Writes and prints metrics by name, by size and view."""
+def _report(folder, table, note):
+    """Writes and prints metrics by name, by size and view; a `note` says of which images, if not of all."""
     prefix = checkpoint.resolve(folder)
     step = checkpoint.describe(prefix).step
     metrics = {title: best_checkpoint.defined(row) for title, row in table.items()}
     content = {"checkpoint": prefix, "step": step, "metrics": metrics}
     write_json(folder.parent / best_checkpoint.FILE, content)
     columns = list(next(iter(table.values())))
-    print(f"best checkpoint: step {step:,}, in {folder}\n{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}")
+    print(f"best checkpoint: step {step:,}, in {folder}{note}")
+    print(f"{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}")
     for title, row in table.items():
         print(f"{title:16}{''.join(f'{row[c]:12.4f}' for c in columns)}")

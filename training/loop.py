@@ -92,7 +92,8 @@ def train(job, ranks, commit, validate=None):
     saved, failed, validated = first_step, None, False
     for k, batch in _numbered_batches(job, ranks, meter):
         if k == first_step and first:
-            progress.show_input(writer, batch, job.task.captions(batch, job.names), k)
+            shown = {name: x[: progress.IMAGES_SHOWN] for name, x in batch.items()}
+            progress.show_input(writer, shown, job.task.captions(shown, job.names), k)
         rate = learning_rate(k, job.configs.schedule, ranks.size)
         meter.add(k, rate, job.step(batch, tf.constant(rate, tf.float32)))
         state.records_seen.assign_add(run.global_batch(ranks.size))

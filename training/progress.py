@@ -122,10 +122,10 @@ def log_validation(writer, metrics, step):
 
 
 def show_input(writer, batch, captions, step):
-    """Writes the first images of a batch for TensorBoard, as the network sees them, with a caption each."""
+    """Writes some images of a batch for TensorBoard, as the network sees them, with a caption each."""
     with writer.as_default(step):
-        tf.summary.image("input", batch["image"][:IMAGES_SHOWN] / 2 + 0.5, max_outputs=IMAGES_SHOWN)
+        tf.summary.image("input", batch["image"] / 2 + 0.5, max_outputs=len(captions))
         rows = ["| image | labels |", "|---|---|"]
-        for name, caption in zip(batch["name"].numpy()[:IMAGES_SHOWN], captions, strict=False):
+        for name, caption in zip(batch["name"].numpy(), captions, strict=True):
             rows.append(f"| {name.decode(errors='replace')} | {caption} |")
         tf.summary.text("input", "\n".join(rows))

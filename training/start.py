@@ -89,11 +89,12 @@ def print_plan(task, index, configs, sizes, processes):
     )
 
 
-def begin(state, run, pretrain_ckpt, new_scopes=(), seed=1234):
+def begin(task, state, run, pretrain_ckpt, new_scopes=(), seed=1234):
     """Resumes from the newest checkpoint of the run or, if there is none, begins with the weights of another.
 
     Args:
-      state: the `TrainState`.
+      task: a `tasks.base.Task`.
+      state: its `TrainState`.
       run: the `RunConfig`.
       pretrain_ckpt: checkpoint to begin with, or "" for the random weights of `seed`.
       new_scopes: of the variables that it need not hold, see `checkpoint.restore_pretrained`.
@@ -114,7 +115,7 @@ def begin(state, run, pretrain_ckpt, new_scopes=(), seed=1234):
             f"{best} is of a run whose checkpoints are gone; give a new --model_dir, or delete that folder"
         )
     if pretrain_ckpt:
-        _start_from(checkpoint.resolve(pretrain_ckpt), state, new_scopes)
+        _start_from(checkpoint.resolve(pretrain_ckpt), task, state, new_scopes)
     else:
         hint = "; give a pre-trained network with --pretrain_ckpt" if new_scopes else ""
         print(f"starting from random weights, seed {seed}{hint}")
@@ -138,14 +139,12 @@ def _resume(state, folder):
     return newest is not None
 
 
-def _start_from(prefix, state, new_scopes):
+def _start_from(prefix, task, state, new_scopes):
     new = state.restore_pretrained(prefix, new_scopes)
+    held = checkpoint.describe(prefix).class_num
     print(f"starting from the weights of {prefix}")
     for scope in new:
-        description = checkpoint.describe(prefix)
-        classes = state.weights["logits/dense/bias"].shape[0] if scope == "logits/" else None
-        held = f": {classes:,} classes here, {description.class_num:,} in the checkpoint" if classes else ""
-        print(f"new {scope.rstrip('/')} layer{held}")
+        print(f"new {scope.rstrip('/')} layer: {task.class_num:,} classes here, {held:,} in the checkpoint")
 
 
 def stop_on_signals():

@@ -17,17 +17,16 @@ class ValidationConfig(NamedTuple):
 
     Attributes:
       batch_size: images that a process computes at once.
-      test_iter: batches of a process; 0: all.
+      test_iter: batches of a process of `batch_size` images; 0: all. Where more crops of an image make batches smaller,
+        there are as many more of them.
       max_skipped: share of the records that may be corrupt.
       num_preprocess_threads: records that are decoded at the same time.
-      xla: compile with XLA.
     """
 
     batch_size: int
     test_iter: int = 0
     max_skipped: float = 0.01
     num_preprocess_threads: int = 4
-    xla: bool = False
 
 
 def make_validate(task, index, config):
@@ -37,18 +36,20 @@ def make_validate(task, index, config):
 
     Args:
       task: a `tasks.base.Task`; of its evaluator's metrics those in `shown` are returned.
-      index: `RecordIndex` of the validation records.
+      index: `RecordIndex` of the validation records, which may be of another kind than those of training.
       config: a `ValidationConfig`.
     """
-    forward = tf.function(task.forward, reduce_retracing=True, jit_compile=config.xla)
+    task = task.of_records(index.kind)
+    batch_size = task.eval_batch_size(config.batch_size)
+    count = -(-config.test_iter * config.batch_size // batch_size) or -1
+    forward = tf.function(task.forward, reduce_retracing=True)
 
     def predict(batch):
         return forward({name: x for name, x in batch.items() if x.dtype != tf.string})
 
     def validate(image_size, ranks):
-        batch_size = task.eval_batch_size(config.batch_size)
         inputs = InputConfig(image_size, batch_size, num_preprocess_threads=config.num_preprocess_threads)
-        batches = evaluation_batches(index, task, inputs, ranks).take(config.test_iter or -1)
+        batches = evaluation_batches(index, task, inputs, ranks).take(count)
         evaluator = task.evaluator()
         joined = predictions(predict, batches)
         evaluation = distributed.on_first(joined, lambda batches: evaluate(evaluator, batches, config.max_skipped))
@@ -69,13 +70,14 @@ def make_validate_state(job, index, image_size):
       image_size: of the images, in pixels.
     """
     validate = make_validate(job.task, index, job.configs.validation)
+    primary_metric = job.task.of_records(index.kind).primary_metric
     folder = Path(job.configs.run.model_dir, best_checkpoint.FOLDER)
 
     def validate_state(ranks):
         with job.state.average.in_place() if job.state.average else contextlib.nullcontext():
             metrics = validate(image_size, ranks)
             if metrics:
-                best_checkpoint.save_if_better(folder, metrics, job.task.primary_metric, job.state)
+                best_checkpoint.save_if_better(folder, metrics, primary_metric, job.state)
         return metrics
 
     return validate_state

@@ -23,15 +23,11 @@ class Counts:
         """Counts a batch.
 
         Args:
-          labels: confidences, float [batch, class_num], above 0 where a class is there; or integer [batch].
+          labels: confidences, float [batch, class_num], above 0 where a class is there.
           probabilities: of the network, float [batch, predicted_num].
           posterior: a class is predicted if its probability is above this.
         """
-        if labels.ndim == 1:
-            shape = (len(labels), len(self.images))
-            there = sparse.csr_array((np.ones(len(labels), np.int64), (np.arange(len(labels)), labels)), shape)
-        else:
-            there = sparse.csr_array((labels > 0).astype(np.int64))
+        there = sparse.csr_array((labels > 0).astype(np.int64))
         predicted = sparse.csr_array((probabilities > posterior).astype(np.int64))
         self.images += np.asarray(there.sum(axis=0)).ravel()
         self.together = self.together + there.T @ predicted

@@ -203,6 +203,8 @@ def test_pretrained_weights_but_for_scopes_that_do_not_fit(tmp_path):
     assert checkpoint.restore_pretrained(prefix, variables(7, 2), ("logits/",)) == ("logits/",)
     with pytest.raises(CheckpointError, match="it classifies nothing"):
         checkpoint.load_model(prefix)
+    features, _ = checkpoint.load_model(prefix, with_logits=False)
+    np.testing.assert_array_equal(features.get_layer("init.init_conv").kernel, before["init/init_conv/conv2d/kernel"])
 
 
 def test_killed_while_saving_leaves_the_last_checkpoint(tmp_path):

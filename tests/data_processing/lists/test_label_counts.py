@@ -54,13 +54,3 @@ def test_bounds_are_strict():
     assert strong_pairs(counts, np.arange(2), [(), ()], 0.5, 4) == []
     assert strong_pairs(counts, np.arange(2), [(), ()], 0.49, 4) == [(0, 1, 4, 2)]
     assert strong_pairs(counts, np.arange(2), [(), ()], 0.49, 5) == []
-
-
-def test_single_labels():
-    single, dense = Counts(3, 2), Counts(3, 2)
-    labels, probabilities = np.array([2, 0, 2]), np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
-    single.add(labels, probabilities, 0.5)
-    dense.add(np.eye(3)[labels], probabilities, 0.5)
-    np.testing.assert_array_equal(single.images, dense.images)
-    np.testing.assert_array_equal(single.together.toarray(), dense.together.toarray())
-    assert single.together.toarray()[2].tolist() == [2, 0]
