@@ -39,7 +39,7 @@ case "$*" in "show hostnames node[1]") echo localhost ;; *) echo "$@" >> {tmp_pa
     scontrol.chmod(0o755)
     slurm = {"SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "node[1]", "SLURM_SUBMIT_DIR": str(ROOT)}
     flags = dict(data_dir=records, model_dir=tmp_path / "checkpoint", log_dir=tmp_path / "log", class_num=CLASSES)
-    flags |= dict(resnet_size=10, image_size=32, batch_size=4, data_format="NHWC", log_interval=2)
+    flags |= dict(resnet_size=10, image_size=32, batch_size=4, data_format="NHWC", lr=0.001, log_interval=2)
     job = subprocess.Popen(
         [ROOT / "example/slurm.sbatch", *(f"--{name}={value}" for name, value in flags.items())],
         stdout=subprocess.PIPE,
