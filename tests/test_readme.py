@@ -21,6 +21,7 @@ COMMANDS = [command for page in PAGES for command in re.findall(COMMAND, (ROOT /
 IN_SMALL = {
     "train.py": "--max_iter=2 --resnet_size=10",
     "finetune.py": "--max_iter=2 --test_interval=2 --resnet_size=10",
+    "linear_probe.py": "--splits=1",
     "demo/make_scenes.py": "--class_images=1 --voc_images=4",
     "demo/make_sources.py": "--open_images_count=40 --class_images=2",
     "data_processing/build_dictionary.py": "--min_images=1",
