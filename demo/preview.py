@@ -1,9 +1,9 @@
-"""Draws the picture of the README from what a demo left: images, the classes that are named, the nearest neighbours.
+"""Draws the image of the README from what a demo left: images, the classes that are named, the nearest neighbours.
 
     python demo/preview.py --output_dir=out/demo --result=docs/demo.png
 
 The images are the first ones of the validation list, not chosen ones. They show emoji of OpenMoji
-(https://openmoji.org, CC BY-SA 4.0), so the picture is under that licence too.
+(https://openmoji.org, CC BY-SA 4.0), so the image is under that licence too.
 """
 
 import json

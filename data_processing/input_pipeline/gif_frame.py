@@ -1,14 +1,14 @@
 """The first frame of a GIF as a file of its own, inside of a graph.
 
 TensorFlow paints transparent pixels black, and does not say which they are. So the frame is written anew, without the
-block that makes a colour transparent, and with white in the place of that colour. What stands where in a GIF:
+block that makes a color transparent, and with white in the place of that color. What stands where in a GIF:
 
     header          6  "GIF89a"
     screen          7  width uint16, height uint16, flags, background, aspect
-    colours         3 a colour, if flags & 0x80; 2 ** ((flags & 7) + 1) of them
+    colors         3 a color, if flags & 0x80; 2 ** ((flags & 7) + 1) of them
     extensions      "!", kind, blocks: a length and so many bytes, the last one of length 0
-      of kind 0xF9  its first block is flags, delay uint16, the transparent colour if flags & 1
-    image           ",", left, top, width, height uint16, flags as above, and colours, if it has its own
+      of kind 0xF9  its first block is flags, delay uint16, the transparent color if flags & 1
+    image           ",", left, top, width, height uint16, flags as above, and colors, if it has its own
     pixels          the size of a code, blocks as above
 """
 
@@ -22,7 +22,7 @@ EXTENSION, IMAGE, END = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL = 0xF9
 HAS_COLOURS = 0x80
 INTERLACED = 0x40
-# The most colours, and the flags that say so.
+# The most colors, and the flags that say so.
 COLOURS, MOST_COLOURS = 256, 0x87
 
 
@@ -33,7 +33,7 @@ class Frame(NamedTuple):
       encoded: string [], a GIF of the frame alone at the place (0, 0), and whatever followed it.
       size, corner: width and height, left and top, int32 [2], in pixels.
       canvas: width and height of the image that it is a part of, int64 [2].
-      background: colour of the rest of the canvas, uint8 [3].
+      background: color of the rest of the canvas, uint8 [3].
     """
 
     encoded: tf.Tensor
@@ -47,30 +47,30 @@ def first_frame(encoded):
     """Returns the `Frame` of a GIF, string []. An error of the operation if it has none."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     flags = _byte(data, SCREEN + 4)
-    colours = _colours(data, GLOBAL_COLOURS, flags)
-    at, transparent = _skip_extensions(data, GLOBAL_COLOURS + 3 * tf.shape(colours)[0])
+    colors = _colors(data, GLOBAL_COLOURS, flags)
+    at, transparent = _skip_extensions(data, GLOBAL_COLOURS + 3 * tf.shape(colors)[0])
     left_top, size = _uint16s(data, at + 1), _uint16s(data, at + 5)
     flags = _byte(data, at + 9)
-    own = _colours(data, at + 10, flags)
-    colours = tf.cond(tf.shape(own)[0] > 0, lambda: own, lambda: colours)
-    colours = _all_colours(colours)
-    colours = tf.where((tf.range(COLOURS) == transparent)[:, None], tf.constant(255, tf.uint8), colours)
+    own = _colors(data, at + 10, flags)
+    colors = tf.cond(tf.shape(own)[0] > 0, lambda: own, lambda: colors)
+    colors = _all_colors(colors)
+    colors = tf.where((tf.range(COLOURS) == transparent)[:, None], tf.constant(255, tf.uint8), colors)
     screen = tf.concat([data[:SCREEN], _bytes_of(size), [0, 0, 0]], axis=0)
     image = tf.concat([[IMAGE], tf.zeros([4], tf.uint8), _bytes_of(size)], axis=0)
     image = tf.concat([image, [tf.cast(flags & INTERLACED | MOST_COLOURS, tf.uint8)]], axis=0)
     pixels = tf.strings.substr(encoded, at + 10 + 3 * tf.shape(own)[0], tf.strings.length(encoded))
     return Frame(
-        tf.strings.join([_as_string(tf.concat([screen, image, tf.reshape(colours, [-1])], axis=0)), pixels]),
+        tf.strings.join([_as_string(tf.concat([screen, image, tf.reshape(colors, [-1])], axis=0)), pixels]),
         size,
         left_top,
         # (Pillow makes a canvas larger that does not hold its frame.)
         tf.cast(tf.maximum(_uint16s(data, SCREEN), left_top + size), tf.int64),
-        colours[tf.maximum(transparent, 0)],
+        colors[tf.maximum(transparent, 0)],
     )
 
 
 def _skip_extensions(data, at):
-    """From the byte `at` on: where the image begins, and its transparent colour, or -1; int32 []."""
+    """From the byte `at` on: where the image begins, and its transparent color, or -1; int32 []."""
 
     def more(at, _):
         return _byte(data, at) != IMAGE
@@ -106,18 +106,18 @@ def _bytes_of(uint16s):
     return tf.cast(tf.reshape(tf.stack([uint16s % 256, uint16s // 256], axis=1), [-1]), tf.uint8)
 
 
-def _colours(data, at, flags):
-    """The colours that begin at a byte, uint8 [n, 3]; none where the flags say so."""
+def _colors(data, at, flags):
+    """The colors that begin at a byte, uint8 [n, 3]; none where the flags say so."""
     count = tf.where(flags & HAS_COLOURS != 0, tf.bitwise.left_shift(2, flags & 7), 0)
     return tf.reshape(tf.ensure_shape(data[at : at + 3 * count], [None]), [count, 3])
 
 
-def _all_colours(colours):
-    """The colours of all indices, uint8 [256, 3]: Pillow has black beyond `colours`, unless they are grey levels."""
-    count = tf.shape(colours)[0]
+def _all_colors(colors):
+    """The colors of all indices, uint8 [256, 3]: Pillow has black beyond `colors`, unless they are grey levels."""
+    count = tf.shape(colors)[0]
     levels = tf.cast(tf.range(COLOURS), tf.uint8)[:, None] * tf.ones([1, 3], tf.uint8)
-    beyond = tf.where(tf.reduce_all(colours == levels[:count]), levels[count:], tf.constant(0, tf.uint8))
-    return tf.concat([colours, beyond], axis=0)
+    beyond = tf.where(tf.reduce_all(colors == levels[:count]), levels[count:], tf.constant(0, tf.uint8))
+    return tf.concat([colors, beyond], axis=0)
 
 
 def _as_string(data):

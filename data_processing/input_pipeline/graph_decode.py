@@ -1,7 +1,7 @@
 """Untrusted image files to pixels inside of a graph, for an exported network: JPEG, PNG, GIF and BMP.
 
 In TensorFlow's operations what `data_processing.images.image_files.decode` does with Pillow: alpha and transparent
-colours are laid on white, and what is too large is an error before it is decoded.
+colors are laid on white, and what is too large is an error before it is decoded.
 """
 
 import tensorflow as tf
@@ -64,22 +64,22 @@ def _png(encoded):
 
 
 def _has_alpha(png):
-    """Whether a PNG, string [], has an alpha channel, or transparent colours that Pillow heeds."""
+    """Whether a PNG, string [], has an alpha channel, or transparent colors that Pillow heeds."""
     header = tf.cast(tf.io.decode_raw(tf.strings.substr(png, 24, 2), tf.uint8), tf.int32)
-    depth, colour_type = header[0], header[1]
+    depth, color_type = header[0], header[1]
     before_pixels = tf.strings.split(png, "IDAT", maxsplit=1)[0]
     transparent = tf.size(tf.strings.split(before_pixels, "tRNS")) > 1
     # Of grey (0) Pillow heeds it with 8 bits only. (Asked for alpha where there is none, decode_png would be wrong for
     # fewer bits: their greatest number, 1 to 15, becomes the alpha.)
-    return (colour_type == 4) | (colour_type == 6) | (transparent & ((colour_type != 0) | (depth == 8)))
+    return (color_type == 4) | (color_type == 6) | (transparent & ((color_type != 0) | (depth == 8)))
 
 
 def _on_white(image):
     """RGB of an RGBA image, uint8 [height, width, 4], laid on white and rounded, as by Pillow."""
     # 16 bits hold 255 * 255 + 127, and half as much memory as 32.
     image = tf.cast(image, tf.uint16)
-    colour, alpha = image[..., :3], image[..., 3:]
-    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    color, alpha = image[..., :3], image[..., 3:]
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _gif(encoded):
@@ -87,9 +87,9 @@ def _gif(encoded):
     # (decode_gif would give all frames.)
     checked = _within_limits(frame.canvas, frame.encoded)
     image = tf.io.decode_image(checked, channels=3, expand_animations=False)
-    # The frame may be smaller than the canvas, where Pillow has the frame's transparent colour, or else the first.
+    # The frame may be smaller than the canvas, where Pillow has the frame's transparent color, or else the first.
     width, height = tf.unstack(tf.cast(frame.canvas, tf.int32))
     image = image[: frame.size[1], : frame.size[0]]
     paddings = [(frame.corner[k], side - frame.corner[k] - frame.size[k]) for k, side in ((1, height), (0, width))]
-    colours = [tf.pad(image[..., k], paddings, constant_values=frame.background[k]) for k in range(3)]
-    return tf.stack(colours, axis=-1)
+    colors = [tf.pad(image[..., k], paddings, constant_values=frame.background[k]) for k in range(3)]
+    return tf.stack(colors, axis=-1)

@@ -118,7 +118,7 @@ def color_jitter(image, order_b, brightness, saturation, hue, contrast):
         contrast.
       brightness: added, as in `tf.image.adjust_brightness`.
       saturation: factor, as in `tf.image.adjust_saturation`.
-      hue: share of a turn of the color circle, in (-1, 1), as in `tf.image.adjust_hue`.
+      hue: share of the color circle, in (-1, 1), as in `tf.image.adjust_hue`.
       contrast: factor, as in `tf.image.adjust_contrast`.
     """
     # Planes of one channel each, which the compiler turns into vector instructions.
@@ -137,7 +137,7 @@ def _adjust_contrast(planes, factor):
 
 
 def _adjust_saturation_and_hue(planes, saturation, hue):
-    """In HSV: saturation times a factor, at most 1, and hue turned; without the way through HSV images."""
+    """In HSV: saturation times a factor, at most 1, and hue shifted; without the way through HSV images."""
     red, green, blue = tf.unstack(planes)
     value = tf.maximum(red, tf.maximum(green, blue))
     spread = value - tf.minimum(red, tf.minimum(green, blue))
@@ -149,14 +149,14 @@ def _adjust_saturation_and_hue(planes, saturation, hue):
         tf.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse),
     )
     spread = tf.where(value > 0, tf.minimum(spread * saturation, value), 0.0)
-    turned = (sector + hue * 6)[None] + tf.constant([5.0, 3.0, 1.0])[:, None, None]
-    turned -= 6 * tf.floor(turned / 6)
-    return value - spread * tf.clip_by_value(tf.minimum(turned, 4 - turned), 0, 1)
+    shifted = (sector + hue * 6)[None] + tf.constant([5.0, 3.0, 1.0])[:, None, None]
+    shifted -= 6 * tf.floor(shifted / 6)
+    return value - spread * tf.clip_by_value(tf.minimum(shifted, 4 - shifted), 0, 1)
 
 
 @tf.function(jit_compile=True)
 def rotate(image, angle):
-    """Returns `image`, float32 [height, width, channels], turned counter-clockwise about its centre.
+    """Returns `image`, float32 [height, width, channels], rotated counter-clockwise about its centre.
 
     `angle` is in radians. Nearest neighbour, and black where there was nothing, as `tf.contrib.image.rotate` did.
     """

@@ -142,7 +142,7 @@ def test_what_leaves_each_stage(size):
     for stage, width in enumerate(channels):
         stride = 4 * 2**stage
         assert outputs[f"stages_{stage}"].shape == (2, -(-65 // stride), -(-96 // stride), width)
-    # The last stage alone goes on from there, with variables of the same names.
+    # The last stage alone continues from there, with variables of the same names.
     alone = crops_of(model)
     assert set(model_variables(alone)) == {n for n in model_variables(model) if n.startswith(("stages_3", "global_"))}
     for name, tensor in alone(outputs["stages_2"]).items():

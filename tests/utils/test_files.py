@@ -7,7 +7,7 @@ import pytest
 from utils import files
 
 
-def test_a_file_appears_complete_or_not_at_all(tmp_path):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "result.txt"
     with files.atomic_write(path) as temp_path:
         temp_path.write_text("done")

@@ -248,7 +248,7 @@ def test_oversized_images_are_refused_before_decoding(capfd):
     encoded = jpeg(photograph(40, 40))
     for function in (decode_jpeg, lambda data: training_image(data, 32, [1, 2], PLAIN)):
         function = tf.function(function, input_signature=[tf.TensorSpec([], tf.string)])
-        # The decoder, once it has begun, says on standard error that the data ends too early, and goes on in grey.
+        # The decoder, once it has begun, says on standard error that the data ends too early, and continues in grey.
         function(with_size(encoded, 80, 80))
         assert "premature end" in capfd.readouterr().err
         for _ in range(3):
@@ -257,7 +257,7 @@ def test_oversized_images_are_refused_before_decoding(capfd):
         assert "premature end" not in capfd.readouterr().err
 
 
-def test_a_image_that_would_be_evaluated_as_gigabytes_is_refused():
+def test_an_image_that_would_be_evaluated_as_gigabytes_is_refused():
     assert decode_jpeg(jpeg(photograph(2, 200))).shape == (2, 200, 3)
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_jpeg(jpeg(photograph(201, 2)))

@@ -135,9 +135,9 @@ def test_any_forest_comes_back(tmp_path_factory, classes, random):
     entries = [entry._replace(parent=-1) if classes[k][1] == -1 else entry for k, entry in enumerate(entries)]
     write(path, sorted(entries))
     assert read(path) == sorted(entries)
-    for entry, chain in zip(read(path), ancestors(read(path)), strict=True):
-        assert chain[:1] == (() if entry.parent == -1 else (entry.parent,))
-        assert len(set(chain)) == len(chain)
+    for entry, above in zip(read(path), ancestors(read(path)), strict=True):
+        assert above[:1] == (() if entry.parent == -1 else (entry.parent,))
+        assert len(set(above)) == len(above)
 
 
 FIELDS = st.one_of(st.integers(-2, 4).map(str), st.text(max_size=3))

@@ -166,7 +166,7 @@ def shard(tmp_path_factory):
     return write_shard(tmp_path_factory.mktemp("shard") / "whole.tfrecords", records)
 
 
-def test_read_record_anywhere(shard):
+def test_read_record_at_any_byte(shard):
     offsets, _ = tfrecord.index_shard(shard)
     expected = [data.numpy() for data in tf.data.TFRecordDataset(str(shard))]
     for k in (3, 0, 4, 1, 2):
@@ -186,18 +186,18 @@ def test_wrong_checksum_gives_nothing(shard, tmp_path, place):
     assert tfrecord.read_record(tmp_path / "flipped.tfrecords", end) == tfrecord.read_record(shard, end)
 
 
-def test_truncated_anywhere_keeps_what_is_whole(shard, tmp_path):
+def test_truncated_at_any_byte_keeps_what_is_whole(shard, tmp_path):
     offsets, _ = tfrecord.index_shard(shard)
     content = shard.read_bytes()
     path = tmp_path / "cut.tfrecords"
     for end in range(len(content)):
         path.write_bytes(content[:end])
-        found, problem = tfrecord.index_shard(path)
-        np.testing.assert_array_equal(found, offsets[offsets <= end])
+        indexed, problem = tfrecord.index_shard(path)
+        np.testing.assert_array_equal(indexed, offsets[offsets <= end])
         assert (problem is None) == (end in offsets)
         if problem:
-            assert str(path) in problem and f"record {len(found)}" in problem
-            assert ("header" in problem) == (end - found[-1] < 12)
+            assert str(path) in problem and f"record {len(indexed)}" in problem
+            assert ("header" in problem) == (end - indexed[-1] < 12)
 
 
 def test_damaged_length_leaves_the_rest_out(shard, tmp_path):
@@ -205,8 +205,8 @@ def test_damaged_length_leaves_the_rest_out(shard, tmp_path):
     content = bytearray(shard.read_bytes())
     content[offsets[2] + 1] ^= 1
     (tmp_path / "x.tfrecords").write_bytes(content)
-    found, problem = tfrecord.index_shard(tmp_path / "x.tfrecords")
-    np.testing.assert_array_equal(found, offsets[:3])
+    indexed, problem = tfrecord.index_shard(tmp_path / "x.tfrecords")
+    np.testing.assert_array_equal(indexed, offsets[:3])
     assert f"x.tfrecords: damaged at byte {offsets[2]}; the rest of the shard is left out" in problem
 
 
@@ -216,7 +216,7 @@ def hostile(length):
     return header + struct.pack("<I", tfrecord.masked_crc(header))
 
 
-PIECES = st.one_of(
+CHUNKS = st.one_of(
     st.binary(max_size=40),
     st.binary(max_size=40).map(tfrecord.frame),
     st.integers(0, 2**64 - 1).map(hostile),
@@ -225,7 +225,7 @@ PIECES = st.one_of(
 )
 
 
-@given(st.lists(PIECES, max_size=6).map(b"".join))
+@given(st.lists(CHUNKS, max_size=6).map(b"".join))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_end_inside_the_file(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "hostile.tfrecords"
