@@ -59,7 +59,8 @@ def make_train_step(task, state, config, rank=0, average=None):
     factors = [layer_factor(name, config.lr_layer_decay) for name in state.trainable]
     gradients_of_parts = _make_gradients(task, state, config)
 
-    @tf.function
+    # Rewriting the source (AutoGraph) takes seconds at a run's start, and only the loop over parts needs it.
+    @tf.function(autograph=config.accumulate_steps > 1)
     def compiled(batch, lr):
         decay_loss = tf.add_n([decay * tf.nn.l2_loss(v) for v, decay in zip(variables, decays, strict=True)])
         # The number of the step before it is counted, so that a restart draws the same.
@@ -122,7 +123,7 @@ def _make_gradients(task, state, config):
         return value / config.accumulate_steps, [gradient / config.accumulate_steps for gradient in gradients]
 
     # Compiled alone, since what ranks share is no operation of XLA, and since its random numbers are others.
-    @tf.function(jit_compile=config.xla)
+    @tf.function(autograph=False, jit_compile=config.xla)
     def gradients_of(part, weights, seed):
         with tf.GradientTape() as tape:
             value = task.loss(part, task.forward(part, training=True, seed=seed), weights)

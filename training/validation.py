@@ -42,7 +42,7 @@ def make_validate(task, index, config):
     task = task.of_records(index.kind)
     batch_size = task.eval_batch_size(config.batch_size)
     count = -(-config.test_iter * config.batch_size // batch_size) or -1
-    forward = tf.function(task.forward, reduce_retracing=True)
+    forward = tf.function(task.forward, autograph=False, reduce_retracing=True)
 
     def predict(batch):
         return forward({name: x for name, x in batch.items() if x.dtype != tf.string})
