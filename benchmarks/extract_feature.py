@@ -27,6 +27,7 @@ from models.resnet import NetworkConfig, build_resnet, resolve_data_format
 
 use("num_images")
 
+
 def main(argv):
     del argv
     network = config(NetworkConfig, data_format=resolve_data_format(FLAGS.data_format))
