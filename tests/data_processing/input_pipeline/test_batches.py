@@ -1,10 +1,8 @@
 """Batches from shards: which records, in which order, on which rank, and what becomes of damaged ones."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 import pytest
 import tensorflow as tf
 
@@ -14,39 +12,12 @@ from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
 from distributed import Ranks
 from tasks.classification import Classification
+from tests.sample_shards import CLASSES, RECORDS, SHARDS, jpeg, record, write_shards
 
 PUBLISHED_SHARD = Path(__file__).parents[4] / "shared/data/0.tfrecords"
-CLASSES = 6
 SIZE = 32
-SHARDS = (11, 1, 17, 8)
 # Crops and flips alone, which need no compiling, where colours do not matter.
 PLAIN = Augmentation(0.7, 0.7, 0.0, 0.0)
-RECORDS = sum(SHARDS)
-
-
-def jpeg(k, rng):
-    """An image of noise about a colour of its own."""
-    pixels = rng.integers(0, 60, (40, 48, 3)) + np.array([k * 5 % 190, k * 17 % 190, k * 29 % 190])
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def record(k, label_format="sparse", class_num=CLASSES, image=None):
-    image = image or jpeg(k, np.random.default_rng(k))
-    labels, confidences = ([k % CLASSES], [1.0]) if label_format == "single" else ([k % 5, 5], [0.75, -1.0])
-    return schema.encode(schema.Image(image, 48, 40, f"{k}.jpg"), labels, confidences, label_format, class_num)
-
-
-def write_shards(folder, *args, counts=SHARDS, **options):
-    folder.mkdir(exist_ok=True)
-    paths, first = [], 0
-    for shard, count in enumerate(counts):
-        paths.append(str(folder / f"train-{shard:05d}-of-{len(counts):05d}.tfrecords"))
-        frames = [tfrecord.frame(record(k, *args, **options)) for k in range(first, first + count)]
-        Path(paths[-1]).write_bytes(b"".join(frames))
-        first += count
-    return paths
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +46,6 @@ def joined(batches, name):
 def assert_same(actual, expected):
     for name in ("image", "label", "name", "valid"):
         np.testing.assert_array_equal(joined(actual, name), joined(expected, name), err_msg=name)
-
-
-def test_index(paths):
-    index = index_records(paths, CLASSES)
-    assert len(index) == RECORDS and index.kind == "sparse" and index.problems == ()
-    np.testing.assert_array_equal(np.bincount(index.shard), SHARDS)
-    names = []
-    for shard, offset in zip(index.shard, index.offset, strict=True):
-        example = tf.train.Example.FromString(tfrecord.read_record(index.paths[shard], offset))
-        names.append(example.features.feature["name"].bytes_list.value[0].decode())
-    assert names == [f"{k}.jpg" for k in range(RECORDS)]
 
 
 def test_every_record_once_an_epoch_and_another_order_each(paths):
@@ -230,26 +190,6 @@ def test_labels_that_do_not_fit_are_damage(tmp_path):
     path.write_bytes(b"".join(map(tfrecord.frame, records)))
     (batch,) = take([str(path)], 1, batch_size=2)
     assert sorted(batch["valid"]) == [False, True]
-
-
-def test_a_truncated_shard_is_reported(paths, tmp_path):
-    cut = tmp_path / "cut.tfrecords"
-    cut.write_bytes(Path(paths[0]).read_bytes()[:-10])
-    index = index_records([str(cut), paths[1]], CLASSES)
-    assert len(index) == SHARDS[0] - 1 + SHARDS[1]
-    assert len(index.problems) == 1 and f"{cut}: truncated in record {SHARDS[0]}" in index.problems[0]
-
-
-def test_shards_without_a_usable_record(paths, tmp_path):
-    path = tmp_path / "x.tfrecords"
-    for content, message in (
-        (b"", "x.tfrecords: the shards are empty"),
-        (b"text", "x.tfrecords: truncated in the header of record 1"),
-        (Path(paths[1]).read_bytes()[:-1] + b"?", "x.tfrecords: the first 1 records are damaged"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(tfrecord.RecordError, match=message):
-            index_records([str(path)], CLASSES)
 
 
 def evaluate(paths, ranks=Ranks(), crop="center"):

@@ -1,0 +1,38 @@
+"""Shards of a few records in each kind of labels, for several tests."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_processing.records import schema, tfrecord
+
+CLASSES = 6
+SHARDS = (11, 1, 17, 8)
+RECORDS = sum(SHARDS)
+
+
+def jpeg(k, rng):
+    """An image of noise about a colour of its own."""
+    pixels = rng.integers(0, 60, (40, 48, 3)) + np.array([k * 5 % 190, k * 17 % 190, k * 29 % 190])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def record(k, label_format="sparse", class_num=CLASSES, image=None):
+    image = image or jpeg(k, np.random.default_rng(k))
+    labels, confidences = ([k % CLASSES], [1.0]) if label_format == "single" else ([k % 5, 5], [0.75, -1.0])
+    return schema.encode(schema.Image(image, 48, 40, f"{k}.jpg"), labels, confidences, label_format, class_num)
+
+
+def write_shards(folder, *args, counts=SHARDS, **options):
+    folder.mkdir(exist_ok=True)
+    paths, first = [], 0
+    for shard, count in enumerate(counts):
+        paths.append(str(folder / f"train-{shard:05d}-of-{len(counts):05d}.tfrecords"))
+        frames = [tfrecord.frame(record(k, *args, **options)) for k in range(first, first + count)]
+        Path(paths[-1]).write_bytes(b"".join(frames))
+        first += count
+    return paths
