@@ -13,9 +13,7 @@ from tests.archives import archive, caltech
 from tests.demo.forked import run_main
 from tests.scripts import ROOT, run_script
 
-FINETUNE = (
-    "--resnet_size=10 --batch_size=2 --data_format=NHWC --image_size=32 --val_sizes=32 --val_crops=center".split()
-)
+FINETUNE = "--resnet_size=10 --batch_size=2 --data_format=NHWC --image_size=32 --val_sizes=32 --val_crops=center"
 FINETUNE = [*FINETUNE.split(), "--max_iter=2", "--lr=0.1"]
 
 
