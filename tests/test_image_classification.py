@@ -16,6 +16,7 @@ from data_processing.lists.dictionary import Entry
 import image_classification
 from models import checkpoint
 from models.resnet import build_resnet
+from tests.helpers import fold_by_hand
 from tests.scripts import ROOT, run_script
 
 SIZE = 56  # short side 64: images of 64 x 64 pixels are not resized
@@ -171,14 +172,3 @@ def test_flags_that_contradict_the_files(world, given_flags, message):
     with flagsaver.as_parsed(**files, **given_flags), pytest.raises(ValueError, match=message):
         image_classification.main([])
     assert not (folder / "no.txt").exists()
-
-
-def fold_by_hand(scores, parents):
-    """Each class lifts its parent, its parent's parent and so on."""
-    folded = scores.copy()
-    for k in range(len(parents)):
-        above = parents[k]
-        while above != -1:
-            folded[:, above] = np.maximum(folded[:, above], scores[:, k])
-            above = parents[above]
-    return folded

@@ -66,16 +66,17 @@ def check_links(root, paths):
         )
 
 
-def imagenet(folder) -> Iterator[Labeled]:
+def imagenet(folder, root=None) -> Iterator[Labeled]:
     """Yields the images of ImageNet: archives `n02084071.tar` or folders `n02084071/`, each of one class.
 
     Paths are "n02084071/n02084071_8388.JPEG" in both cases, so that `build_tfrecords.py --images=folder` finds them,
-    in an archive, too.
+    in an archive, too. None of them may link out of the folder `root`, which is `folder` if it is not given.
     """
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     wnids = dict.fromkeys(name for entry in entries if WNID.fullmatch(name := entry.name.removesuffix(".tar")))
     if not wnids:
         raise SourceError(f"{folder}: neither archives like n02084071.tar nor folders like n02084071/ are here")
+    check_links(root or folder, [entry.path for entry in entries if entry.name.removesuffix(".tar") in wnids])
     for wnid in wnids:
         if os.path.isdir(os.path.join(folder, wnid)):
             names = [os.path.relpath(path, folder) for path in image_files.image_paths(os.path.join(folder, wnid))]

@@ -85,9 +85,8 @@ def _imagenet_paths(folder, part):
     """Returns the paths, below `folder`, of the images of "train" or "val" that lie by class: in `part`/WNID/."""
     if not (folder / part).is_dir():
         return _archived_paths(folder, f"ILSVRC2012_img_{part}")
-    classes = [path for path in (folder / part).iterdir() if labeled_images.WNID.fullmatch(path.stem)]
-    check_links(folder, [folder / part, *sorted(classes)])
-    return [f"{part}/{row.path}" for row in labeled_images.imagenet(folder / part)]
+    check_links(folder, [folder / part])
+    return [f"{part}/{row.path}" for row in labeled_images.imagenet(folder / part, root=folder)]
 
 
 def _archived_paths(folder, name):

@@ -10,6 +10,7 @@ from data_processing.lists import dictionary
 from data_processing.lists.dictionary import Entry
 from models import checkpoint, inference
 from models.resnet import NetworkConfig, build_resnet
+from tests.helpers import fold_by_hand
 
 CLASSES = 4
 
@@ -73,17 +74,6 @@ def test_crops_do_not_need_ten_times_the_memory():
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x.astype(np.float64)))
-
-
-def fold_by_hand(scores, parents):
-    """Each class lifts its parent, its parent's parent and so on."""
-    folded = scores.copy()
-    for k in range(len(parents)):
-        above = parents[k]
-        while above != -1:
-            folded[:, above] = np.maximum(folded[:, above], scores[:, k])
-            above = parents[above]
-    return folded
 
 
 def first_pixels(images, training):
