@@ -45,8 +45,9 @@ def test_chunks_come_in_order_from_all_processes(tmp_path, monkeypatch):
     assert len(parts) > 20 and sum(parts, []) == list(range(7, 5007))
 
 
+# (A shell that runs tests in the background has SIGINT ignored, and Python leaves that as it is.)
 ENDLESS = """
-import sys, time
+import signal, sys, time
 sys.path.insert(0, {root!r})
 from flags import run
 from utils import chunks
@@ -57,6 +58,7 @@ def work(lines):
 
 if __name__ == "__main__":
     chunks.CHUNK_BYTES = 100
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(lambda _: list(chunks.map_chunks(work, __file__, workers=1)))
 """
 
