@@ -1,7 +1,8 @@
 """What a loss is, and the base of those that weigh all classes alike.
 
 The training step calls `count(batch, step)` once for a whole batch, which may change the loss's state, and then
-`loss(batch, outputs, weights)` for the batch, or for each part of one, with what `count` returned.
+`loss(batch, outputs, weights)` for the batch, or for each part of one, with what `count` returned. Both are compiled
+without AutoGraph: what depends on a tensor's value is chosen by `tf.where` or `tf.cond`, not by Python's `if`.
 """
 
 import tensorflow as tf
