@@ -65,7 +65,7 @@ def main(argv):
     step = make_train_step(task, state, configs.step, ranks.rank)
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision)
-        _print_choices(task, val_sizes)
+        _print_choices(task, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
         start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
         finish.write_names(FLAGS.model_dir, FLAGS.dictionary, names)
@@ -129,10 +129,11 @@ def _task(kind, class_num):
     return task
 
 
-def _print_choices(task, val_sizes):
+def _print_choices(task, val_sizes, validated):
     trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
     print(f"{task.head} head ({'--head' if FLAGS.head else f'{task.kind} labels'}); {trained}")
-    print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
+    if validated:
+        print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
 
 
 if __name__ == "__main__":
