@@ -27,7 +27,7 @@ from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
 from training.state import TrainState
 from training.train_step import make_train_step
-from training.validation import make_validate_state
+from training.validation import make_validate, make_validate_state
 
 use("dataset", "train_per_class", "val_share", "manual_dir", "label_smoothing", "lr_layer_decay", "ema_decay")
 flags.DEFINE_string(
@@ -70,15 +70,19 @@ def main(argv):
         start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
         finish.write_names(FLAGS.model_dir, FLAGS.dictionary, names)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
-    validate = make_validate_state(job, val_index, val_sizes[-1]) if val_index else None
+    validators, validate = {}, None
+    if val_index:
+        views = {crop: dataclasses.replace(task, crop=crop) for crop in (task.crop, *FLAGS.val_crops)}
+        validators = {crop: make_validate(view, val_index, configs.validation) for crop, view in views.items()}
+        validate = make_validate_state(job, validators[task.crop], val_index, val_sizes[-1])
 
     def train_to_the_end(ranks, commit):
         at_end, validated = train(job, ranks, commit, validate)
         if at_end and validate:
             if not validated:
                 validate(ranks)
-            views = {crop: dataclasses.replace(task, crop=crop) for crop in FLAGS.val_crops}
-            finish.evaluate_best(job, views, val_index, val_sizes, ranks)
+            wanted = {crop: validators[crop] for crop in FLAGS.val_crops}
+            finish.evaluate_best(job, wanted, val_index, val_sizes, ranks)
 
     distributed.run(train_to_the_end, state.variables_by_name().values())
 

@@ -27,7 +27,7 @@ from training import start
 from training.loop import Configs, Job, train
 from training.state import TrainState
 from training.train_step import make_train_step
-from training.validation import make_validate_state
+from training.validation import make_validate, make_validate_state
 
 use("label_smoothing", "lr_layer_decay", "ema_decay")
 flags.DEFINE_enum(
@@ -61,7 +61,11 @@ def main(argv):
         start.print_rates(configs, ranks.size)
         start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, seed=FLAGS.random_seed)
     job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
-    validate = make_validate_state(job, _index("val", ranks), FLAGS.image_size) if FLAGS.test_interval else None
+    validate = None
+    if FLAGS.test_interval:
+        val_index = _index("val", ranks)
+        of_task = make_validate(task, val_index, configs.validation)
+        validate = make_validate_state(job, of_task, val_index, FLAGS.image_size)
     distributed.run(lambda ranks, commit: train(job, ranks, commit, validate), state.variables_by_name().values())
 
 

@@ -7,7 +7,6 @@ from data_processing.records import build_dataset
 import distributed
 from models import checkpoint
 from training import best_checkpoint
-from training.validation import make_validate
 from utils.files import write_json, write_text
 
 
@@ -27,12 +26,12 @@ def write_names(folder, dictionary_path, names):
             build_dataset.write_dictionary(path / dictionary.BESIDE, names)
 
 
-def evaluate_best(job, views, index, sizes, ranks):
+def evaluate_best(job, validators, index, sizes, ranks):
     """Evaluates the best checkpoint of a run in several views, and writes and prints a table of the metrics.
 
     Args:
       job: the `loop.Job`; its network has the weights of the best checkpoint then.
-      views: the task as it evaluates with one crop or with ten, say: tasks of the same network, by their titles.
+      validators: by their titles, what `make_validate` returned for views of the task, with one crop or ten, say.
       index: `RecordIndex` of the validation records.
       sizes: of the images, in pixels; each is combined with each view.
       ranks: which process this is.
@@ -41,7 +40,6 @@ def evaluate_best(job, views, index, sizes, ranks):
     if ranks.rank == 0:
         checkpoint.restore(checkpoint.resolve(folder), job.state.weights)
     distributed.broadcast(job.state.weights.values())
-    validators = {title: make_validate(task, index, job.configs.validation) for title, task in views.items()}
     table = {f"{size}, {title}": validate(size, ranks) for size in sizes for title, validate in validators.items()}
     if ranks.rank == 0:
         validation = job.configs.validation

@@ -58,7 +58,7 @@ def make_validate(task, index, config):
     return validate
 
 
-def make_validate_state(job, index, image_size):
+def make_validate_state(job, validate, index, image_size):
     """Returns `validate(ranks)`, which validates the state of a run as it is, or its average if it has one.
 
     It keeps what it validated in MODEL_DIR/best if that is better than what is there, and returns the metrics by name;
@@ -66,10 +66,10 @@ def make_validate_state(job, index, image_size):
 
     Args:
       job: the `loop.Job`.
+      validate: what `make_validate` returned for its task.
       index: `RecordIndex` of the validation records.
       image_size: of the images, in pixels.
     """
-    validate = make_validate(job.task, index, job.configs.validation)
     primary_metric = job.task.of_records(index.kind).primary_metric
     folder = Path(job.configs.run.model_dir, best_checkpoint.FOLDER)
 
