@@ -10,7 +10,8 @@ the released ones have the same names and layouts, importing is restoring and ex
     global_pool/bn/batch_normalization/…, logits/dense/{kernel,bias}
     <any of the trainable ones>/Momentum, global_step                                               while training
     loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}, records_seen                    ours, while training
-    <any>/ExponentialMovingAverage, weight_average/steps, head                                      ours
+    <any>/ExponentialMovingAverage, weight_average/steps                                            ours
+    head, loss, image_size, dictionary                                                              ours, see `Metadata`
 """
 
 from pathlib import Path
@@ -23,10 +24,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.resnet import DEPTHS, NetworkConfig, build_resnet
+from models.resnet import DEPTHS
 
 NAME = "model.ckpt"
-HEAD = "head"
+# How names of what is not written to its end begin.
+SAVING = ".saving-"
 FIRST_KERNEL = "init/init_conv/conv2d/kernel"
 # What a checkpoint of this network must not hold beyond the network's own variables. Other names are training state.
 NETWORK_SCOPES = ("init/", "stages_", "global_pool/", "logits/")
@@ -43,6 +45,22 @@ class DamagedError(CheckpointError):
     """A checkpoint cannot be read: truncated, say, or of other bytes than were written."""
 
 
+class Metadata(NamedTuple):
+    """What a checkpoint of ours says of its network besides the weights; None where nothing is known.
+
+    Attributes:
+      head: "softmax" or "sigmoid", what the logits are meant for.
+      loss: name of the loss that it was trained with.
+      image_size: height and width of the images, in pixels, that it was trained or validated with at last.
+      dictionary: text of the dictionary of its classes, see `lists.dictionary.parse`.
+    """
+
+    head: str | None = None
+    loss: str | None = None
+    image_size: int | None = None
+    dictionary: str | None = None
+
+
 class Description(NamedTuple):
     """What a checkpoint holds.
 
@@ -50,13 +68,16 @@ class Description(NamedTuple):
       resnet_size: the network's depth; 0 if it is none of `models.resnet.DEPTHS`.
       class_num: number of classes; 0 without logits, as of a network that was trained for boxes or masks.
       step: steps that it was trained.
-      head: "softmax" or "sigmoid", what the logits are meant for; None where the checkpoint does not say.
+      head, loss, image_size, dictionary: see `Metadata`.
     """
 
     resnet_size: int
     class_num: int
     step: int
     head: str | None = None
+    loss: str | None = None
+    image_size: int | None = None
+    dictionary: str | None = None
 
 
 def model_variables(*models):
@@ -113,35 +134,9 @@ def describe(prefix):
     width = shapes.get("stages_0_block_0/conv1_b1/conv2d/kernel", [0])[-1]
     size = next((size for size, depth in DEPTHS.items() if depth == (blocks, bottleneck, width)), 0)
     step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
-    head = reader.get_tensor(HEAD).decode() if HEAD in shapes else None
-    return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, head)
-
-
-def load_model(path, config=NetworkConfig(), expected=None, with_logits=True):
-    """Builds the network that the checkpoint at `path` holds, whatever its depth and number of classes.
-
-    `expected`, a dictionary from flag to value ("resnet_size", "class_num"), is what the user believes it to be. Who
-    uses the features alone needs no logits, which a network of boxes or masks has not: one of random weights then.
-
-    Returns the model (see `models.resnet.build_resnet`) and the `Description`. Raises CheckpointError, also if the
-    checkpoint has no logits or is not as expected.
-    """
-    prefix = resolve(path)
-    description = describe(prefix)
-    for name, value in (expected or {}).items():
-        held = getattr(description, name)
-        if value != held:
-            raise CheckpointError(
-                f"--{name}={value}, but {prefix} has {name} {held}; leave --{name} out, or give another checkpoint"
-            )
-    if not description.resnet_size:
-        raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
-    if with_logits and not description.class_num:
-        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
-    model = build_resnet(description.resnet_size, description.class_num or 1, config)
-    held = {n: v for n, v in model_variables(model).items() if description.class_num or not n.startswith("logits/")}
-    restore(prefix, held)
-    return model, description
+    said = {name: reader.get_tensor(name) for name in Metadata._fields if name in shapes}
+    metadata = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in said.items()}
+    return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, **metadata)
 
 
 def restore(prefix, variables, ignored=()):
@@ -168,16 +163,18 @@ def restore(prefix, variables, ignored=()):
         variable.assign(tensors[name])
 
 
-def restore_pretrained(prefix, variables, new_scopes=()):
+def restore_pretrained(prefix, variables, new_scopes=(), all_new=False):
     """Restores the weights that another run left, see `restore`; returns those of `new_scopes` that it did not have.
 
-    Where one variable of a scope, like "logits/", is missing or of another shape, all of that scope keep their values.
+    Where one variable of a scope, like "logits/", is missing or of another shape, all of that scope keep their values;
+    with `all_new` all of `new_scopes` do.
     """
     shapes = _reader(prefix).get_variable_to_shape_map()
     new = tuple(
         scope
         for scope in new_scopes
-        if any(n.startswith(scope) and tuple(v.shape) != tuple(shapes.get(n, ())) for n, v in variables.items())
+        if all_new
+        or any(n.startswith(scope) and tuple(v.shape) != tuple(shapes.get(n, ())) for n, v in variables.items())
     )
     restore(prefix, {name: v for name, v in variables.items() if not name.startswith(new)}, ignored=new)
     return new
@@ -201,10 +198,8 @@ def restore_newest(folder, variables):
     return None, []
 
 
-def save(folder, step, variables, max_to_keep, head=None):
+def save(folder, step, variables, max_to_keep, metadata=Metadata()):
     """Writes a checkpoint of `variables`, name to variable or array, and `global_step`; returns its prefix.
-
-    `head`, "softmax" or "sigmoid" or None, is what the logits are meant for, see `Description`.
 
     It appears as a whole or not at all: files are written to temporary names and renamed, the index, which makes it a
     checkpoint, last. Then TensorFlow's `checkpoint` file is brought up to date, and all are deleted but this one and
@@ -214,13 +209,13 @@ def save(folder, step, variables, max_to_keep, head=None):
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {HEAD: tf.constant(head)} if head else {}
-        _write(folder, f"{NAME}-{step}", {**variables, **texts, "global_step": np.int64(step)})
+        said = {name: tf.constant(value) for name, value in metadata._asdict().items() if value is not None}
+        _write(folder, f"{NAME}-{step}", {**variables, **said, "global_step": np.int64(step)})
         written = str(folder / f"{NAME}-{step}")
         keep = [path for path in _prefixes(folder) if path != written] + [written]
         for old in keep[:-max_to_keep]:
-            for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.data-*")]:
-                part.unlink()
+            for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.*")]:
+                part.unlink(missing_ok=True)
         _write_state(folder, [Path(path).name for path in keep[-max_to_keep:]])
     except (OSError, tf.errors.OpError) as error:
         raise CheckpointError(
@@ -230,10 +225,19 @@ def save(folder, step, variables, max_to_keep, head=None):
     return written
 
 
+def sweep(folder):
+    """Deletes what processes that were killed while they saved left in `folder`, in which nobody else may save now."""
+    for path in Path(folder).glob(f"{SAVING}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _write(folder, name, tensors):
     """Writes a tensor bundle to a temporary folder and gives it its name in `folder`."""
     names, tensors = zip(*sorted(tensors.items()), strict=True)
-    temp_path = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    temp_path = Path(tempfile.mkdtemp(prefix=SAVING, dir=folder))
     try:
         tf.raw_ops.SaveV2(
             prefix=str(temp_path / NAME),
@@ -250,7 +254,7 @@ def _write(folder, name, tensors):
 def _write_state(folder, names):
     """Writes the file by which TensorFlow's own functions find the newest of the checkpoints `names`, oldest first."""
     lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-    temp_path = folder / ".saving-checkpoint"
+    temp_path = folder / f"{SAVING}checkpoint"
     temp_path.write_text("\n".join(lines) + "\n")
     temp_path.replace(folder / "checkpoint")
 

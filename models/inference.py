@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data_processing.lists import dictionary
 from models import checkpoint
-from models.resnet import NetworkConfig, resolve_data_format
+from models.checkpoint import CheckpointError
+from models.resnet import DEPTHS, NetworkConfig, build_resnet, resolve_data_format
 
 CROPS = ("center", "10crop")
 ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}
@@ -20,26 +22,76 @@ class Network(NamedTuple):
       model: see `models.resnet.build_resnet`.
       description: the `checkpoint.Description`.
       prefix: of the checkpoint.
+      classes: what its logits stand for, or None, where nothing says so.
     """
 
     model: keras.Model
     description: checkpoint.Description
     prefix: str
+    classes: dictionary.Classes | None = None
 
 
-def load(path, config=NetworkConfig(), expected=None, with_logits=True):
-    """Returns the `Network` of a checkpoint.
+def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictionary_path=""):
+    """Returns the `Network` that a checkpoint holds, whatever its depth and number of classes.
 
     Args:
       path: prefix of the checkpoint, or a folder, of which the newest is taken.
       config: `NetworkConfig`, with the data format as a user asks for it; see `models.resnet.resolve_data_format`.
-      expected, with_logits: see `checkpoint.load_model`.
+      expected: dictionary from flag ("resnet_size", "class_num") to value, as the user believes it to be.
+      with_logits: False for who uses the features alone, and needs no logits: a network of boxes or masks has none, and
+        gets some of random weights.
+      dictionary_path: of its classes, as a user says, or "".
 
-    Raises CheckpointError if there is none, or if it is not as expected.
+    Raises CheckpointError if there is none, if it has no logits, is not as expected, or its weights are not finite.
     """
     prefix = checkpoint.resolve(path)
+    description = checkpoint.describe(prefix)
+    for name, value in (expected or {}).items():
+        held = getattr(description, name)
+        if value != held:
+            raise CheckpointError(
+                f"--{name}={value}, but {prefix} has {name} {held}; leave --{name} out, or give another checkpoint"
+            )
+    if not description.resnet_size:
+        raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
+    if with_logits and not description.class_num:
+        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
+    classes = classes_of(prefix, dictionary_path) if with_logits else None
     config = config._replace(data_format=resolve_data_format(config.data_format))
-    return Network(*checkpoint.load_model(prefix, config, expected, with_logits), prefix)
+    model = build_resnet(description.resnet_size, description.class_num or 1, config)
+    variables = checkpoint.model_variables(model)
+    held = {n: v for n, v in variables.items() if description.class_num or not n.startswith("logits/")}
+    checkpoint.restore(prefix, held)
+    for name, variable in held.items():
+        if not np.isfinite(variable.numpy()).all():
+            raise CheckpointError(f"{prefix}: {name} holds NaN or infinity: its training diverged; take an older one")
+    return Network(model, description, prefix, classes)
+
+
+def classes_of(prefix, dictionary_path=""):
+    """Returns the `dictionary.Classes` that the logits of a checkpoint stand for, or None if nothing says so.
+
+    They are those that the checkpoint holds; those of older and published ones, which hold none, are of the dictionary
+    that a user gives, `dictionary_path`, or of the dictionary.txt beside it. Raises CheckpointError if these are not
+    its classes.
+    """
+    description = checkpoint.describe(prefix)
+    path = dictionary_path or (None if description.dictionary else dictionary.beside(prefix))
+    given = dictionary.load(path) if path else None
+    if description.dictionary:
+        classes = dictionary.parse(description.dictionary, f"{prefix}, its dictionary")
+        if given and (difference := classes.difference(given)):
+            raise CheckpointError(
+                f"{path} is not of the classes of {prefix} ({difference}); leave --dictionary out: the checkpoint "
+                "knows its names"
+            )
+        return classes
+    if given and description.class_num and len(given.names) != description.class_num:
+        raise CheckpointError(
+            f"{path} has {len(given.names):,} classes and {prefix} {description.class_num:,}; give the dictionary "
+            "that the checkpoint was trained with"
+        )
+    return given
 
 
 def choose_head(asked, description, multi_label):
@@ -49,11 +101,17 @@ def choose_head(asked, description, multi_label):
       asked: --head, or None.
       description: the `checkpoint.Description`, which older and published checkpoints leave without a head.
       multi_label: whether the dictionary of its classes is that of multi-label images.
+
+    Raises CheckpointError if the checkpoint says something else than is asked for.
     """
+    if description.head and asked not in (None, description.head):
+        raise CheckpointError(
+            f"--head={asked}, but the checkpoint was trained with a {description.head} head; leave --head out"
+        )
+    if description.head:
+        return description.head, "the checkpoint says so"
     if asked:
         return asked, "--head"
-    if description.head:
-        return description.head, "the checkpoint says so; --head changes it"
     kind, head = ("multi", "sigmoid") if multi_label else ("single", "softmax")
     return head, f"the dictionary is {kind}-label; --head changes it"
 

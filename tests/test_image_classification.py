@@ -68,7 +68,7 @@ def world(tmp_path_factory):
     logits = model(crops, training=False)["logits"].numpy()
     layer.bias.assign(-logits.mean(0))
     checkpoint.save(folder / "multi", 1, checkpoint.model_variables(model), 1)
-    checkpoint.save(folder / "with_head", 1, checkpoint.model_variables(model), 1, head="sigmoid")
+    checkpoint.save(folder / "with_head", 1, checkpoint.model_variables(model), 1, checkpoint.Metadata("sigmoid"))
     prefix = checkpoint.save(folder / "single", 1, checkpoint.model_variables(build_resnet(10, 1000)), 1)
     (folder / "checkpoints").mkdir()
     for part in Path(prefix).parent.glob(f"{Path(prefix).name}.*"):

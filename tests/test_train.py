@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tensorflow as tf
 
 from data_processing.lists import dictionary
-from models import checkpoint
+from models import checkpoint, inference
 from tests import helpers
 from tests.helpers import CLASSES, ROOT, STEPS, train_flags, write_shard
 from tests.scripts import run_script
@@ -211,7 +211,7 @@ def test_average_dropout_smoothing_and_rates_by_layer_resume_exactly_and_the_bes
     step = checkpoint.describe(best).step
     of_run, averages = tensors(tmp_path / "whole", step), helpers.tensors(best)
     assert averages["head"] == b"sigmoid"
-    for name in checkpoint.model_variables(checkpoint.load_model(best)[0]):
+    for name in checkpoint.model_variables(inference.load(best).model):
         np.testing.assert_array_equal(averages[name], of_run[f"{name}/ExponentialMovingAverage"], err_msg=name)
 
 

@@ -27,7 +27,7 @@ def save_if_better(folder, metrics, primary_metric, state):
         return
     step = int(state.step)
     try:
-        checkpoint.save(folder, step, state.weights, 1, state.head)
+        checkpoint.save(folder, step, state.weights, 1, state.metadata)
     except checkpoint.CheckpointError as error:
         print(f"warning: {error}", flush=True)
         return

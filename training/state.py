@@ -21,19 +21,21 @@ class TrainState:
       weights: the model's variables by their names in a checkpoint; `trainable` those of them that are trained, as
         TensorFlow's.
       momenta: by the same names, a tensor for each trainable variable.
-      loss: the loss, whose state is part of it; head: see `tasks.base.Task`.
+      loss: the loss, whose state is part of it.
+      metadata: a `checkpoint.Metadata`, what its checkpoints say of it.
       loss_scale: a `LossScale` in float16, else None.
       average: a `WeightAverage`, or None.
     """
 
-    def __init__(self, task, precision="float32", ema_decay=0.0):
-        """Args: a `tasks.base.Task`; "float16" needs a loss scale; decay of an average of the weights, 0 for none."""
+    def __init__(self, task, precision="float32", ema_decay=0.0, metadata=checkpoint.Metadata()):
+        """`task` is a `tasks.base.Task`; "float16" needs a loss scale; an `ema_decay` of 0 means no average."""
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.records_seen = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.weights = checkpoint.model_variables(task.model)
         self.trainable = {name: v.value for name, v in self.weights.items() if v.trainable}
         self.momenta = {name: tf.Variable(tf.zeros_like(v), trainable=False) for name, v in self.trainable.items()}
-        self.loss, self.head = task.loss, task.head
+        self.loss = task.loss
+        self.metadata = metadata
         self.loss_scale = LossScale() if precision == "float16" else None
         self.average = WeightAverage(self.weights, ema_decay) if ema_decay else None
 
@@ -50,15 +52,15 @@ class TrainState:
 
     def save(self, folder, max_to_keep):
         """Writes a checkpoint; returns its prefix. See `checkpoint.save`."""
-        return checkpoint.save(folder, int(self.step), self.variables_by_name(), max_to_keep, self.head)
+        return checkpoint.save(folder, int(self.step), self.variables_by_name(), max_to_keep, self.metadata)
 
     def restore_newest(self, folder):
         """Restores the newest checkpoint that is whole. See `checkpoint.restore_newest` for what it returns."""
         return checkpoint.restore_newest(folder, self.variables_by_name())
 
-    def restore_pretrained(self, prefix, new_scopes):
+    def restore_pretrained(self, prefix, new_scopes, all_new=False):
         """Takes the weights that another run left. See `checkpoint.restore_pretrained` for what it returns."""
-        return checkpoint.restore_pretrained(prefix, self.weights, new_scopes)
+        return checkpoint.restore_pretrained(prefix, self.weights, new_scopes, all_new)
 
     def moving_statistics(self):
         """Returns the moving averages of batch normalisation that training moves.

@@ -30,9 +30,52 @@ class Entry(NamedTuple):
     names: str
 
 
+class Classes(NamedTuple):
+    """The classes of a dictionary of either kind.
+
+    Attributes:
+      names: by index; several names of one class are joined by ", ".
+      ids: WordNet id, or what else tells a class, by index; "" in a single-label dictionary.
+      ancestors: of each class, see `ancestors`; None for a single-label dictionary.
+      text: the dictionary as it stands in its file.
+    """
+
+    names: list[str]
+    ids: list[str]
+    ancestors: list[tuple[int, ...]] | None
+    text: str
+
+    def difference(self, other) -> str:
+        """Returns how the names of `other`, `Classes`, differ from these, in a few words; "" if they do not."""
+        if len(self.names) != len(other.names):
+            return f"{len(other.names):,} classes instead of {len(self.names):,}"
+        for k, (own, others) in enumerate(zip(self.names, other.names, strict=True)):
+            if own.split() != others.split():
+                return f"class {k} is '{others}' instead of '{own}'"
+        return ""
+
+
+def load(path) -> Classes:
+    """Returns the classes of a dictionary of either kind."""
+    return parse(_text(path), path)
+
+
+def parse(text, where) -> Classes:
+    """Returns the classes of a dictionary's `text`, of either kind; messages name `where` it comes from."""
+    lines = _lines(text)
+    if lines and _is_header(lines[0]):
+        entries = _entries(lines, where)
+        return Classes([e.names for e in entries], [e.wnid for e in entries], ancestors(entries), text)
+    names = _names(lines, where)
+    return Classes(names, [""] * len(names), None, text)
+
+
 def read(path) -> list[Entry]:
     """Returns the classes of a multi-label dictionary; checks indices, parents and that there is no cycle."""
-    lines = _lines(path)
+    return _entries(_lines(_text(path)), path)
+
+
+def _entries(lines, path):
     if not lines or not _is_header(lines[0]):
         raise DictionaryError(f"{path}:1: no header line; a multi-label dictionary begins with '{HEADER}'")
     entries = []
@@ -78,9 +121,10 @@ def ancestors(entries) -> list[tuple[int, ...]]:
 
 def read_names(path) -> list[str]:
     """Returns the names by index of a dictionary of either kind."""
-    lines = _lines(path)
-    if lines and _is_header(lines[0]):
-        return [entry.names for entry in read(path)]
+    return load(path).names
+
+
+def _names(lines, path):
     names = []
     for number, line in enumerate(lines, start=1):
         index, *words = line.split("\t")
@@ -93,8 +137,7 @@ def read_names(path) -> list[str]:
 
 def is_multi_label(path) -> bool:
     """Whether a dictionary is of the multi-label kind, with a hierarchy."""
-    lines = _lines(path)
-    return bool(lines) and _is_header(lines[0])
+    return load(path).ancestors is not None
 
 
 def beside(checkpoint):
@@ -104,11 +147,14 @@ def beside(checkpoint):
     return str(path) if path.is_file() else None
 
 
-def _lines(path):
+def _text(path):
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DictionaryError(f"{path}: not UTF-8; convert the file, with iconv say") from error
+
+
+def _lines(text):
     # Not `splitlines`, which also ends a line at characters that a name may hold.
     return text.removesuffix("\n").split("\n") if text else []
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
+from models import checkpoint, inference
+from models.checkpoint import CheckpointError, Description, Metadata
 from models.resnet import build_resnet
 
 
@@ -68,8 +68,8 @@ def tf1_checkpoint(tmp_path_factory):
 
 def test_import_restores_every_bit(tf1_checkpoint):
     prefix, arrays, _ = tf1_checkpoint
-    model, description = checkpoint.load_model(prefix)
-    assert description == (50, 9, 4400, None)
+    model, description, _, _ = inference.load(prefix)
+    assert description == Description(50, 9, 4400)
     variables = checkpoint.model_variables(model)
     assert variables.keys() == arrays.keys()
     for name, variable in variables.items():
@@ -78,7 +78,7 @@ def test_import_restores_every_bit(tf1_checkpoint):
 
 def test_export_is_read_by_tensorflow_1(tf1_checkpoint, tmp_path):
     prefix, arrays, slots = tf1_checkpoint
-    model, _ = checkpoint.load_model(prefix)
+    model = inference.load(prefix).model
     exported = checkpoint.save(tmp_path, 4401, checkpoint.model_variables(model) | slots, 5)
     expected = arrays | slots
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -174,10 +174,11 @@ def test_missing_and_damaged(tmp_path):
         checkpoint.describe(prefix)
 
 
-def test_head_is_stored_and_harms_no_older_reader(tmp_path):
+def test_metadata_is_stored_and_harms_no_older_reader(tmp_path):
     variables = checkpoint.model_variables(build_resnet(10, 4))
-    prefix = checkpoint.save(tmp_path, 3, variables, 1, head="sigmoid")
-    assert checkpoint.describe(prefix) == (10, 4, 3, "sigmoid")
+    metadata = Metadata("sigmoid", "weighted", 224, "0\tvélo\n1\t狗\n2\tc\n3\td\n")
+    prefix = checkpoint.save(tmp_path, 3, variables, 1, metadata)
+    assert checkpoint.describe(prefix) == (10, 4, 3, *metadata)
     checkpoint.restore(prefix, variables)
     assert tf.train.load_checkpoint(prefix).get_tensor("head") == b"sigmoid"
 
@@ -194,16 +195,19 @@ def test_pretrained_weights_but_for_scopes_that_do_not_fit(tmp_path):
         for name, variable in after.items():
             expected = untouched if name.startswith(new) else before
             np.testing.assert_array_equal(variable, expected[name], err_msg=name)
+    after = variables(4, 2)
+    assert checkpoint.restore_pretrained(prefix, after, ("logits/",), all_new=True) == ("logits/",)
+    np.testing.assert_array_equal(after["logits/dense/kernel"], variables(4, 2)["logits/dense/kernel"])
     with pytest.raises(CheckpointError, match="has 4 classes and this run 7"):
         checkpoint.restore_pretrained(prefix, variables(7, 2))
     # A network without logits, of boxes or masks say, gives its weights on.
     headless = {name: v for name, v in before.items() if not name.startswith("logits/")}
     prefix = checkpoint.save(tmp_path / "headless", 5, headless, 1)
-    assert checkpoint.describe(prefix) == (10, 0, 5, None)
+    assert checkpoint.describe(prefix) == Description(10, 0, 5)
     assert checkpoint.restore_pretrained(prefix, variables(7, 2), ("logits/",)) == ("logits/",)
     with pytest.raises(CheckpointError, match="it classifies nothing"):
-        checkpoint.load_model(prefix)
-    features, _ = checkpoint.load_model(prefix, with_logits=False)
+        inference.load(prefix)
+    features = inference.load(prefix, with_logits=False).model
     np.testing.assert_array_equal(features.get_layer("init.init_conv").kernel, before["init/init_conv/conv2d/kernel"])
 
 
@@ -227,3 +231,14 @@ for step in itertools.count(1):
         x = tf.Variable(np.zeros(300_000))
         checkpoint.restore(prefix, {"x": x})
         assert (x.numpy() == int(prefix.rpartition("-")[2])).all()
+
+
+def test_what_killed_processes_left_is_swept(tmp_path):
+    prefix = checkpoint.save(tmp_path, 3, {"x": np.zeros(3, np.float32)}, 1)
+    (tmp_path / ".saving-abc").mkdir()
+    (tmp_path / ".saving-abc" / "model.ckpt.data-00000-of-00001").write_bytes(b"half")
+    (tmp_path / ".saving-checkpoint").write_text("half")
+    checkpoint.sweep(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint", "model.ckpt-3.index", "model.ckpt-3.data-00000-of-00001"}
+    assert checkpoint.newest(tmp_path) == prefix

@@ -20,7 +20,7 @@ def saved(tmp_path_factory):
     """A tiny network, and the folder of its checkpoint."""
     model = build_resnet(10, CLASSES, seed=3)
     folder = tmp_path_factory.mktemp("checkpoint")
-    checkpoint.save(folder, 5, checkpoint.model_variables(model), 1, head="softmax")
+    checkpoint.save(folder, 5, checkpoint.model_variables(model), 1, checkpoint.Metadata("softmax", image_size=32))
     return model, folder
 
 
@@ -32,9 +32,9 @@ def images():
 def test_a_checkpoint_as_a_user_names_it(saved, images):
     """A folder; NCHW, which a machine without a GPU does not have; and what the user believes it to be."""
     model, folder = saved
-    loaded, description, prefix = inference.load(folder, NetworkConfig("NCHW"), {"resnet_size": 10, "class_num": 4})
+    loaded, description, prefix, classes = inference.load(folder, NetworkConfig("NCHW"), {"resnet_size": 10, "class_num": 4})
     assert prefix == str(folder / "model.ckpt-5")
-    assert description == checkpoint.Description(10, CLASSES, 5, "softmax")
+    assert description == checkpoint.Description(10, CLASSES, 5, "softmax", image_size=32) and classes is None
     expected = model(images[:, 0], training=False)["logits"]
     np.testing.assert_allclose(loaded(images[:, 0], training=False)["logits"], expected, atol=1e-5)
     with pytest.raises(checkpoint.CheckpointError, match="--class_num=7, but .* has class_num 4"):
@@ -44,9 +44,10 @@ def test_a_checkpoint_as_a_user_names_it(saved, images):
 @pytest.mark.parametrize(
     ("asked", "held", "multi_label", "head", "source"),
     [
-        ("sigmoid", "softmax", False, "sigmoid", "--head"),
-        (None, "softmax", True, "softmax", "the checkpoint says so; --head changes it"),
-        (None, "sigmoid", False, "sigmoid", "the checkpoint says so; --head changes it"),
+        ("sigmoid", None, False, "sigmoid", "--head"),
+        ("sigmoid", "sigmoid", False, "sigmoid", "the checkpoint says so"),
+        (None, "softmax", True, "softmax", "the checkpoint says so"),
+        (None, "sigmoid", False, "sigmoid", "the checkpoint says so"),
         (None, None, True, "sigmoid", "the dictionary is multi-label; --head changes it"),
         (None, None, False, "softmax", "the dictionary is single-label; --head changes it"),
     ],
@@ -54,6 +55,43 @@ def test_a_checkpoint_as_a_user_names_it(saved, images):
 def test_head_is_what_the_flag_then_the_checkpoint_then_the_dictionary_says(asked, held, multi_label, head, source):
     description = checkpoint.Description(10, CLASSES, 5, held)
     assert inference.choose_head(asked, description, multi_label) == (head, source)
+
+
+def test_a_head_that_contradicts_the_checkpoint_is_an_error():
+    description = checkpoint.Description(10, CLASSES, 5, "softmax")
+    with pytest.raises(checkpoint.CheckpointError, match="--head=sigmoid, but the checkpoint .* softmax"):
+        inference.choose_head("sigmoid", description, True)
+
+
+NAMES = "0\tdog\n1\tcat\n2\towl\n3\tdove, pigeon\n"
+
+
+def test_classes_are_the_checkpoints_or_of_a_dictionary(saved, tmp_path):
+    """In the checkpoint, beside it, or by flag; and none of other names or of another number."""
+    variables = checkpoint.model_variables(saved[0])
+    silent = checkpoint.save(tmp_path / "silent", 1, variables, 1)
+    assert inference.classes_of(silent) is None
+    (tmp_path / "names.txt").write_text(NAMES)
+    (tmp_path / "other.txt").write_text(NAMES.replace("owl", "eagle"))
+    (tmp_path / "fewer.txt").write_text(NAMES[:6])
+    assert inference.classes_of(silent, tmp_path / "names.txt").names[3] == "dove, pigeon"
+    with pytest.raises(checkpoint.CheckpointError, match="fewer.txt has 1 classes and .* 4"):
+        inference.classes_of(silent, tmp_path / "fewer.txt")
+    (tmp_path / "silent/dictionary.txt").write_text(NAMES)
+    assert inference.classes_of(silent).names[0] == "dog"
+    knowing = checkpoint.save(tmp_path / "knowing", 1, variables, 1, checkpoint.Metadata(dictionary=NAMES))
+    assert inference.load(knowing).classes.names == ["dog", "cat", "owl", "dove, pigeon"]
+    assert inference.classes_of(knowing, tmp_path / "names.txt").text == NAMES
+    with pytest.raises(checkpoint.CheckpointError, match="class 2 is 'eagle' instead of 'owl'"):
+        inference.classes_of(knowing, tmp_path / "other.txt")
+
+
+def test_weights_that_are_not_finite_are_refused(saved, tmp_path):
+    values = {name: variable.numpy() for name, variable in checkpoint.model_variables(saved[0]).items()}
+    values["stages_1_block_0/conv1_b2/conv2d/kernel"][0, 0, 0, 0] = np.nan
+    prefix = checkpoint.save(tmp_path, 1, values, 1)
+    with pytest.raises(checkpoint.CheckpointError, match="stages_1_block_0/conv1_b2/conv2d/kernel holds NaN"):
+        inference.load(prefix)
 
 
 @pytest.mark.parametrize("output", ["feature", "logits"])

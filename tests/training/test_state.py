@@ -39,13 +39,14 @@ def test_names_in_a_checkpoint(loss, options, names):
 
 
 def test_saves_and_restores_itself(tmp_path):
-    state = state_of(WeightedSigmoidLoss(CLASSES), ema_decay=0.9)
+    metadata = checkpoint.Metadata("sigmoid", "weighted", 48, "0\tdog\n1\tcat\n2\towl\n")
+    state = state_of(WeightedSigmoidLoss(CLASSES), ema_decay=0.9, metadata=metadata)
     random = np.random.default_rng(0)
     for variable in state.variables_by_name().values():
         variable.assign(random.integers(1, 100, variable.shape))
     state.step.assign(7)
     prefix = state.save(tmp_path, 2)
-    assert checkpoint.describe(prefix) == (10, CLASSES, 7, "sigmoid")
+    assert checkpoint.describe(prefix) == (10, CLASSES, 7, *metadata)
     again = state_of(WeightedSigmoidLoss(CLASSES), seed=2, ema_decay=0.9)
     assert again.restore_newest(tmp_path) == (prefix, [])
     for name, variable in again.variables_by_name().items():
