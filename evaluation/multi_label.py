@@ -1,7 +1,8 @@
 """Evaluation of a network that gives an image any number of classes.
 
 For every class: average precision and ROC AUC (`evaluation/ranking.py`); for every image: precision, recall and F1 of
-its predicted labels, taken either as the k highest scores or as all with a probability of at least a threshold.
+its predicted labels, taken either as the k highest scores or as all with a probability of at least a threshold; over
+all thresholds precision, recall and F1, and calibration (`evaluation/curves.py`).
 
 A label above `positive_thres` is positive, -1 is unknown, any other negative. An unknown label takes part in nothing:
 neither in its class's ranking nor among its image's predictions.
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import multi_label_report
+from evaluation.curves import ThresholdCounts, best
 from evaluation.ranking import BinnedRanking, ExactRanking, chance_average_precision
 
 # Images that are worked on at once, since some ten temporary arrays are as large as their logits.
@@ -45,6 +47,7 @@ class MultiLabelEvaluator:
     Attributes:
       shown: the metrics that are worth a line of progress.
       classes: the `Ranking` of the classes, once `result` was called.
+      curves: the `Curves` over the thresholds, then.
     """
 
     shown = ("macro_map", "micro_ap", "macro_auc", "f1_top_k")
@@ -58,10 +61,11 @@ class MultiLabelEvaluator:
         self.class_num = class_num
         self.config = config._replace(top_k_pred=min(config.top_k_pred, class_num))
         self.ranking = BinnedRanking(class_num) if config.ap_mode == "binned" else ExactRanking(class_num, scratch_dir)
+        self.counts = ThresholdCounts(class_num)
         self.logit_threshold = np.log(config.threshold / (1 - config.threshold))
         self.images = 0
         self.top_k_sums = self.threshold_sums = 0
-        self.metrics = self.classes = None
+        self.metrics = self.classes = self.curves = None
 
     def settings(self):
         """Returns what the metrics depend on, by name."""
@@ -88,6 +92,7 @@ class MultiLabelEvaluator:
         known = labels >= 0
         positive = known & (labels > self.config.positive_thres)
         self.ranking.add(logits, positive, known)
+        self.counts.add(logits, positive, known)
         best = highest(np.where(known, logits, -np.inf), self.config.top_k_pred)
         self.top_k_sums += _image_sums(best & known, positive)
         self.threshold_sums += _image_sums((logits >= self.logit_threshold) & known, positive)
@@ -102,7 +107,9 @@ class MultiLabelEvaluator:
         `micro_ap_error`, by how much they may be wrong. Further, for X = top_k and threshold, `precision_X`,
         `recall_X` and `f1_X`, which are means over images with at least one positive label (precision 0 if nothing
         was predicted; F1 taken per image), and `overall_precision_X`, `overall_recall_X` and `overall_f1_X`, from the
-        total counts over all images.
+        total counts over all images. Of the thresholds of `evaluation/curves.py`, `best_threshold` has the highest
+        overall F1, `best_f1`, with `best_precision` and `best_recall`, and `best_macro_threshold` the highest mean F1
+        of the classes with positives, `best_macro_f1`. `calibration_error` is the expected one, over all labels.
         """
         self.classes = classes = self.ranking.finish()
         present = classes.positives > 0
@@ -120,7 +127,9 @@ class MultiLabelEvaluator:
         if self.config.ap_mode == "binned":
             metrics["macro_map_error"] = _mean(classes.ap_error[present])
             metrics["micro_ap_error"] = classes.micro_ap_error
-        self.metrics = metrics | _ratios("top_k", self.top_k_sums) | _ratios("threshold", self.threshold_sums)
+        metrics |= _ratios("top_k", self.top_k_sums) | _ratios("threshold", self.threshold_sums)
+        self.curves = self.counts.finish()
+        self.metrics = metrics | _best(self.curves)
         return self.metrics
 
     def table(self, skipped=0):
@@ -128,16 +137,17 @@ class MultiLabelEvaluator:
         return multi_label_report.table(self.metrics, self.class_num, self.config, skipped)
 
     def write_report(self, folder, names, title):
-        """Writes per_class.tsv and ap_vs_frequency.png into `folder`.
+        """Writes per_class.tsv, the figures and report.html, which shows them, into `folder`.
 
         Args:
           folder: a `Path`.
           names: (WordNet id or "", names) of each class, by index.
-          title: unused here.
+          title: what was evaluated, on what.
         """
-        del title
+        found = multi_label_report.Found(self.metrics, self.classes, self.curves)
         multi_label_report.write_classes(folder / "per_class.tsv", self.classes, names, self.config.ap_mode)
-        multi_label_report.draw(folder / "ap_vs_frequency.png", self.classes, self.metrics)
+        drawn = multi_label_report.write_figures(folder, found)
+        multi_label_report.write_page(folder / "report.html", found, names, title, (self.table(), drawn))
 
 
 def highest(scores, k):
@@ -184,6 +194,22 @@ def _ratios(suffix, sums):
         f"overall_precision_{suffix}": _divide(hits, predictions),
         f"overall_recall_{suffix}": _divide(hits, positives),
         f"overall_f1_{suffix}": _divide(2 * hits, predictions + positives),
+    }
+
+
+def _best(found):
+    """Returns the metrics of the best thresholds and the calibration of `Curves`."""
+    threshold, f1 = best(found.micro.threshold, found.micro.f1)
+    at = min(np.searchsorted(found.micro.threshold, threshold), len(found.micro.threshold) - 1)
+    macro_threshold, macro_f1 = best(found.class_thresholds, found.macro_f1)
+    return {
+        "best_threshold": threshold,
+        "best_f1": f1,
+        "best_precision": float(found.micro.precision[at]),
+        "best_recall": float(found.micro.recall[at]),
+        "best_macro_threshold": macro_threshold,
+        "best_macro_f1": macro_f1,
+        "calibration_error": found.calibration.error,
     }
 
 

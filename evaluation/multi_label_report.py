@@ -1,13 +1,31 @@
-"""The report on a multi-label network: a table of its metrics, one line a class, and AP against frequency."""
+"""The report on a multi-label network: a table of its metrics, one line a class, figures, and a page of all."""
 
-from matplotlib.figure import Figure
+import html
+from typing import NamedTuple
+
 import numpy as np
 
-from evaluation.ranking import chance_average_precision
+from evaluation import figures, page
+from evaluation.curves import Curves
+from evaluation.ranking import Ranking
 from utils.files import atomic_write, write_text
 
-# In the figure: standard deviation of the running mean's weights, as a factor of the frequency.
-MEAN_WIDTH = 1.5
+# The classes of the highest and the lowest AP that the page shows first.
+EXTREMES = 15
+CAPTIONS = {
+    "precision_recall": "Precision against recall: of all labels of all images, and the mean over the classes.",
+    "f1_by_threshold": "F1 if each class is named from a probability on.",
+    "calibration": "How often a class is there that has a probability, and how many probabilities there are.",
+    "ap_vs_frequency": "Average precision of each class against the number of its images.",
+}
+
+
+class Found(NamedTuple):
+    """What an evaluation found: metrics of `multi_label.MultiLabelEvaluator.result`, and what it has of each class."""
+
+    metrics: dict
+    classes: Ranking
+    curves: Curves
 
 
 def table(metrics, class_num, config, skipped=0):
@@ -24,20 +42,23 @@ def table(metrics, class_num, config, skipped=0):
     rows = [
         f"{m['images']:,} images{corrupt}; {m['classes_with_positives']:,} of {class_num:,} classes have positives",
         "",
-        f"{'':24}{'value':>10}{'by chance':>12}",
-        f"{'mAP (macro)':24}{m['macro_map']:10.4f}{m['chance_map']:12.4f}",
-        f"{'AP (micro)':24}{m['micro_ap']:10.4f}{m['chance_micro_ap']:12.4f}",
-        f"{'AUC (macro)':24}{m['macro_auc']:10.4f}{0.5:12.4f}",
-        f"{'AUC (micro)':24}{m['micro_auc']:10.4f}{0.5:12.4f}",
+        f"{'':26}{'value':>10}{'by chance':>12}",
+        f"{'mAP (macro)':26}{m['macro_map']:10.4f}{m['chance_map']:12.4f}",
+        f"{'AP (micro)':26}{m['micro_ap']:10.4f}{m['chance_micro_ap']:12.4f}",
+        f"{'AUC (macro)':26}{m['macro_auc']:10.4f}{0.5:12.4f}",
+        f"{'AUC (micro)':26}{m['micro_auc']:10.4f}{0.5:12.4f}",
         "",
-        f"{'':24}{'precision':>10}{'recall':>12}{'F1':>12}",
+        f"{'':26}{'precision':>10}{'recall':>12}{'F1':>12}",
     ]
     for suffix, title in {"top_k": f"top {config.top_k_pred}", "threshold": f"p >= {config.threshold:g}"}.items():
         for prefix, kind in (("", "per image"), ("overall_", "overall")):
             precision, recall, f1 = (m[f"{prefix}{name}_{suffix}"] for name in ("precision", "recall", "f1"))
-            rows.append(f"{f'{title}, {kind}':24}{precision:10.4f}{recall:12.4f}{f1:12.4f}")
+            rows.append(f"{f'{title}, {kind}':26}{precision:10.4f}{recall:12.4f}{f1:12.4f}")
+    best = f"best p >= {m['best_threshold']:.3g}, overall"
+    rows.append(f"{best:26}{m['best_precision']:10.4f}{m['best_recall']:12.4f}{m['best_f1']:12.4f}")
+    rows += ["", f"{'calibration error':26}{m['calibration_error']:10.4f}"]
     if "macro_map_error" in m:
-        rows += ["", f"binned: mAP within {m['macro_map_error']:.2g}, micro AP within {m['micro_ap_error']:.2g}"]
+        rows += [f"binned: mAP within {m['macro_map_error']:.2g}, micro AP within {m['micro_ap_error']:.2g}"]
     return "\n".join(rows)
 
 
@@ -60,26 +81,42 @@ def write_classes(path, classes, names, ap_mode):
     write_text(path, "\n".join(lines) + "\n")
 
 
-def draw(path, classes, metrics):
-    """Draws AP against the number of positives of each class, with a running mean and the level of chance."""
-    present = classes.positives > 0
-    positives, ap = classes.positives[present], classes.ap[present]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(positives, ap, s=14, alpha=max(0.1, min(0.7, 60 / max(1, len(ap)))), linewidths=0, label="a class")
-    if len(ap):
-        x = np.geomspace(positives.min(), positives.max(), 100)
-        # A mean over classes weighted by a bell curve over the logarithm of the frequency.
-        weights = np.exp(-((np.log(x[:, None] / positives) / np.log(MEAN_WIDTH)) ** 2) / 2)
-        axes.plot(x, weights @ ap / weights.sum(axis=1), color="tab:red", lw=2.5, label="running mean")
-        chance = chance_average_precision(x, classes.known.max())
-        axes.plot(x, chance, color="0.4", ls="--", label="scores at random")
-        axes.set_xscale("log")
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("images with the class (logarithmic)")
-    axes.set_ylabel("average precision")
-    axes.set_title(f"mAP {metrics['macro_map']:.3f} over {len(ap):,} classes, {metrics['images']:,} images")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", framealpha=0.9)
-    with atomic_write(path) as temp_path:
-        figure.savefig(temp_path, dpi=120, format="png")
+def write_figures(folder, found):
+    """Writes the figures of what was `Found` as PNGs into `folder`, a `Path`; returns their bytes by name."""
+    drawn = {
+        "precision_recall": figures.precision_recall(found.curves, found.metrics),
+        "f1_by_threshold": figures.f1_by_threshold(found.curves, found.metrics),
+        "calibration": figures.calibration(found.curves.calibration, "labels"),
+        "ap_vs_frequency": figures.ap_by_frequency(found.classes, found.metrics),
+    }
+    for name, png in drawn.items():
+        with atomic_write(folder / f"{name}.png") as temp_path:
+            temp_path.write_bytes(png)
+    return drawn
+
+
+def write_page(path, found, names, title, sections):
+    """Writes the page of all.
+
+    Args:
+      path: of the HTML file.
+      found: what was `Found`.
+      names: (WordNet id or "", names) of each class.
+      title: what was evaluated, on what.
+      sections: the text of `table`, and what `write_figures` returned.
+    """
+    text, drawn = sections
+    columns = ("class", "index", "id", "images", "AP", "AUC", "best F1", "its threshold")
+    figures_of_classes = (found.classes.ap, found.classes.auc, found.curves.class_f1, found.curves.class_threshold)
+    rows = [
+        (name or str(k), k, wnid, int(found.classes.positives[k]), *(float(column[k]) for column in figures_of_classes))
+        for k, (wnid, name) in enumerate(names)
+    ]
+    ranked = sorted((row for row in rows if row[3]), key=lambda row: -row[4])
+    shown = min(EXTREMES, (len(ranked) + 1) // 2)
+    body = [f"<p>{html.escape(title)}</p><pre>{html.escape(text)}</pre>"]
+    body += [page.figure(png, CAPTIONS[name]) for name, png in drawn.items()]
+    body += [f"<h2>Best classes</h2>{page.table(columns, ranked[:shown])}"]
+    body += [f"<h2>Worst classes</h2>{page.table(columns, ranked[: -shown - 1 : -1])}"]
+    body += [f"<h2>All classes</h2><p>A click on a header sorts.</p>{page.table(columns, rows, sortable=True)}"]
+    write_text(path, page.page("Evaluation of a multi-label network", body))
