@@ -13,8 +13,20 @@ import math
 from pathlib import Path
 import shutil
 
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, script, use
 from absl import flags
+
+use("")
+flags.DEFINE_enum(
+    "ap_mode",
+    "exact",
+    ["exact", "binned"],
+    "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes an image and "
+    "class); binned keeps histograms in memory and says by how much it may be wrong.",
+)
+flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
+script(__name__, __doc__, first="data_dir model_dir dictionary result batch_size image_size crop head")
+
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -29,15 +41,6 @@ from models import inference
 from models.resnet import NetworkConfig
 from tasks.classification import Classification
 from utils.files import write_text
-
-flags.DEFINE_enum(
-    "ap_mode",
-    "exact",
-    ["exact", "binned"],
-    "How AP and AUC are computed: exact keeps all scores on disk, in --result, while it runs (4 bytes an image and "
-    "class); binned keeps histograms in memory and says by how much it may be wrong.",
-)
-flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
 
 RESULT = "out/eval"
 SKIPPED_SHOWN = 5

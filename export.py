@@ -16,7 +16,11 @@ TensorFlow Serving. The names of the classes are those of --dictionary, or of th
 from pathlib import Path
 import shutil
 
-from flags import FLAGS, run
+from flags import FLAGS, run, script, use
+
+use("")
+script(__name__, __doc__, first="model_dir dictionary image_size head top_k_pred", required="output_dir")
+
 import tensorflow as tf
 
 from data_processing.input_pipeline.graph_decode import decode
@@ -87,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main, required=["output_dir"])
+    run(main)

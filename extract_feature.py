@@ -14,7 +14,18 @@ An image that cannot be read is reported and left out; then the exit status is 1
 
 import sys
 
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, script, use
+
+use("model_dir max_pixels num_preprocess_threads resnet_size xla data_format precision batch_norm_epsilon visiable_gpu")
+
+BATCH_SIZE = 32
+script(
+    __name__,
+    __doc__,
+    first="images result pretrain_ckpt batch_size image_size crop",
+    defaults={"batch_size": BATCH_SIZE},
+)
+
 from tqdm import tqdm
 
 from data_processing.input_pipeline import file_batches
@@ -23,8 +34,6 @@ from evaluation import features
 from models import inference
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
-
-BATCH_SIZE = 32
 
 
 def main(argv):
@@ -64,4 +73,4 @@ def _readable(predictions, bar):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"batch_size": BATCH_SIZE})
+    run(main)

@@ -12,14 +12,33 @@ and --val_crops, in a table and in MODEL_DIR/validation.json. The same command r
 
 import dataclasses
 
-from flags import FLAGS, config, run, train_per_class, use
+from flags import CROPS, FLAGS, config, run, script, train_per_class, use
 from absl import flags
+
+use(
+    "data augmentation network loss optimizer run processes dictionary head max_rejected drop_rate FixBlock2 "
+    "num_gpus val_fraction manual_dir label_smoothing lr_layer_decay ema_decay"
+)
+flags.DEFINE_string(
+    "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."
+)
+flags.DEFINE_list("val_sizes", ["224", "299"], "Sizes to validate at; the last decides which checkpoint is the best.")
+flags.DEFINE_multi_enum("val_crops", CROPS, CROPS, "Crops to validate with at the end; one flag each.")
+
+# As released: fine-tuning crops images more boldly than pre-training. And --model_dir is not the folder of train.py,
+# whose checkpoints this one begins from.
+DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/"}
+script(
+    __name__,
+    __doc__,
+    first="dataset data_dir pretrain_ckpt model_dir batch_size lr max_iter resnet_size image_size train_per_class",
+    defaults=DEFAULTS,
+)
 
 from data_processing.records import build_dataset, classes
 from data_processing.records.index import index_split
 import distributed
 from models import checkpoint
-from models.inference import CROPS
 from models.resnet import freeze
 from tasks import classification
 from training import finish, start
@@ -29,19 +48,9 @@ from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
 
-use("dataset", "train_per_class", "val_share", "manual_dir", "label_smoothing", "lr_layer_decay", "ema_decay")
-flags.DEFINE_string(
-    "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."
-)
-flags.DEFINE_list("val_sizes", ["224", "299"], "Sizes to validate at; the last decides which checkpoint is the best.")
-flags.DEFINE_multi_enum("val_crops", list(CROPS), CROPS, "Crops to validate with at the end; one flag each.")
-
 # What --FixBlock2 leaves to be trained (released code).
 LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
-# As released: fine-tuning crops images more boldly than pre-training. And --model_dir is not the folder of train.py,
-# whose checkpoints this one begins from.
-DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/"}
 
 
 def main(argv):
@@ -141,4 +150,4 @@ def _print_choices(task, val_sizes, validated):
 
 
 if __name__ == "__main__":
-    run(main, defaults=DEFAULTS, uses=["FixBlock2", "drop_rate"])
+    run(main)

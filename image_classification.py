@@ -15,8 +15,19 @@ others. Under `mpirun` each process computes a share, and the first one prints a
 
 import sys
 
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, script, use
 from absl import flags
+
+use("class_num resnet_size num_preprocess_threads max_pixels xla data_format precision batch_norm_epsilon visiable_gpu")
+flags.DEFINE_bool("hierarchy", False, "Give each class the highest score among its own and its descendants'.")
+
+BATCH_SIZE = 32
+script(
+    __name__,
+    __doc__,
+    first="images model_dir dictionary result top_k_pred threshold hierarchy head batch_size image_size",
+    defaults={"batch_size": BATCH_SIZE},
+)
 
 from data_processing.input_pipeline import file_batches
 from data_processing.lists import dictionary
@@ -26,10 +37,7 @@ from models import checkpoint, inference
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
 
-flags.DEFINE_bool("hierarchy", False, "Give each class the highest score among its own and its descendants'.")
-
 RESULT = "label_pred.txt"
-BATCH_SIZE = 32
 
 
 def main(argv):
@@ -103,4 +111,4 @@ def _best_classes(scores, names):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"batch_size": BATCH_SIZE})
+    run(main)

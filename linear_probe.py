@@ -12,18 +12,20 @@ all images is what they are tested on. Prints the mean accuracy over the splits,
 from collections import Counter
 from pathlib import Path
 
-from flags import FLAGS, run, train_per_class, use
+from flags import FLAGS, run, script, train_per_class, use
 from absl import flags
+
+use("")
+flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
+flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logistic, svm, knn.")
+script(__name__, __doc__, first="result train_per_class splits probes", required="features")
+
 import numpy as np
 from tqdm import tqdm
 
 from evaluation.features import read
 from evaluation.probes import PROBES, evaluate
 from utils.files import write_json
-
-use("train_per_class", "val_share", "splits")
-flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
-flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logistic, svm, knn.")
 
 
 def main(argv):
@@ -46,7 +48,7 @@ def main(argv):
                 seed = FLAGS.random_seed + k
                 for probe in FLAGS.probes:
                     tested.setdefault((probe, count), []).append(
-                        evaluate(features, labels, probe, count, seed, FLAGS.val_share)
+                        evaluate(features, labels, probe, count, seed, FLAGS.val_fraction)
                     )
                     bar.update()
     print(f"{'':10}{'a class':>9}{'accuracy':>17}{'mean of classes':>19}  chosen")
@@ -65,4 +67,4 @@ def _spread(values):
 
 
 if __name__ == "__main__":
-    run(main, required=["features"])
+    run(main)

@@ -15,8 +15,24 @@ of them stops all with a checkpoint; to mpirun itself send SIGUSR1.
 
 import textwrap
 
-from flags import ALIASES, FLAGS, OBSOLETE, config, run, use
+from flags import FLAGS, config, run, script, settings, use
 from absl import flags
+
+use(
+    "data augmentation network loss optimizer run processes dictionary drop_rate num_gpus label_smoothing "
+    "lr_layer_decay ema_decay"
+)
+flags.DEFINE_enum(
+    "loss",
+    "weighted",
+    ["weighted", "plain"],
+    "weighted: the loss of ML-Images. plain: sigmoid cross-entropy, all classes alike, to compare with.",
+)
+script(
+    __name__,
+    __doc__,
+    first="data_dir class_num model_dir batch_size lr max_iter resnet_size image_size pretrain_ckpt dry_run",
+)
 
 from data_processing.lists import dictionary
 from data_processing.records import tfrecord
@@ -28,14 +44,6 @@ from training.loop import Configs, Job, train
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
-
-use("label_smoothing", "lr_layer_decay", "ema_decay")
-flags.DEFINE_enum(
-    "loss",
-    "weighted",
-    ["weighted", "plain"],
-    "weighted: the loss of ML-Images. plain: sigmoid cross-entropy, all classes alike, to compare with.",
-)
 
 
 def main(argv):
@@ -82,9 +90,9 @@ def _has_shards():
 
 
 def _print_flags():
-    shared = [flag for flag in FLAGS.flags_by_module_dict()["flags"] if flag.name not in (*OBSOLETE, *ALIASES)]
-    print(textwrap.fill(" ".join(f"--{flag.name}={flag.value}" for flag in shared), 120, break_on_hyphens=False))
+    text = " ".join(f"--{name}={value}" for name, value in settings().items())
+    print(textwrap.fill(text, 120, break_on_hyphens=False))
 
 
 if __name__ == "__main__":
-    run(main, uses=["drop_rate"])
+    run(main)

@@ -14,13 +14,15 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, run
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_integer("rows", 17_609_752, "Rows of the list.", lower_bound=1000)
+script(__name__, __doc__, first="rows")
+
 import numpy as np
 
 from data_processing.lists import dictionary
-
-flags.DEFINE_integer("rows", 17_609_752, "Rows of the list.", lower_bound=1000)
 
 SCRIPT = Path(__file__).parents[1] / "data_processing" / "augment_labels.py"
 CLASSES = 11166

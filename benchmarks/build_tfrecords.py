@@ -14,7 +14,10 @@ import tempfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
+
+script(__name__, __doc__, first="num_images rounds", defaults={"num_images": 3000})
+
 import numpy as np
 from PIL import Image
 import tensorflow as tf
@@ -24,8 +27,6 @@ from data_processing.images import image_files
 from data_processing.lists import image_list
 from data_processing.records import schema
 from data_processing.records.shard_writer import ShardConfig, build_shards
-
-use("num_images")
 
 CLASSES = 1000
 SHARDS = 16
@@ -84,7 +85,7 @@ def one_at_a_time(folder):
 
 def ours(folder, count):
     """Builds `count` shards."""
-    offsets = np.array_split(image_list.line_offsets(folder / "list.txt"), count)
+    offsets = np.array_split(image_list.line_offsets(folder / "list.txt")[0], count)
     config = ShardConfig("train", "sparse", CLASSES, count, random_seed=0, max_rejected=0.0)
     build_shards(list(zip(shards(folder, count), offsets, strict=True)), folder / "list.txt", folder, config)
 
@@ -100,4 +101,4 @@ def check_same(folder, count):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"num_images": 3000})
+    run(main)

@@ -8,13 +8,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
+
+script(__name__, __doc__, first="num_images", defaults={"num_images": 2000})
+
 import numpy as np
 import tensorflow as tf
 
 from data_processing.records import schema
-
-use("num_images")
 
 CLASSES = 11166
 LABELS = 8.7
@@ -58,4 +59,4 @@ def label_bytes(label_format, labels, confidences):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"num_images": 2000})
+    run(main)

@@ -16,16 +16,17 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
+script(__name__, __doc__, first="num_images rounds latency", defaults={"rounds": 3, "num_images": 1500})
+
 import numpy as np
 from PIL import Image
 
 from benchmarks.rounds import in_rounds
 from data_processing.lists import image_list
-
-use("num_images")
-flags.DEFINE_float("latency", 0.4, "Seconds until the server answers.", lower_bound=0.0)
 
 HOSTS = [f"127.0.0.{k}" for k in range(1, 9)]
 THREADS = 20
@@ -130,4 +131,4 @@ def serve(image, latency, ports):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"rounds": 3, "num_images": 1500})
+    run(main)

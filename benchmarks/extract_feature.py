@@ -13,7 +13,16 @@ import tempfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script, use
+
+use("num_preprocess_threads max_pixels random_seed xla crop data_format precision batch_norm_epsilon visiable_gpu")
+script(
+    __name__,
+    __doc__,
+    first="num_images rounds resnet_size batch_size image_size",
+    defaults={"num_images": 150, "batch_size": 32},
+)
+
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -24,8 +33,6 @@ from data_processing.input_pipeline.transforms import evaluation_image
 from evaluation import features
 from models.inference import output_function
 from models.resnet import NetworkConfig, build_resnet, resolve_data_format
-
-use("num_images")
 
 
 def main(argv):
@@ -100,4 +107,4 @@ def report(rates):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"num_images": 150, "batch_size": 32})
+    run(main)

@@ -16,8 +16,18 @@ import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script, use
 from absl import flags
+
+use("shuffle_buffer random_seed visiable_gpu")
+flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
+script(
+    __name__,
+    __doc__,
+    first="data_dir num_images rounds batch_size image_size num_preprocess_threads quick",
+    defaults={"rounds": 7, "num_images": 384, "batch_size": 32},
+)
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,11 +39,8 @@ from data_processing.records.index import index_records
 from models.resnet import build_resnet
 from tasks.classification import Classification
 
-use("num_images")
-
 CLASSES = 1000
 MADE = 300
-flags.DEFINE_bool("quick", False, "Leave out the crops of the paper.")
 
 
 def main(argv):
@@ -207,4 +214,4 @@ def image(serialized):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"rounds": 7, "num_images": 384, "batch_size": 32})
+    run(main)

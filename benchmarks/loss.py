@@ -9,7 +9,16 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run
+from flags import FLAGS, config, run, script, use
+
+use("xla data_format precision visiable_gpu")
+script(
+    __name__,
+    __doc__,
+    first="rounds batch_size class_num resnet_size image_size",
+    defaults={"class_num": 11166, "batch_size": 4, "rounds": 7},
+)
+
 import numpy as np
 import tensorflow as tf
 
@@ -71,4 +80,4 @@ def loss_and_gradient():
 
 
 if __name__ == "__main__":
-    run(main, defaults={"class_num": 11166, "batch_size": 4, "rounds": 7})
+    run(main)

@@ -2,10 +2,6 @@
 
 import time
 
-from absl import flags
-
-flags.DEFINE_integer("rounds", 5, "Rounds that count; the median is printed.", lower_bound=1)
-
 
 def in_rounds(ways, rounds, warm_up=1):
     """Calls all functions of `ways`, {name: function}, once a round; returns {name: what they returned, a list}.

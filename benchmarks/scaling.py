@@ -19,17 +19,18 @@ import tempfile
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_list("processes", ["2", "4", "8"], "Numbers of processes that average tensors.")
+script(__name__, __doc__, first="result processes rounds resnet_size", defaults={"rounds": 9, "resnet_size": 50})
+
 from matplotlib.figure import Figure
 import numpy as np
 
-import benchmarks.rounds  # noqa: F401 (the flag --rounds)
 from distributed import GROUP_BYTES, groups
 from models.resnet import build_resnet
 from training import plan
-
-flags.DEFINE_list("processes", ["2", "4", "8"], "Numbers of processes that average tensors.")
 
 WORKER = Path(__file__).with_name("scaling_worker.py")
 IMAGES, EPOCHS, CLASSES, BATCH = 17_609_752, 60, 11_166, 32
@@ -295,4 +296,4 @@ def _draw(path, sharing, fits, plans):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"rounds": 9, "resnet_size": 50})
+    run(main)

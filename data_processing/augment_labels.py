@@ -4,8 +4,8 @@
         --dictionary=dictionary_and_semantic_hierarchy.txt --pairs=cooccurrence/pairs.tsv --output=train_augmented.txt
 
 A class that is added has the highest confidence of those that imply it; a lower one that is there is raised. Labels
-come out in the order of their indices, each once; rows stay in their order. The output, closed, comes out as it is when
-it goes in again. --check writes nothing, counts what is not as it should be, and ends with status 1 if anything is.
+come out in the order of their indices, each once; rows stay in their order, those without labels too. The output, closed,
+comes out as it is when it goes in again. --check writes nothing, counts what is not as it should be, and ends with status 1 if anything is.
 
 All cores work on chunks of the list, and memory does not grow with it.
 """
@@ -16,19 +16,20 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_string("pairs", "", "Co-occurring classes, pairs.tsv of cooccurrence.py; default: ancestors only.")
+flags.DEFINE_string("output", "", "List to write; needed without --check.")
+flags.DEFINE_bool("check", False, "Write nothing; count what is not closed, unknown or wrong.")
+script(__name__, __doc__, first="dictionary output pairs check", required="image_list")
 
 from data_processing.lists import closure, dictionary, image_list
 from utils.chunks import map_chunks
 from utils.files import atomic_write
 
-use("image_list")
-flags.DEFINE_string("pairs", "", "Co-occurring classes, pairs.tsv of cooccurrence.py; default: ancestors only.")
-flags.DEFINE_string("output", "", "List to write; needed without --check.")
-flags.DEFINE_bool("check", False, "Write nothing; count what is not closed, unknown or wrong.")
-
 SHOWN = 5
+UNLABELED = "rows without labels"
 FAULTS = (
     *closure.COUNTED[3:],
     "rows with an unknown class",
@@ -61,7 +62,9 @@ def main(argv):
 def _summary(counts, pairs):
     rows, before, after = counts["rows"], counts["labels"], counts["labels"] + counts["labels added"]
     per_row = f"; {before / rows:.2f} labels an image before, {after / rows:.2f} now" if rows else ""
-    return f"{rows:,} rows, {counts['rows not closed']:,} were not closed{per_row} ({pairs:,} co-occurring pairs)"
+    unlabeled = f", {counts[UNLABELED]:,} without labels" if counts[UNLABELED] else ""
+    closed = f"{counts['rows not closed']:,} were not closed"
+    return f"{rows:,} rows{unlabeled}, {closed}{per_row} ({pairs:,} co-occurring pairs)"
 
 
 def _check(path, entries, pairs):
@@ -71,7 +74,7 @@ def _check(path, entries, pairs):
         counts += counted
         shown += [_fault(line, f"{path}:{number}", len(entries)) for number, line in wrong[: SHOWN - len(shown)]]
     faults = {name: counts[name] for name in FAULTS}
-    for name, count in {"rows": counts["rows"], **faults}.items():
+    for name, count in {"rows": counts["rows"], UNLABELED: counts[UNLABELED], **faults}.items():
         print(f"{count:>12,}  {name}")
     for line in shown:
         print(line)
@@ -82,11 +85,9 @@ def _check(path, entries, pairs):
 def _fault(line, where, class_num):
     """Says what is wrong with a line."""
     try:
-        _, text = image_list.split_line(image_list.decode_line(line, where), where)
-        image_list.parse_labels(text, class_num, where)
+        image_list.parse_line(image_list.decode_line(line, where), class_num, where, require_labels=False)
     except image_list.ImageListError as error:
         return str(error)
-    return f"{where}: no labels; add index:confidence, or drop the line"
 
 
 def augmented(path, entries, pairs):
@@ -126,6 +127,7 @@ def _augment(lines, implied):
             continue
         closed = known[text]
         closed[2] += 1
+        counts[UNLABELED] += not text
         if closed[0] is None:
             counts["rows with an unknown class"] += 1
             wrong.append((number, line))
@@ -140,8 +142,6 @@ def _augment(lines, implied):
 def _close(text, implied):
     """Returns the fields of a row, closed, or None if a class is unknown; and what `closure.compare` counts."""
     labels = image_list.parse_labels(text, None, "")
-    if not labels:
-        raise image_list.ImageListError("no labels; add index:confidence, or drop the line")
     if any(label >= len(implied) for label, _ in labels):
         return None, (1,)
     closed = closure.close(labels, implied)
@@ -149,4 +149,4 @@ def _close(text, implied):
 
 
 if __name__ == "__main__":
-    run(main, required=["image_list"])
+    run(main)

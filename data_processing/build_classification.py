@@ -10,12 +10,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, train_per_class, use
+from flags import FLAGS, config, run, script, train_per_class, use
+
+use("")
+script(__name__, __doc__, first="dataset train_per_class val_fraction", required="output_dir")
 
 from data_processing.records import build_dataset
 from data_processing.sources import single_label
 
-use("dataset", "train_per_class", "val_share", "manual_dir")
 
 def main(argv):
     del argv
@@ -27,4 +29,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main, required=["output_dir"])
+    run(main)

@@ -20,14 +20,9 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
 
-from data_processing.lists import dictionary, vocabulary, wordnet
-from data_processing.sources import labeled_images
-from utils.files import write_tsv
-
-use("min_images")
 flags.DEFINE_string("wnids", "", "Classes by WordNet id, n02084071 say: one a line, perhaps with images after a tab.")
 flags.DEFINE_string("class_descriptions", "", "Open Images' class-descriptions.csv: classes that are words.")
 flags.DEFINE_string("label_synsets", "", "Chosen by hand: a word's id, a tab, its WordNet id or '-' for none.")
@@ -36,6 +31,17 @@ flags.DEFINE_enum("unsure", "drop", ["drop", "first"], "A word of several senses
 flags.DEFINE_integer("min_images_wnids", 0, "As --min_images, for classes that came as WordNet ids.", lower_bound=0)
 flags.DEFINE_string("abstract", "", "WordNet ids, one a line: their descendants are dropped. Default: a built-in set.")
 flags.DEFINE_string("drop", "", "Classes to drop, by their id in the source or in WordNet, one a line.")
+script(
+    __name__,
+    __doc__,
+    first="wnids class_descriptions label_synsets image_counts min_images",
+    required="output_dir",
+    defaults={"min_images": 650},
+)
+
+from data_processing.lists import dictionary, vocabulary, wordnet
+from data_processing.sources import labeled_images
+from utils.files import write_tsv
 
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 COLUMNS = "id\tname\timages\toutcome\tclass\twnid\treason"
@@ -157,4 +163,4 @@ def _report(classes, kept, decisions, entries, review):
 
 if __name__ == "__main__":
     # A word with fewer images is dropped (paper: 650).
-    run(main, required=["output_dir"], defaults={"min_images": 650})
+    run(main)

@@ -8,7 +8,7 @@
 
 Without --dictionary it only counts: counts.tsv has the images of each class of the sources, for
 `build_dictionary.py --image_counts`. With it, train.txt and val.txt hold the images that have a class left, in the
-order of the sources; --val_share of them, chosen by --random_seed and their paths alone, are for validation.
+order of the sources; --val_fraction of them, chosen by --random_seed and their paths alone, are for validation.
 
 Sources, of which several may be given:
     --imagenet       folder of archives n02084071.tar or of folders n02084071/; paths are relative to it
@@ -25,16 +25,10 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script, use
 from absl import flags
-from tqdm import tqdm
 
-from data_processing.images import archives
-from data_processing.lists import dictionary, image_list
-from data_processing.sources import labeled_images
-from utils.files import atomic_write, write_tsv
-
-use("val_share")
+use("random_seed")
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
 flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
 flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")
@@ -46,6 +40,20 @@ flags.DEFINE_string("tfds_split", "train", "TensorFlow Datasets: split.")
 flags.DEFINE_string("tfds_data_dir", None, "TensorFlow Datasets: folder of its prepared data.")
 flags.DEFINE_string("tfds_manual_dir", None, "TensorFlow Datasets: folder of files that were fetched by hand.")
 flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: which class an id of a source is.")
+script(
+    __name__,
+    __doc__,
+    first="imagenet lists list_dictionary open_images annotations tfds dictionary decisions val_fraction",
+    required="output_dir",
+    defaults={"val_fraction": 0.0},
+)
+
+from tqdm import tqdm
+
+from data_processing.images import archives
+from data_processing.lists import dictionary, image_list
+from data_processing.sources import labeled_images
+from utils.files import atomic_write, write_tsv
 
 # Names that are printed of what is left out.
 SHOWN = 5
@@ -147,7 +155,7 @@ def _write_lists(output, rows, classes):
     """Writes train.txt and val.txt; images whose classes are all gone are left out, and counted."""
     written, left_out = Counter(), 0
     with contextlib.ExitStack() as stack:
-        splits = ("train", "val") if FLAGS.val_share else ("train",)
+        splits = ("train", "val") if FLAGS.val_fraction else ("train",)
         paths = {split: stack.enter_context(atomic_write(output / f"{split}.txt")) for split in splits}
         opened = {
             split: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n")) for split, path in paths.items()
@@ -160,7 +168,7 @@ def _write_lists(output, rows, classes):
             if not any(confidence > 0 for confidence in labels.values()):
                 left_out += 1
                 continue
-            split = "val" if _chosen(row.path, FLAGS.random_seed) < FLAGS.val_share else "train"
+            split = "val" if _chosen(row.path, FLAGS.random_seed) < FLAGS.val_fraction else "train"
             labels = dict(sorted(labels.items()))
             kept = image_list.Row(row.path, tuple(labels), tuple(labels.values()))
             opened[split].write(image_list.format_row(kept, f"{output / split}.txt"))
@@ -176,4 +184,4 @@ def _chosen(path, seed):
 
 
 if __name__ == "__main__":
-    run(main, required=["output_dir"], defaults={"val_share": 0.0})
+    run(main)

@@ -6,7 +6,10 @@
 Writes train-00000-of-00064.tfrecords … into --output_dir, each when it is complete, with its counts beside it in a
 .json. What is complete is not made again, so the same command resumes after a crash. When all shards are there it
 writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the images that were left
-out, each with the reason).
+out, each with the reason). A second split in the same folder, val say, has manifest-val.json and rejected-val.tsv.
+
+Of a class that comes twice in a line the higher confidence holds. Images without labels are left out and counted, or
+with --keep_unlabeled become records of no class.
 
 Started N times, by mpirun or as a Slurm array, each process makes its share of the shards. The images are mixed over
 the shards by --random_seed; the same command makes the same bytes, however many processes there are.
@@ -17,22 +20,27 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script, use
 from absl import flags
 
-from data_processing.lists import dictionary
-from data_processing.records import schema
-from data_processing.records.shard_writer import ShardConfig, build
-from utils.launcher import rank_and_size
-
-use("image_list", "split", "max_pixels")
+use("max_pixels max_rejected random_seed")
 flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
 flags.DEFINE_enum(
     "label_format",
     "sparse",
-    schema.KINDS,
+    ["sparse", "dense", "single"],
     "sparse: indices and confidences; dense: one float32 a class, as published; single: one class an image.",
 )
+script(
+    __name__,
+    __doc__,
+    first="images class_num split num_shards label_format dictionary",
+    required="image_list output_dir",
+)
+
+from data_processing.lists import dictionary
+from data_processing.records.shard_writer import ShardConfig, build
+from utils.launcher import rank_and_size
 
 
 def main(argv):
@@ -46,4 +54,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main, required=["image_list", "output_dir"])
+    run(main)

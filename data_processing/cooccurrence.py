@@ -19,8 +19,20 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script, use
 from absl import flags
+
+use("split max_skipped image_size num_preprocess_threads data_format precision batch_norm_epsilon visiable_gpu")
+flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
+flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
+flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
+script(
+    __name__,
+    __doc__,
+    first="data_dir model_dir dictionary output_dir posterior min_co min_images batch_size",
+    defaults={"output_dir": "out/cooccurrence"},
+)
+
 from matplotlib.figure import Figure
 import numpy as np
 from scipy import sparse
@@ -37,11 +49,6 @@ from models import inference
 from models.resnet import NetworkConfig
 from tasks.classification import Classification
 from utils.files import atomic_write
-
-use("split", "min_images")
-flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
-flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
-flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)
 
 SHOWN = 30
 
@@ -152,4 +159,4 @@ def _short(names):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"output_dir": "out/cooccurrence"})
+    run(main)

@@ -27,29 +27,29 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script, use
 from absl import flags
+
+use("max_pixels")
+flags.DEFINE_integer("connections", 256, "Images fetched at the same time.", lower_bound=1)
+flags.DEFINE_integer("per_host", 32, "Images fetched at the same time from one host.", lower_bound=1)
+flags.DEFINE_float("timeout", 60.0, "Seconds for one try of one image.", lower_bound=0.1)
+flags.DEFINE_integer("attempts", 4, "Tries of an image whose failure may pass.", lower_bound=1)
+flags.DEFINE_float("retry_wait", 1.0, "Seconds before the second try; they double.", lower_bound=0.0)
+flags.DEFINE_float("max_wait", 120.0, "Longest wait, also when a server asks for more.", lower_bound=0.0)
+flags.DEFINE_integer("max_bytes", 2**26, "Largest file.", lower_bound=1)
+flags.DEFINE_integer("resize_short", 0, "Reduce the short side to so many pixels; 0: keep the bytes.", lower_bound=0)
+flags.DEFINE_list("placeholders", [], "Images that stand for a missing one, beside Flickr's: sample files.")
+flags.DEFINE_bool("retry_failed", False, "Try again what had failed for good.")
+flags.DEFINE_bool("allow_private_hosts", False, "Fetch from private networks and this machine, too.")
+script(__name__, __doc__, first="connections per_host timeout retry_failed", required="image_list output_dir")
+
 from tqdm import tqdm
 
 from data_processing.download import fetch
 from data_processing.lists import image_list
 from utils.files import atomic_write
 from utils.launcher import rank_and_size
-
-use("image_list", "max_pixels")
-
-DEFAULT = fetch.Limits()
-flags.DEFINE_integer("connections", DEFAULT.connections, "Images fetched at the same time.", lower_bound=1)
-flags.DEFINE_integer("per_host", DEFAULT.per_host, "Images fetched at the same time from one host.", lower_bound=1)
-flags.DEFINE_float("timeout", DEFAULT.timeout, "Seconds for one try of one image.", lower_bound=0.1)
-flags.DEFINE_integer("attempts", DEFAULT.attempts, "Tries of an image whose failure may pass.", lower_bound=1)
-flags.DEFINE_float("retry_wait", DEFAULT.retry_wait, "Seconds before the second try; they double.", lower_bound=0.0)
-flags.DEFINE_float("max_wait", DEFAULT.max_wait, "Longest wait, also when a server asks for more.", lower_bound=0.0)
-flags.DEFINE_integer("max_bytes", DEFAULT.max_bytes, "Largest file.", lower_bound=1)
-flags.DEFINE_integer("resize_short", 0, "Reduce the short side to so many pixels; 0: keep the bytes.", lower_bound=0)
-flags.DEFINE_list("placeholders", [], "Images that stand for a missing one, beside Flickr's: sample files.")
-flags.DEFINE_bool("retry_failed", False, "Try again what had failed for good.")
-flags.DEFINE_bool("allow_private_hosts", False, "Fetch from private networks and this machine, too.")
 
 FAILED_COLUMNS = "# url\tkind\tmay pass\tdetails"
 
@@ -220,4 +220,4 @@ def _write_lists(path, output):
 
 
 if __name__ == "__main__":
-    run(main, required=["image_list", "output_dir"])
+    run(main)

@@ -20,8 +20,14 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_list("image_lists", None, "Image lists, between commas.")
+flags.DEFINE_integer("trainable", 100, "A class with more images than this is trainable (paper: 100).", lower_bound=0)
+flags.DEFINE_string("compare", "", "--output_dir of another database, to say what is different.")
+script(__name__, __doc__, first="dictionary trainable compare", required="image_lists output_dir")
+
 from matplotlib.figure import Figure
 import numpy as np
 
@@ -29,10 +35,6 @@ from data_processing.lists import dictionary, image_list
 from data_processing.lists.hierarchy_page import page
 from utils.chunks import map_chunks
 from utils.files import atomic_write, write_json, write_text, write_tsv
-
-flags.DEFINE_list("image_lists", None, "Image lists, between commas.")
-flags.DEFINE_integer("trainable", 100, "A class with more images than this is trainable (paper: 100).", lower_bound=0)
-flags.DEFINE_string("compare", "", "--output_dir of another database, to say what is different.")
 
 COLUMNS = "index\twnid\tparent wnid\tnames\timages\tdepth\tclasses below"
 
@@ -71,7 +73,7 @@ def count(paths, class_num):
         for number, of_classes, labels, tenths, wrong in map_chunks(_count_chunk, path, (class_num,)):
             if wrong:
                 where = f"{path}:{before + wrong[0]}"
-                image_list.parse_line(image_list.decode_line(wrong[1], where), class_num, where)
+                image_list.parse_line(image_list.decode_line(wrong[1], where), class_num, where, require_labels=False)
             images += of_classes
             per_image.update(labels)
             confidences += tenths
@@ -89,7 +91,7 @@ def _count_chunk(lines, class_num):
             text = image_list.decode_line(line, "")
             if not text:
                 continue
-            row = image_list.parse_line(text, class_num, "")
+            row = image_list.parse_line(text, class_num, "", require_labels=False)
         except image_list.ImageListError:
             return number, 0, {}, 0, (number, line)
         known = [label for label, value in zip(row.labels, row.confidences, strict=True) if value > 0]
@@ -98,7 +100,7 @@ def _count_chunk(lines, class_num):
         per_image[len(known)] += 1
     values = np.array(values)
     tenths = np.ceil(values[values > 0] * 10 - 1e-9).astype(np.int64) - 1
-    images = np.bincount(labels, minlength=class_num)
+    images = np.bincount(np.array(labels, np.int64), minlength=class_num)
     return number, images, per_image, np.append(np.bincount(tenths, minlength=10), np.sum(values < 0)), None
 
 
@@ -116,6 +118,7 @@ def summarize(entries, images, per_image, confidences, trainable):
         "classes with images": int(len(present)),
         "trainable": int(np.sum(images > trainable)),
         "trainable above": trainable,
+        "images without known labels": per_image[0],
         "labels": int(images.sum()),
         "labels per image": images.sum() / total,
         "images per class": {
@@ -160,6 +163,8 @@ def _report(summary):
         f"{len(summary['trees'])} trees, depth {depth['most']} at most and {depth['mean']:.2f} on average, "
         f"{summary['leaves']:,} leaves"
     )
+    if summary["images without known labels"]:
+        print(f"{summary['images without known labels']:,} images without labels, or with unknown ones only")
 
 
 def draw_images_per_class(path, images, trainable):
@@ -238,4 +243,4 @@ def _write_difference(other, output, rows):
 
 
 if __name__ == "__main__":
-    run(main, required=["image_lists", "output_dir"])
+    run(main)

@@ -25,14 +25,20 @@ import shutil
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, config, run, use
+from flags import FLAGS, config, run, script
 from absl import flags
+
+flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
+script(
+    __name__,
+    __doc__,
+    first="num_images class_images voc_images seed",
+    required="output_dir",
+    defaults={"num_images": 5000},
+)
 
 from data_processing.lists import dictionary, image_list
 from demo import contact_sheet, jobs, scenes, voc, world
-
-use("num_images", "class_images", "seed")
-flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
 
 # What the images and labels follow from, besides the settings.
 PROGRAM = ("emoji.tsv", "grounds.py", "hierarchy.tsv", "jobs.py", "make_scenes.py", "scenes.py", "voc.py", "world.py")
@@ -105,4 +111,4 @@ def _description(settings):
 
 
 if __name__ == "__main__":
-    run(main, required=["output_dir"], defaults={"num_images": 5000})
+    run(main)

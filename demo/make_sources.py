@@ -17,17 +17,23 @@ import sys
 import tarfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
+flags.DEFINE_integer("open_images_count", 1500, "Images of Open Images.", lower_bound=10)
+script(
+    __name__,
+    __doc__,
+    first="output_dir url class_images open_images_count seed",
+    defaults={"output_dir": "out/database", "class_images": 60, "seed": 1},
+)
+
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from demo import grounds, scenes, world
-
-use("class_images", "seed")
-flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where server/ is served.")
-flags.DEFINE_integer("open_images_count", 1500, "Images of Open Images.", lower_bound=10)
 
 # About the short side, in pixels.
 IMAGE_SIZE = 60
@@ -100,4 +106,4 @@ def write_open_images(rng, output, things, wnids):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"output_dir": "out/database", "class_images": 60, "seed": 1})
+    run(main)

@@ -11,7 +11,10 @@ from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run
+from flags import FLAGS, run, script
+
+script(__name__, __doc__, first="output_dir result", defaults={"output_dir": "out/demo", "result": "docs/demo.png"})
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -75,4 +78,4 @@ def _write_classes(pen, font, place, classes, labels):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"output_dir": "out/demo", "result": "docs/demo.png"})
+    run(main)

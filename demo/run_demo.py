@@ -13,16 +13,22 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
+script(
+    __name__,
+    __doc__,
+    first="output_dir num_images steps resnet_size",
+    defaults={"output_dir": "out/demo", "resnet_size": 18},
+)
+
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
 from demo import baseline, report
 from demo.scripts import run_script
-
-use("num_images")
-flags.DEFINE_integer("steps", 750, "Steps to train.", lower_bound=2)
 
 IMAGE_SIZE = 60
 INPUT_SIZE = 48
@@ -183,4 +189,4 @@ def _write_list(path, world, rows):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"output_dir": "out/demo", "resnet_size": 18})
+    run(main)

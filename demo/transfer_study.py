@@ -22,20 +22,26 @@ import sys
 import time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script
 from absl import flags
+
+flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
+flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
+flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
+flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
+script(
+    __name__,
+    __doc__,
+    first="output_dir num_images class_images seeds pretrain_steps finetune_steps resnet_size tune",
+    defaults={"output_dir": "out/transfer", "resnet_size": 18},
+)
+
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
 from demo import transfer_report
 from demo.scripts import run_script
 from utils.files import write_json
-
-use("num_images", "class_images")
-flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
-flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
-flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
-flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 
 SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
 # Scenes, and images of each single thing, without which splits would be empty.
@@ -274,4 +280,4 @@ def _tune(out, kind):
 
 
 if __name__ == "__main__":
-    run(main, defaults={"output_dir": "out/transfer", "resnet_size": 18})
+    run(main)

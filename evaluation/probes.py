@@ -27,18 +27,18 @@ PROBES = {
 }
 
 
-def evaluate(features, labels, probe, train_per_class, seed, val_share=0.2):
+def evaluate(features, labels, probe, train_per_class, seed, val_fraction=0.2):
     """Trains and tests one classifier on one split.
 
     Args:
       features: float [images, width]; labels: integers [images].
       probe: "logistic", "svm" or "knn".
-      train_per_class, seed, val_share: of the split, see `splits.split`.
+      train_per_class, seed, val_fraction: of the split, see `splits.split`.
 
     Returns a dictionary: "accuracy" and "class_mean" on the test images, and the "chosen" C or k.
     """
     candidates, make = PROBES[probe]
-    train, test = split(labels, train_per_class, val_share, seed)
+    train, test = split(labels, train_per_class, val_fraction, seed)
     fitted, held_out = split(labels[train], 0, VALIDATION_SHARE, seed)
     fitted, held_out = np.array(train)[fitted], np.array(train)[held_out]
     chosen = candidates[0]

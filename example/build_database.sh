@@ -30,7 +30,7 @@ sources=$folder/sources
 open_images=(--open_images="$sources/open_images/images.csv"
     --annotations="$sources/open_images/annotations-human.csv,$sources/open_images/annotations-machine.csv")
 dictionary=$folder/vocabulary/dictionary_and_semantic_hierarchy.txt
-classes=(--dictionary="$dictionary" --decisions="$folder/vocabulary/decisions.tsv" --val_share="$VAL_SHARE")
+classes=(--dictionary="$dictionary" --decisions="$folder/vocabulary/decisions.tsv" --val_fraction="$VAL_SHARE")
 
 step counts data_processing/build_image_list.py --imagenet="$sources/imagenet" "${open_images[@]}" \
     --output_dir="$folder/counts"

@@ -15,14 +15,15 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, use
+from flags import FLAGS, run, script, use
 from absl import flags
 
-from utils.files import write_json, write_tsv
-
-use("splits")
+use("random_seed")
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
 flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training images of a class.")
+script(__name__, __doc__, first="output_dir counts splits", required="archive")
+
+from utils.files import write_json, write_tsv
 
 FINETUNE = Path(__file__).parents[1] / "finetune.py"
 

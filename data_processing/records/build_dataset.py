@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data_processing.images import image_files
 from data_processing.lists import dictionary, image_list
-from data_processing.records import shard_writer
+from data_processing.records import manifest, shard_writer
 from data_processing.sources import single_label
 from data_processing.sources.labeled_images import SourceError
 from data_processing.sources.splits import split
@@ -26,13 +26,13 @@ class DatasetConfig(NamedTuple):
     """How a dataset is split and read.
 
     Attributes:
-      train_per_class, val_share, random_seed: see `splits.split`. What a dataset has for validation stays whole.
+      train_per_class, val_fraction, random_seed: see `splits.split`. What a dataset has for validation stays whole.
       max_rejected: share of the images that may be damaged; rejected.tsv in train/ and val/ lists them.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
     """
 
     train_per_class: int = 0
-    val_share: float = 0.2
+    val_fraction: float = 0.2
     random_seed: int = 1234
     max_rejected: float = 0.01
     manual_dir: str | None = None
@@ -61,7 +61,7 @@ def build(source, output, config) -> Dataset:
     settings = {
         "source": source,
         "train_per_class": config.train_per_class,
-        "val_share": config.val_share,
+        "val_share": config.val_fraction,
         "seed": config.random_seed,
     }
     if made := _claim(output, settings):
@@ -70,10 +70,10 @@ def build(source, output, config) -> Dataset:
     counts = {}
     for name, rows in _parts(images, config).items():
         if not rows:
-            raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_share")
-        manifest = _build_part(name, rows, images, output, config)
-        counts[name] = manifest["records"]
-        lost = [images.names[k] for k in {k for _, k in rows} if str(k) not in manifest["classes"]]
+            raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_fraction")
+        built = _build_part(name, rows, images, output, config)
+        counts[name] = built["records"]
+        lost = [images.names[k] for k in {k for _, k in rows} if str(k) not in built["classes"]]
         if lost and name == "train":
             raise SourceError(
                 f"{source}: no image of {', '.join(sorted(lost)[:5])} can be used to train; see "
@@ -90,7 +90,7 @@ def _parts(source, config):
     parts = {"train": source.train, "val": source.val}
     if source.val is None or config.train_per_class:
         labels = [k for _, k in source.train]
-        chosen, others = split(labels, config.train_per_class, config.val_share, config.random_seed)
+        chosen, others = split(labels, config.train_per_class, config.val_fraction, config.random_seed)
         parts["train"] = [source.train[k] for k in chosen]
         if source.val is None:
             parts["val"] = [source.train[k] for k in others]
@@ -125,7 +125,7 @@ def _claim(output, settings):
     if before is not None:
         is_done = "class_num" in before
         # A beginning without shards, after a typing error say, binds nobody.
-        is_same = shard_writer.are_same_settings(
+        is_same = manifest.are_same_settings(
             output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
         )
         if is_done and is_same:
@@ -158,8 +158,7 @@ def classes_of_records(data_dir, dataset="") -> int | None:
         return description["class_num"]
     if dataset:
         raise ValueError(f"{folder}: no records yet; for elastic training make them by build_classification.py first")
-    manifests = [path for path in (folder / "train/manifest.json", folder / "manifest.json") if path.exists()]
-    return json.loads(manifests[0].read_text())["settings"]["class_num"] if manifests else None
+    return manifest.class_num(folder, folder / "train", folder / "val")
 
 
 def _without_odd_names(source):

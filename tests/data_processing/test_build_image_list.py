@@ -154,7 +154,7 @@ def test_a_published_list(tmp_path):
 
 def test_validation_is_chosen_by_path_and_seed_alone(tmp_path):
     dictionary.write(tmp_path / "published.txt", ENTRIES)
-    options = [f"--list_dictionary={tmp_path}/published.txt", "--val_share=0.25", *with_dictionary(tmp_path)]
+    options = [f"--list_dictionary={tmp_path}/published.txt", "--val_fraction=0.25", *with_dictionary(tmp_path)]
     val = []
     for count in (1000, 2000):
         (tmp_path / "list.txt").write_text("".join(f"{k}.jpg\t1\n" for k in range(count)))

@@ -1,0 +1,23 @@
+"""What no flag may be, whichever script has it: an infinite number, or a place that cannot be reached."""
+
+import math
+import re
+
+# gs://bucket/out, and folder:s3://bucket/images.
+ADDRESS = re.compile(r"(?:^|[:,])\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# Flags that are no places of files: an address of a server, and what a CSV's columns are called.
+NO_PLACES = {"url", "path_column", "label_column", "separator"}
+
+
+def check(flag_values):
+    """Raises ValueError for the first flag of absl's `flag_values` that is such."""
+    for name in flag_values:
+        value = flag_values[name].value
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"--{name}={one}: give a finite number")
+            if isinstance(one, str) and name not in NO_PLACES and (found := ADDRESS.search(one)):
+                raise ValueError(
+                    f"--{name}={one}: addresses like {found[1]}:// can be neither read nor written here; mount the "
+                    "storage, or copy the files to a disk, and give that path"
+                )
