@@ -34,7 +34,7 @@ def precision_recall(found, metrics):
         axes.plot(recall[shown], precision[shown], color="tab:blue", lw=2, label=label)
         label = f"best F1 {metrics['best_f1']:.3f}, p >= {metrics['best_threshold']:.3g}"
         axes.plot(metrics["best_recall"], metrics["best_precision"], "o", color="black", label=label)
-        axes.legend(loc="upper right", framealpha=0.9)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return _png(figure)
 
 
@@ -47,15 +47,15 @@ def f1_by_threshold(found, metrics):
     if len(found.precisions):
         micro = found.micro
         shown = _thin(micro.threshold, np.ones(len(micro.threshold), bool))
-        for values, label in ((micro.precision, "precision, all labels"), (micro.recall, "recall, all labels")):
-            axes.plot(micro.threshold[shown], values[shown], lw=1, ls="--", label=label)
+        for values, style, label in ((micro.precision, "--", "precision"), (micro.recall, ":", "recall")):
+            axes.plot(micro.threshold[shown], values[shown], color="0.4", lw=1, ls=style, label=f"{label}, all labels")
         axes.plot(micro.threshold[shown], micro.f1[shown], color="tab:blue", lw=2, label="F1, all labels (micro)")
         label = "F1, mean over classes (macro)"
         axes.plot(found.class_thresholds, found.macro_f1, color="tab:orange", lw=2, label=label)
         for name, color in (("best", "tab:blue"), ("best_macro", "tab:orange")):
             threshold, f1 = metrics[f"{name}_threshold"], metrics[f"{name}_f1"]
             axes.plot(threshold, f1, "o", color=color, label=f"best {f1:.3f}, p >= {threshold:.3g}")
-        axes.legend(loc="upper right", framealpha=0.9, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return _png(figure)
 
 
@@ -132,7 +132,7 @@ def _draw_f1_levels(axes):
     """Lines of equal F1, between 0 and 1 of recall."""
     axes.set_xlim(-0.02, 1.02)
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        recall = np.linspace(f1 / (2 - f1), 1, 50)
+        recall = np.geomspace(f1 / (2 - f1), 1, 100)
         precision = f1 * recall / (2 * recall - f1)
         axes.plot(recall, precision, color="0.8", lw=0.8)
         axes.annotate(f"F1 {f1}", (1, precision[-1]), fontsize=7, color="0.5", ha="right", va="bottom")

@@ -1,12 +1,12 @@
 """A report on a single-label classifier, class by class, with a confusion image, in one HTML file."""
 
-import base64
 import html
 import io
 
 from matplotlib.figure import Figure
 import numpy as np
 
+from evaluation import curves, figures, page
 from utils.files import write_text, write_tsv
 
 # Classes that a confusion image is still readable with; beyond, those that are confused most are drawn.
@@ -14,11 +14,6 @@ DRAWN_CLASSES = 200
 LABELLED_CLASSES = 60
 PAIRS_SHOWN = 40
 COLUMNS = ("index", "name", "images", "accuracy", "precision", "top_5", "taken_for")
-STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; max-width: 1060px; margin: 2em auto; padding: 0 1em; color: #222 }
-h1, h2 { line-height: 1.15 } table { border-collapse: collapse } td, th { padding: 2px 12px 2px 0; text-align: left }
-td.n { text-align: right } .bar { background: #4a7ebb; height: 12px } img { max-width: 100% }
-"""
 
 
 def confusion(answers, class_num):
@@ -52,16 +47,16 @@ def write_table(path, rows):
     write_tsv(path, "\t".join(COLUMNS), fields)
 
 
-def write_page(path, answers, names, metrics, title):
+def write_page(path, evaluator, names, title):
     """Writes the report.
 
     Args:
       path: of the HTML file.
-      answers: `single_label.Answers`.
+      evaluator: `single_label.SingleLabelEvaluator`, when it has its result.
       names: of the classes, by index.
-      metrics: by name, see `single_label.SingleLabelEvaluator.result`.
       title: what was evaluated, on what.
     """
+    answers, metrics = evaluator.answers, evaluator.metrics
     counts = confusion(answers, len(names))
     rows = sorted((row for row in class_rows(answers, names) if row[2]), key=lambda row: row[3])
     wrong = counts - np.diag(np.diag(counts))
@@ -78,16 +73,19 @@ def write_page(path, answers, names, metrics, title):
         for a, b in pairs
         if wrong[a, b]
     )
-    page = (
-        f"<!doctype html><meta charset=utf-8><title>Classes</title><style>{STYLE}</style><h1>Class by class</h1>"
+    sections = [
         f"<p>{html.escape(title)}</p><p>{metrics['images']:,} images of {len(rows):,} classes: top-1 "
-        f"{metrics['top_1']:.4f}, top-5 {metrics['top_5']:.4f}, mean over the classes {metrics['class_mean']:.4f}."
-        f"</p><h2>Confusion</h2>{_image(counts, names)}<h2>Most often confused</h2>"
-        f"<table><tr><th>class<th>taken for<th>times<th>of its images{confused}</table><h2>Classes, worst first</h2>"
+        f"{metrics['top_1']:.4f}, top-5 {metrics['top_5']:.4f}, mean over the classes {metrics['class_mean']:.4f}.</p>",
+        f"<h2>Confusion</h2>{_image(counts, names)}<h2>Most often confused</h2>"
+        f"<table><tr><th>class<th>taken for<th>times<th>of its images{confused}</table>",
+        "<h2>How far its probabilities can be trusted</h2>",
+        page.figure(figures.calibration(evaluator.calibration(), "first answers"), "Probability of the first answer."),
+        page.figure(figures.risk_coverage(*curves.risk_coverage(answers.confidence, answers.right))),
+        "<h2>Classes, worst first</h2>"
         "<table><tr><th>class<th>images<th>accuracy<th><th>precision<th>in the first five<th>most taken for"
-        f"{table}</table>"
-    )
-    write_text(path, page)
+        f"{table}</table>",
+    ]
+    write_text(path, page.page("Class by class", sections))
 
 
 def _image(counts, names):
@@ -111,5 +109,4 @@ def _image(counts, names):
     figure.colorbar(image, shrink=0.6, label="share of the class's images")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<p>{text}, in the order of their indices.</p><img src="data:image/png;base64,{encoded}">'
+    return f"<p>{text}, in the order of their indices.</p>{page.figure(buffer.getvalue())}"

@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from evaluation import single_label_report
 from evaluation.single_label import SingleLabelEvaluator
@@ -23,11 +25,12 @@ def evaluated():
     evaluator = SingleLabelEvaluator(len(NAMES))
     evaluator.add({"label": labels[:150]}, {"logits": logits[:150]})
     evaluator.add({"label": labels[150:]}, {"logits": logits[150:]})
-    return labels, logits, evaluator.result(), evaluator.answers
+    return labels, logits, evaluator.result(), evaluator
 
 
 def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
-    labels, logits, metrics, answers = evaluated
+    labels, logits, metrics, evaluator = evaluated
+    answers = evaluator.answers
     predicted = logits.argmax(axis=1)
     classes = np.arange(len(NAMES))
     matrix = sklearn_metrics.confusion_matrix(labels, predicted, labels=classes)
@@ -53,14 +56,31 @@ def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
 
 
 def test_page_needs_no_other_file_and_believes_no_name(evaluated, tmp_path):
-    _, _, metrics, answers = evaluated
-    single_label_report.write_page(tmp_path / "page.html", answers, NAMES, metrics, "of <this> & that")
+    _, _, metrics, evaluator = evaluated
+    single_label_report.write_page(tmp_path / "page.html", evaluator, NAMES, "of <this> & that")
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; &amp; c" in page and "<b>" not in page and "of &lt;this&gt; &amp; that" in page
-    assert page.count("data:image/png;base64,") == 1 and not re.search(r"(src|href)=.?(http|/)", page)
+    assert page.count("data:image/png;base64,") == 3 and not re.search(r"(src|href)=.?(http|/)", page)
     confused = page[page.index("Most often confused") :]
     assert confused.index("owl") < confused.index("dog")  # the pair that is confused most comes first
     assert f"top-1 {metrics['top_1']:.4f}" in page
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_calibration_is_that_of_the_first_answer(evaluated, head):
+    labels, logits, *_ = evaluated
+    evaluator = SingleLabelEvaluator(len(NAMES), head)
+    evaluator.add({"label": labels}, {"logits": logits})
+    metrics = evaluator.result()
+    probabilities = 1 / (1 + np.exp(-logits)) if head == "sigmoid" else softmax(logits, axis=1)
+    np.testing.assert_allclose(evaluator.answers.confidence, probabilities.max(axis=1), rtol=1e-5)
+    right = logits.argmax(axis=1) == labels
+    share, confidence = calibration_curve(right, probabilities.max(axis=1), n_bins=15)
+    found = evaluator.calibration()
+    np.testing.assert_allclose(found.share[found.count > 0], share, rtol=1e-6)
+    np.testing.assert_allclose(found.confidence[found.count > 0], confidence, rtol=1e-5)
+    expected = np.average(np.abs(share - confidence), weights=found.count[found.count > 0])
+    assert metrics["calibration_error"] == pytest.approx(expected, rel=1e-5) and "calibration" in evaluator.table()
 
 
 def test_of_many_classes_the_worst_are_drawn():
