@@ -40,7 +40,7 @@ def main(argv):
     del argv
     ranks = distributed.start()
     write = features.writer(FLAGS.result)
-    files = file_batches.list_image_files(FLAGS.images)
+    files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
     network = inference.load(
         FLAGS.pretrain_ckpt or FLAGS.model_dir,
         config(NetworkConfig),

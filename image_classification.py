@@ -45,7 +45,7 @@ def main(argv):
     ranks = distributed.start()
     dictionary_path = FLAGS.dictionary or dictionary.beside(FLAGS.model_dir)
     names, ancestors = _read_dictionary(dictionary_path)
-    files = file_batches.list_image_files(FLAGS.images)
+    files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
     _check_classes(len(names), dictionary_path)
     network = inference.load(
         FLAGS.model_dir,

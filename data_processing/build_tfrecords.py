@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("max_pixels max_rejected random_seed")
+use("keep_unlabeled max_pixels max_rejected random_seed")
 flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
 flags.DEFINE_enum(
     "label_format",

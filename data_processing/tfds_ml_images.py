@@ -74,7 +74,7 @@ class MlImages(tfds.core.GeneratorBasedBuilder):
             kind = None
             for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
                 kind = kind or schema.label_kind(record, class_num, path)
-                name, image, labels = schema.decode(record, kind)
+                name, image, labels = schema.decode(record, kind, f"{path}, record {number + 1}")
                 pairs = [{"class": label, "confidence": confidence} for label, confidence in labels]
                 yield f"{Path(path).name}-{number:08d}", {"image": image, "name": name, "labels": pairs}
 

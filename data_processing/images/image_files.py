@@ -109,18 +109,21 @@ def read_file(path, max_pixels=MAX_PIXELS):
     return Path(path).read_bytes()
 
 
-def image_paths(folder):
+def image_paths(folder, left_out=None):
     """Returns the paths, sorted, of the files below `folder` whose names end as images' do.
 
-    Links that lead out of `folder` are left out. Raises OSError if it or a folder in it cannot be listed.
+    Links to folders, and links that lead out of `folder`, are left out; their paths go into `left_out`, if it is a
+    list. Raises OSError if the folder or one in it cannot be listed.
     """
-    root = os.path.realpath(folder)
-    return sorted(
-        path
-        for parent, _, names in os.walk(folder, onerror=_fail)
-        for path in (os.path.join(parent, name) for name in names if name.lower().endswith(EXTENSIONS))
-        if not os.path.islink(path) or is_inside(path, root)
-    )
+    root, paths, links = os.path.realpath(folder), [], []
+    for parent, folders, names in os.walk(folder, onerror=_fail):
+        links += [path for path in (os.path.join(parent, name) for name in folders) if os.path.islink(path)]
+        for path in (os.path.join(parent, name) for name in names if name.lower().endswith(EXTENSIONS)):
+            outside = os.path.islink(path) and not is_inside(path, root)
+            (links if outside else paths).append(path)
+    if left_out is not None:
+        left_out += sorted(links)
+    return sorted(paths)
 
 
 def _fail(error):

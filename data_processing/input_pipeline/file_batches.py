@@ -16,6 +16,8 @@ from data_processing.lists.image_list import decode_line
 from distributed import Ranks
 
 LIST_ENDINGS = (".txt", ".tsv", ".lst", ".csv")
+# Links that are named of those that are left out.
+SHOWN = 5
 
 
 class ImageFile(NamedTuple):
@@ -32,12 +34,13 @@ class ImageFile(NamedTuple):
     file: str
 
 
-def list_image_files(images) -> list[ImageFile]:
+def list_image_files(images, quiet=False) -> list[ImageFile]:
     """Returns the images that `images` stands for: all below a folder, sorted, or those of a list, or one file.
 
     A list is a file whose name ends in one of LIST_ENDINGS. A line is a path and, after a tab, a comma (.csv) or white
     space, a label, which may be missing. A path with white space needs a tab after it. Relative paths are looked for
-    below the working directory and then below the list's folder.
+    below the working directory and then below the list's folder. What a folder holds and is left out, links, is counted
+    in a line that is printed, unless `quiet`.
 
     Raises ValueError if there are no images, OSError if `images` or a folder in it cannot be read, ImageListError for
     a list that is not UTF-8. About 200 bytes of memory an image.
@@ -45,7 +48,11 @@ def list_image_files(images) -> list[ImageFile]:
     if not images:
         raise ValueError("--images is missing; give a folder, a list or an image")
     if os.path.isdir(images):
-        files = [ImageFile(_printable(path), "", path) for path in image_files.image_paths(images)]
+        links = []
+        files = [ImageFile(_printable(path), "", path) for path in image_files.image_paths(images, links)]
+        if links and not quiet:
+            first = ", ".join(_printable(path) for path in links[:SHOWN]) + (", …" if len(links) > SHOWN else "")
+            print(f"warning: {len(links):,} links left out, to folders or out of {images}: {first}")
         contents = f"no file ends in {', '.join(image_files.EXTENSIONS)}"
     elif images.lower().endswith(LIST_ENDINGS):
         files = _read_list(images)

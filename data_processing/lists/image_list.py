@@ -3,8 +3,9 @@
     path<TAB>index[:confidence]<TAB>index[:confidence]…
 
 Published lists also separate with spaces; a line without a tab is read so, and its path then holds no white space. A
-confidence is 1 if not given, lies in (0, 1], or is -1: "unknown, leave this class out of the loss". Lists may be long
-(17.6 million lines in ML-Images), so everything here streams.
+confidence is 1 if not given, lies in [MIN_CONFIDENCE, 1], or is -1: "unknown, leave this class out of the loss". Of a
+class that comes twice the higher one holds. Lists may be long (17.6 million lines in ML-Images), so everything here
+streams.
 """
 
 from array import array
@@ -16,13 +17,16 @@ import numpy as np
 
 from utils.files import atomic_write
 
+# The least that is no mistake: what is smaller may become 0 in a float32, which says that the class is not there.
+MIN_CONFIDENCE = 1e-6
+
 
 class ImageListError(ValueError):
     """A line is not as it must be; the message names file, line and field, and what to do."""
 
 
 class Row(NamedTuple):
-    """One image: its path or URL, the indices of its classes and, for each, a confidence in (0, 1], or -1."""
+    """One image: its path or URL, the indices of its classes, each once, and for each a confidence, or -1."""
 
     path: str
     labels: tuple[int, ...]
@@ -38,19 +42,22 @@ def parse_line(line, class_num, where, require_labels=True) -> Row:
       where: "FILE:LINE", for the message.
       require_labels: whether a line without labels is an error.
 
-    Raises ImageListError for an empty path, a label that is no index below `class_num`, a class that comes twice, a
-    confidence outside the rules, or missing labels.
+    Raises ImageListError for an empty path, a label that is no index below `class_num`, a confidence outside the rules,
+    or missing labels.
     """
     path, fields = split_line(line, where)
-    pairs = parse_labels(fields, class_num, where)
-    labels, confidences = tuple(zip(*pairs, strict=True)) if pairs else ((), ())
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        number = len(labels) - labels[::-1].index(twice) + 1
-        raise ImageListError(f"{where}: field {number}: class {twice} came before in this line; keep one of the two")
+    labels = merge(parse_labels(fields, class_num, where))
     if require_labels and not labels:
         raise ImageListError(f"{where}: no labels after the path '{path[:80]}'; add index:confidence, or drop the line")
-    return Row(path, labels, confidences)
+    return Row(path, tuple(labels), tuple(labels.values()))
+
+
+def merge(pairs) -> dict[int, float]:
+    """Returns {class: confidence} of pairs of them: of a class that comes twice the higher one, -1 if all are."""
+    merged = {}
+    for label, confidence in pairs:
+        merged[label] = max(confidence, merged.get(label, -1.0))
+    return merged
 
 
 def split_line(line, where) -> tuple[str, str]:
@@ -89,9 +96,14 @@ def _parse_label(field, class_num):
         value = float(confidence)
     except ValueError:
         value = float("nan")
-    if not (0 < value <= 1 or value == -1):
-        raise ImageListError("the confidence must be a number in (0, 1], or -1 for unknown")
+    if not is_confidence(value):
+        raise ImageListError(f"the confidence must be a number from {MIN_CONFIDENCE:g} to 1, or -1 for unknown")
     return label, value
+
+
+def is_confidence(value) -> bool:
+    """Whether a number may stand in a list: from MIN_CONFIDENCE to 1, or -1."""
+    return MIN_CONFIDENCE <= value <= 1 or value == -1
 
 
 def read(path, class_num=None, require_labels=True) -> Iterator[Row]:
@@ -122,7 +134,7 @@ def decode_line(line, where) -> str:
 def write(path, rows):
     """Writes `rows` as a list, under a temporary name first. A confidence of 1 is left out.
 
-    Raises ImageListError for a path that could not be read again.
+    Raises ImageListError for a row that could not be read again.
     """
     with atomic_write(path) as temp_path, open(temp_path, "w", encoding="utf-8", newline="\n") as file:
         for number, row in enumerate(rows, start=1):
@@ -130,9 +142,14 @@ def write(path, rows):
 
 
 def format_row(row, where) -> str:
-    """Returns a line, with its end, for a `Row`. Raises ImageListError for a path that could not be read again."""
+    """Returns a line, with its end, for a `Row`. Raises ImageListError for one that could not be read again."""
     if not can_hold(row.path):
         raise ImageListError(f"{where}: a path is empty, holds a tab or line end, or is not UTF-8: {row.path!r}")
+    if not all(map(is_confidence, row.confidences)):
+        raise ImageListError(
+            f"{where}: '{row.path[:80]}' has a confidence that is neither from {MIN_CONFIDENCE:g} to 1 nor -1: "
+            f"{', '.join(map(str, row.confidences))[:80]}"
+        )
     # The tab stands even where no label follows: without one, spaces in a path would separate.
     return f"{row.path}\t{format_labels(row.labels, row.confidences)}\n"
 
@@ -149,16 +166,25 @@ def format_labels(labels, confidences) -> str:
     return "\t".join(str(label) if value == 1 else f"{label}:{float(value)!r}" for label, value in pairs)
 
 
-def line_offsets(path) -> np.ndarray:
-    """Returns where each line that is not empty begins: bytes from the start of the file, int64 [lines].
+def line_offsets(path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where each line that is not empty begins, and which of them have labels.
 
-    Eight bytes a line, so that 17.6 million lines can be read in any order without being held.
+    Bytes from the start of the file, int64 [lines], and bool [lines]: nine bytes a line, so that 17.6 million lines can
+    be read in any order without being held.
     """
-    offsets, offset = array("q"), 0
+    offsets, labeled, offset = array("q"), bytearray(), 0
     with open(path, "rb") as file:
         for line in file:
             # As text: some white space is more than one byte.
-            if line.decode("utf-8-sig", "replace").strip():
+            text = line.decode("utf-8-sig", "replace")
+            if text.strip():
                 offsets.append(offset)
+                labeled.append(_has_labels(text))
             offset += len(line)
-    return np.array(offsets, np.int64)
+    return np.array(offsets, np.int64), np.frombuffer(labeled, bool)
+
+
+def _has_labels(text):
+    """Whether labels, right or wrong ones, follow the path of a line, with its end, that is not empty."""
+    _, tab, fields = text.rstrip("\r\n").partition("\t")
+    return bool(fields) if tab else len(text.split(None, 1)) > 1

@@ -8,6 +8,9 @@
       label                           bytes                      multi-label as published ("dense"): the float32 vector
                                                                  of all classes, 44,664 bytes for 11,166
       label                           int64                      single-label ("single")
+
+A confidence is in (0, 1], or -1 for unknown; in a dense vector 0 is a class that is not there. A record that does not
+keep to it is damaged.
 """
 
 from typing import NamedTuple
@@ -82,7 +85,7 @@ def label_kind(serialized, class_num, where):
         return "sparse"
     if label.bytes_list.value:
         size = len(label.bytes_list.value[0])
-        if size % 4:
+        if size % 4 or not size:
             raise RecordError(f"{where}: the labels are {size} bytes, no float32 vector; is this a shard of ours?")
         if size // 4 != class_num:
             raise RecordError(
@@ -92,6 +95,15 @@ def label_kind(serialized, class_num, where):
     if label.int64_list.value:
         return "single"
     raise RecordError(f"{where}: the first record has no labels; its features are {', '.join(sorted(features))}")
+
+
+def dense_classes(serialized):
+    """Returns how many classes the dense labels of the record `serialized` are of, or None if it has none."""
+    try:
+        label = tf.train.Example.FromString(serialized).features.feature["label"].bytes_list.value
+    except Exception:  # protobuf's own DecodeError; `label_kind` explains
+        return None
+    return len(label[0]) // 4 if label else None
 
 
 def parse(serialized, kind, class_num):
@@ -116,27 +128,55 @@ def parse(serialized, kind, class_num):
     if kind == "sparse":
         indices = record.pop("label_index").values
         confidences = record.pop("label_confidence").values
+        _assert_confidences(confidences)
         tf.debugging.assert_less(indices, tf.constant(class_num, tf.int64))
         tf.debugging.assert_non_negative(indices)
         record["label"] = tf.tensor_scatter_nd_update(tf.zeros([class_num]), indices[:, None], confidences)
     elif kind == "dense":
         record["label"] = tf.ensure_shape(tf.io.decode_raw(record["label"], tf.float32), [class_num])
+        _assert_confidences(record["label"], or_zero=True)
     else:
         tf.debugging.assert_less(record["label"], tf.constant(class_num, tf.int64))
         tf.debugging.assert_non_negative(record["label"])
     return record
 
 
-def decode(serialized, kind):
-    """Returns name, encoded image and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`."""
-    features = tf.train.Example.FromString(serialized).features.feature
-    name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
+def _assert_confidences(values, or_zero=False):
+    """Fails on a NaN, too, which compares as false with everything."""
+    allowed = (values > 0) & (values <= 1) | (values == -1)
+    allowed = allowed | (values == 0) if or_zero else allowed
+    tf.debugging.Assert(tf.reduce_all(allowed), ["a confidence is neither in (0, 1] nor -1"])
+
+
+def decode(serialized, kind, where="a record"):
+    """Returns name, encoded image and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`.
+
+    Raises RecordError, which names `where`, for one that does not fit.
+    """
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception as error:  # as in `label_kind`
+        raise RecordError(f"{where}: no tf.train.Example; build the shard again") from error
+    try:
+        name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
+        labels = _labels(features, kind)
+    except (IndexError, ValueError) as error:
+        raise RecordError(f"{where}: its features are not those of {kind} labels; build the shard again") from error
+    for label, confidence in labels:
+        if label < 0 or not (0 < confidence <= 1 or confidence == -1):
+            raise RecordError(
+                f"{where}: class {label} has confidence {confidence:g}, which must be in (0, 1], or -1; build the "
+                "shard again"
+            )
+    return name, image, labels
+
+
+def _labels(features, kind):
+    """[(class, confidence), …] of a record's features. Raises IndexError or ValueError for features of another kind."""
     if kind == "sparse":
         indices = features["label_index"].int64_list.value
-        labels = list(zip(indices, features["label_confidence"].float_list.value, strict=True))
-    elif kind == "dense":
+        return list(zip(indices, features["label_confidence"].float_list.value, strict=True))
+    if kind == "dense":
         vector = np.frombuffer(features["label"].bytes_list.value[0], "<f4")
-        labels = [(int(k), float(vector[k])) for k in np.flatnonzero(vector)]
-    else:
-        labels = [(features["label"].int64_list.value[0], 1.0)]
-    return name, image, labels
+        return [(int(k), float(vector[k])) for k in np.flatnonzero(vector)]
+    return [(features["label"].int64_list.value[0], 1.0)]

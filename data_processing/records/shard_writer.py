@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+import re
 import threading
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_processing.images import archives, image_files
-from data_processing.lists import image_list
-from data_processing.records import schema, tfrecord
+from data_processing.lists import image_list, list_check
+from data_processing.records import manifest, schema, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
@@ -29,6 +30,11 @@ REPORT_EVERY = 16
 # What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
 # run: images that are there must not be left out of a shard that then counts as complete.
 UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
+# What takes seconds to import. (Modules of ours the fork server finds only where it runs in their folder.)
+PRELOADED = ["tensorflow", "numpy", "PIL.Image", "google_crc32c", "tqdm", "absl.flags"]
+
+# Part of file names.
+SPLIT = re.compile(r"\w[\w.+-]*")
 
 
 def shard_path(folder, split, number, count):
@@ -47,6 +53,7 @@ class ShardConfig(NamedTuple):
       random_seed: of the order in which images are mixed over the shards.
       max_rejected: share of the images that may be left out before it is an error.
       max_pixels: of the largest image.
+      keep_unlabeled: whether images without labels become records, of no class, or are left out.
     """
 
     split: str
@@ -56,13 +63,14 @@ class ShardConfig(NamedTuple):
     random_seed: int
     max_rejected: float
     max_pixels: int = image_files.MAX_PIXELS
+    keep_unlabeled: bool = False
 
 
 def build(list_path, images, output, config, rank=0, size=1):
     """Makes the shards of an image list that are not there yet; of several processes each makes its share.
 
-    When all are there, writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the
-    images that were left out, each with the reason) beside them.
+    When all are there, writes a manifest (settings, counts per shard and per class, SHA-256) and a list of the images
+    that were left out, each with the reason, beside them; see `manifest` for their names.
 
     Args:
       list_path: the image list.
@@ -71,20 +79,20 @@ def build(list_path, images, output, config, rank=0, size=1):
       config: `ShardConfig`.
       rank, size: which process this is.
 
-    Raises ValueError if the folder holds shards of other settings, if there are fewer images than shards, if too many
-    were rejected, or a line of the list is wrong.
+    Raises ValueError if the folder holds shards of the split with other settings, if there are fewer images than
+    shards, if too many were rejected, or lines of the list are wrong.
     """
-    offsets = image_list.line_offsets(list_path)
-    if len(offsets) < config.num_shards:
-        raise ValueError(f"{list_path} has {len(offsets):,} images, fewer than --num_shards={config.num_shards}")
+    if not SPLIT.fullmatch(config.split):
+        raise ValueError(f"--split={config.split!r} is no name of a split; write letters and digits, as in train")
+    offsets, unlabeled = _lines(list_path, config)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     settings = {"image_list_sha256": sha256(list_path), **config._asdict()}
     # How many may be left out changes no shard.
     del settings["max_rejected"]
-    if not _settings_are_there(output, settings):
+    if (places := manifest.begun(output, settings)) is None:
         _check_list(list_path, config)
-        write_json(output / "settings.json", settings)
+        places = manifest.claim(output, settings)
     order = np.random.default_rng(config.random_seed).permutation(offsets)
     parts = np.array_split(order, config.num_shards)
     shards = [shard_path(output, config.split, k, config.num_shards) for k in range(config.num_shards)]
@@ -94,9 +102,24 @@ def build(list_path, images, output, config, rank=0, size=1):
     print(f"{process}{len(offsets):,} images; of {len(own)} shards {len(own) - len(missing)} are there already")
     build_shards(missing, list_path, images, config)
     if all(is_complete(shard) for shard in shards):
-        _finish(output, shards, settings, config.max_rejected)
+        _finish(places, shards, settings, unlabeled, config.max_rejected)
     else:
-        print(f"{process}done; the last process to end writes {output / 'manifest.json'}")
+        print(f"{process}done; the last process to end writes {places.manifest}")
+
+
+def _lines(list_path, config):
+    """Returns where the lines begin that become records, int64 [images], and how many images have no labels."""
+    offsets, labeled = image_list.line_offsets(list_path)
+    unlabeled = len(offsets) - int(labeled.sum())
+    # With --label_format=single they are wrong lines, which the check of the list tells.
+    if not config.keep_unlabeled and config.label_format != "single":
+        offsets = offsets[labeled]
+    if len(offsets) < config.num_shards:
+        left_out = f" (without the {unlabeled:,} that have no labels)" if len(offsets) < len(labeled) else ""
+        raise ValueError(
+            f"{list_path} has {len(offsets):,} images{left_out}, fewer than --num_shards={config.num_shards}"
+        )
+    return offsets, unlabeled
 
 
 def build_shards(shards, list_path, images, config, workers=None):
@@ -115,7 +138,7 @@ def build_shards(shards, list_path, images, config, workers=None):
         return
     # The fork server imports TensorFlow once, for all; and unlike this process it has no threads when it forks.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_processing.records.schema", "data_processing.images.image_files"])
+    context.set_forkserver_preload(PRELOADED)
     progress = context.Queue()
     workers = workers or len(os.sched_getaffinity(0))
     processes = min(workers, len(shards))
@@ -163,7 +186,7 @@ def _build_shard(path, offsets, list_path, images, config, threads):
             else:
                 file.write(record)
                 digest.update(record)
-                classes.update(row.labels)
+                classes.update(k for k, value in zip(row.labels, row.confidences, strict=True) if value > 0)
                 written += 1
             if count % REPORT_EVERY == 0 or count == len(offsets):
                 _progress.put((count - 1) % REPORT_EVERY + 1)
@@ -179,7 +202,8 @@ def _rows(list_path, offsets, class_num):
         for offset in offsets:
             lines.seek(offset)
             where = f"{list_path}, byte {offset}"
-            yield image_list.parse_line(image_list.decode_line(lines.readline(), where), class_num, where)
+            line = image_list.decode_line(lines.readline(), where)
+            yield image_list.parse_line(line, class_num, where, require_labels=False)
 
 
 def _records(rows, images, config, threads):
@@ -218,54 +242,37 @@ def is_complete(shard):
     return shard.exists() and shard.with_suffix(".json").exists()
 
 
-def _settings_are_there(output, settings):
-    """Whether an earlier run left shards, or began to, with these settings; ValueError if it left shards of others."""
-    path = output / "settings.json"
-    if not path.exists():
-        return False
-    has_records = any(output.glob("*.tfrecords"))
-    return are_same_settings(output, json.loads(path.read_text()), settings, has_records)
-
-
-def are_same_settings(folder, before, now, has_records) -> bool:
-    """Whether the settings `before`, which a folder was begun with, are those of `now`, two dictionaries.
-
-    Raises ValueError if they are not and the folder has records: these bind whoever writes into it.
-    """
-    other = [f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value]
-    if other and has_records:
-        raise ValueError(
-            f"{folder} holds records made with other settings ({'; '.join(other)}); give another folder, or delete "
-            "that one"
-        )
-    return not other
-
-
 def _check_list(path, config):
-    """Raises ImageListError at the first wrong line, before hours of work."""
-    for row in tqdm(image_list.read(path, config.class_num), "checking the list", unit=" lines", unit_scale=True):
-        if config.label_format == "single" and len(row.labels) != 1:
-            raise image_list.ImageListError(
-                f"{path}: '{row.path}' has {len(row.labels)} labels; --label_format=single needs one an image"
-            )
+    """Says what is odd in a list; ImageListError with all that is wrong in it, before hours of work."""
+    found = list_check.check(path, config.class_num, config.label_format == "single")
+    if found.unlabeled.count:
+        kept = "kept, as images of no class" if config.keep_unlabeled else "left out; --keep_unlabeled keeps them"
+        print(f"{found.unlabeled.count:,} images without labels, {kept}: {found.unlabeled}")
+    if found.repeated.count:
+        print(f"{found.repeated.count:,} lines with a class twice, the higher confidence holds: {found.repeated}")
 
 
-def _finish(output, shards, settings, max_rejected):
-    """Writes manifest.json and rejected.tsv. If several processes come here, they write the same bytes."""
+def _finish(places, shards, settings, unlabeled, max_rejected):
+    """Writes manifest and rejected images. If several processes come here, they write the same bytes."""
     parts = {shard.name: json.loads(shard.with_suffix(".json").read_text()) for shard in shards}
     rejected = sorted(row for part in parts.values() for row in part.pop("rejected"))
     classes = Counter()
     for part in parts.values():
         classes.update({int(label): count for label, count in part.pop("classes").items()})
     records = sum(part["records"] for part in parts.values())
-    write_text(output / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
-    manifest = {"settings": settings, "records": records, "rejected": len(rejected), "shards": parts}
-    write_json(output / "manifest.json", manifest | {"classes": {str(k): classes[k] for k in sorted(classes)}})
-    print(f"{records:,} records of {len(classes):,} classes in {len(shards)} shards; {len(rejected):,} images rejected")
+    write_text(places.rejected, "".join(f"{name}\t{reason}\n" for name, reason in rejected))
+    content = {"settings": settings, "records": records, "rejected": len(rejected), "unlabeled": unlabeled}
+    content |= {"shards": parts, "classes": {str(k): classes[k] for k in sorted(classes)}}
+    write_json(places.manifest, content)
+    kept = "kept" if settings["keep_unlabeled"] else "left out"
+    print(
+        f"{records:,} records in {len(shards)} shards; {len(classes):,} of {settings['class_num']:,} classes have "
+        f"images; {len(rejected):,} images rejected{f', {unlabeled:,} without labels {kept}' if unlabeled else ''}"
+    )
     if len(rejected) > max_rejected * (records + len(rejected)):
         reasons = Counter(reason for _, reason in rejected).most_common(3)
         raise ValueError(
             f"{len(rejected):,} of {records + len(rejected):,} images were rejected, more than --max_rejected="
             f"{max_rejected:g} ({'; '.join(f'{count:,} x {reason}' for reason, count in reasons)}): see "
-            f"{output / 'rejected.tsv'}. Mend the images and delete {output}, or allow more."
+            f"{places.rejected}. Mend the images and delete {shards[0].parent / settings['split']}-*, or allow more."
         )

@@ -26,7 +26,7 @@ def run(list_path, folder, *options):
 def test_a_list_comes_out_closed_in_its_order(tmp_path):
     pairs = tmp_path / "pairs.tsv"
     closure.write_pairs(pairs, [closure.Pair(4, 6, 10, 9)], entries_of(PARENTS))
-    lines = ["b.jpg\t4:0.5\t0:0.25", "http://x/a b.jpg\t1\t5:-1", "c.jpg 2 2:0.5", "", "d.jpg\t6:0.125\t5:-1\t4"]
+    lines = ["b.jpg\t4:0.5\t0:0.25", "http://x/a b.jpg\t1\t5:-1", "c.jpg 2 2:0.5", "", "d.jpg\t6:0.125\t5:-1\t4", "e.jpg"]
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
     done = run(tmp_path / "list.txt", tmp_path, f"--pairs={pairs}", f"--output={tmp_path}/out.txt")
     assert done.returncode == 0, done.stderr
@@ -35,8 +35,9 @@ def test_a_list_comes_out_closed_in_its_order(tmp_path):
         "http://x/a b.jpg\t0\t1\t5:-1.0\n"
         "c.jpg\t0\t2\t3\n"
         "d.jpg\t0\t2\t3\t4\t5\t6\n"
+        "e.jpg\t\n"
     )
-    assert "4 rows, 4 were not closed; 2.00 labels an image before, 4.50 now (1 co-occurring pairs)" in done.stdout
+    assert "5 rows, 1 without labels, 4 were not closed; 1.60 labels an image before, 3.60 now (1 co-occurring pairs)" in done.stdout
     again = run(tmp_path / "out.txt", tmp_path, f"--pairs={pairs}", f"--output={tmp_path}/again.txt")
     assert again.returncode == 0
     assert (tmp_path / "again.txt").read_bytes() == (tmp_path / "out.txt").read_bytes()
@@ -51,13 +52,14 @@ def test_check_counts_and_writes_nothing(tmp_path):
     counts = {line.split(None, 1)[1]: int(line.split()[0]) for line in done.stdout.splitlines() if line[0] == " "}
     assert counts == {
         "rows": 7,
+        "rows without labels": 1,
         "rows not closed": 1,
         "rows with a confidence below a descendant's": 1,
         "rows with a class that comes twice": 1,
         "rows with an unknown class": 1,
-        "rows that are wrong otherwise": 2,
+        "rows that are wrong otherwise": 1,
     }
-    for place in (3, 6, 7):
+    for place in (3, 6):
         assert f"list.txt:{place}: " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dictionary.txt", "list.txt"]
 
@@ -66,7 +68,7 @@ def test_check_counts_and_writes_nothing(tmp_path):
     "text, options, message",
     [
         ("a\t0\nb\t7\n", ["--output=out.txt"], "list.txt:2: field 2 ('7'): the class is not below class_num 7"),
-        ("a\t0\nb\n", ["--output=out.txt"], "list.txt:2: no labels"),
+        ("a\t0\nb\t0:x\n", ["--output=out.txt"], "list.txt:2: field 2 ('0:x'): the confidence"),
         ("a\t0\n", ["--output=list.txt"], "is the list itself"),
         ("a\t0\n", [], "give --dictionary, and --output or --check"),
         ("a\t0\n", ["--output=out.txt", "--pairs=pairs.tsv"], "pairs.tsv:2: n00000000 and n00000001 are one class, or"),

@@ -3,12 +3,21 @@
 import itertools
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from data_processing.lists.image_list import ImageListError, Row, line_offsets, parse_line, read, read_with_lines, write
+from data_processing.lists.image_list import (
+    MIN_CONFIDENCE,
+    ImageListError,
+    Row,
+    line_offsets,
+    parse_line,
+    read,
+    read_with_lines,
+    write,
+)
 
 PUBLISHED_HEAD = Path(__file__).parents[4] / "shared/data/train_urls_head.txt"
 
@@ -28,6 +37,8 @@ def written(tmp_path, content):
         ("my image.jpg\t0:-1", Row("my image.jpg", (0,), (-1.0,))),
         ("a.jpg\t9\t", Row("a.jpg", (9,), (1.0,))),
         ("https://host/x:80.jpg\t1:1e-3", Row("https://host/x:80.jpg", (1,), (0.001,))),
+        ("a.jpg\t3:0.5\t7\t3:0.75\t3:0.25", Row("a.jpg", (3, 7), (0.75, 1.0))),
+        ("a.jpg 3:-1 3:0.000001 7:-1 7:-1", Row("a.jpg", (3, 7), (1e-6, -1.0))),
     ],
 )
 def test_both_separators(line, row):
@@ -39,13 +50,13 @@ def test_both_separators(line, row):
     [
         ("a.jpg\t3\t12:0.5", "list.txt:2: field 3 ('12:0.5'): the class is not below class_num 10"),
         ("a.jpg 3 10", "list.txt:2: field 3 ('10'): the class is not below class_num 10"),
-        ("a.jpg\t3\t4:0.5\t3:1", "list.txt:2: field 4: class 3 came before"),
         ("a.jpg\t-3", "list.txt:2: field 2 ('-3'): not a class index"),
         ("a.jpg\tdog", "list.txt:2: field 2 ('dog'): not a class index"),
         ("a.jpg\t\u0663", "list.txt:2: field 2 ('\u0663'): not a class index"),
         ("a.jpg\t1\t\t2", "list.txt:2: field 3 (''): not a class index"),
         ("a.jpg\t" + "9" * 5000, "list.txt:2: field 2 ('" + "9" * 40 + "'): the class is not below"),
-        ("a.jpg\t3:high", "list.txt:2: field 2 ('3:high'): the confidence must be a number in (0, 1]"),
+        ("a.jpg\t3:high", "list.txt:2: field 2 ('3:high'): the confidence must be a number from 1e-06 to 1,"),
+        ("a.jpg\t3:1e-11", "list.txt:2: field 2 ('3:1e-11'): the confidence must be a number from 1e-06"),
         ("a.jpg\t3:", "list.txt:2: field 2 ('3:'): the confidence"),
         ("a.jpg\t3:0", "list.txt:2: field 2 ('3:0'): the confidence"),
         ("a.jpg\t3:1.5", "list.txt:2: field 2 ('3:1.5'): the confidence"),
@@ -111,7 +122,7 @@ def test_reading_streams(tmp_path):
 PATHS = st.text(st.characters(exclude_characters="\t\n\r\ufeff", exclude_categories=["Cs"]), min_size=1).filter(
     str.strip
 )
-CONFIDENCES = st.one_of(st.just(-1.0), st.floats(0, 1, exclude_min=True))
+CONFIDENCES = st.one_of(st.just(-1.0), st.floats(MIN_CONFIDENCE, 1))
 ROWS = st.builds(
     lambda path, labels: Row(path, tuple(labels), tuple(labels.values())),
     PATHS,
@@ -140,31 +151,62 @@ def test_a_path_that_could_not_be_read_again_is_not_written(tmp_path, path):
     assert not (tmp_path / "list.txt").exists()
 
 
-FUZZED = st.one_of(st.binary(), st.text().map(str.encode), st.text("a 1:.\t-\n", max_size=40).map(str.encode))
+@pytest.mark.parametrize("confidence", [0.0, 1e-11, 1.5, float("nan")])
+def test_a_confidence_that_could_not_be_read_again_is_not_written(tmp_path, confidence):
+    with pytest.raises(ImageListError, match="list.txt:1: 'a.jpg' has a confidence that is neither from 1e-06 to 1"):
+        write(tmp_path / "list.txt", [Row("a.jpg", (1,), (confidence,))])
 
 
-@settings(max_examples=300, deadline=None)
-@given(FUZZED, st.booleans())
-def test_any_bytes_are_read_or_refused(tmp_path_factory, content, require_labels):
-    path = tmp_path_factory.getbasetemp() / "fuzz.txt"
+FUZZED = st.one_of(
+    st.binary(),
+    st.text().map(str.encode),
+    st.text("a 1:.\t-\n", max_size=40).map(str.encode),
+    # Nearly right lines: their fields, in any order and number.
+    st.lists(st.sampled_from(["a.jpg", "\t", " ", "3", "3:0.5", ":", "-1", "1e-400", "nan", "\n", "\r", "\ufeff"]))
+    .map("".join)
+    .map(str.encode),
+)
+
+
+def check_any_bytes(path, content, require_labels):
     path.write_bytes(content)
     try:
         rows = list(read(path, 10, require_labels))
     except ImageListError as error:
         assert str(error).startswith(f"{path}:")
         return
-    assert len(rows) == len(line_offsets(path))
+    offsets, labeled = line_offsets(path)
+    assert len(rows) == len(offsets) and labeled.tolist() == [bool(row.labels) for row in rows]
     for row in rows:
         assert row.path.strip() and (row.labels or not require_labels)
         assert len(set(row.labels)) == len(row.labels) == len(row.confidences)
         assert all(0 <= label < 10 for label in row.labels)
-        assert all(0 < confidence <= 1 or confidence == -1 for confidence in row.confidences)
+        assert all(MIN_CONFIDENCE <= confidence <= 1 or confidence == -1 for confidence in row.confidences)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(FUZZED, st.booleans())
+@example(b"a.jpg\t1:1e-46", True)
+@example(b"a.jpg\t" + b"9" * 5000, False)
+@example(b"\xef\xbb\xbf\n\xef\xbb\xbfa.jpg\t\x1c\n", False)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content, require_labels):
+    check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content, require_labels)
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None)
+@given(FUZZED, st.booleans())
+def test_many_more_bytes_are_read_or_refused(tmp_path_factory, content, require_labels):
+    check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content, require_labels)
 
 
 def test_line_offsets_lead_to_the_lines(tmp_path):
     content = b"\xef\xbb\xbfa.jpg\t1\r\n\r\n \t\n\xe3\x80\x80\n\x1c\nb.jpg\t2\nc\xc3\xa9.jpg\t3"
-    offsets = line_offsets(written(tmp_path, content))
+    offsets, labeled = line_offsets(written(tmp_path, content))
     assert offsets.dtype == np.int64
     lines = [content[offset:].split(b"\n")[0] for offset in offsets]
     assert lines == [b"\xef\xbb\xbfa.jpg\t1\r", b"b.jpg\t2", b"c\xc3\xa9.jpg\t3"]
-    assert len(line_offsets(written(tmp_path, b""))) == 0
+    assert labeled.tolist() == [True, True, True]
+    assert len(line_offsets(written(tmp_path, b""))[0]) == 0
+    path = written(tmp_path, "a.jpg\t1\nb.jpg\nc d.jpg\t\r\ne.jpg 5\nf.jpg  \n")
+    assert line_offsets(path)[1].tolist() == [bool(row.labels) for row in read(path, None, require_labels=False)]
