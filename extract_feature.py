@@ -4,10 +4,10 @@
 
 `--images` is a folder, a list (path and label, if any, on each line) or one image. `--result` decides the form by its
 ending: .txt or .tsv is a line of path, label and numbers for each image, .npz and .h5 are arrays `names`, `labels`
-and `features`. The checkpoint knows its own depth and number of classes. Memory holds a few batches and the paths, but
-no features, however many images there are; the paths of an .npz stand in it as wide as the longest, 4 bytes a
-character, so millions of them belong into an .h5. Under `mpirun` each process computes a share of the features, and the
-first one writes them.
+and `features`. The checkpoint knows its own depth, and the size of its images, if `--image_size` is not given. Memory
+holds a few batches and the paths, but no features, however many images there are; the paths of an .npz stand in it as
+wide as the longest, 4 bytes a character, so millions of them belong into an .h5. Under `mpirun` each process computes a
+share of the features, and the first one writes them.
 
 An image that cannot be read is reported and left out; then the exit status is 1, and the result holds the others.
 """
@@ -47,15 +47,22 @@ def main(argv):
         {"resnet_size": FLAGS.resnet_size} if FLAGS["resnet_size"].present else {},
         with_logits=False,
     )
+    size, says = inference.choose_image_size(
+        FLAGS.image_size if FLAGS["image_size"].present else None, network.description, FLAGS.image_size
+    )
     predict = inference.output_function(network.model, "feature", xla=FLAGS.xla)
-    predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig), ranks)
-    distributed.on_first(predictions, lambda joined: _write(write, joined, files, network))
+    predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig, image_size=size), ranks)
+    distributed.on_first(predictions, lambda joined: _write(write, joined, files, (network, f"{size} pixels ({says})")))
 
 
-def _write(write, predictions, files, network):
-    """Writes the features, and reports the images without."""
+def _write(write, predictions, files, source):
+    """Writes the features, and reports the images without; `source` is the network and the words for its input."""
+    network, pixels = source
     width, description = network.model.output["feature"].shape[-1], network.description
-    print(f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(files):,}")
+    print(
+        f"ResNet-{description.resnet_size}, step {description.step:,}, {pixels}: {width} numbers for each of "
+        f"{len(files):,}"
+    )
     with atomic_write(FLAGS.result) as temp_path, tqdm(total=len(files), unit=" images") as bar:
         written = write(temp_path, _readable(file_batches.by_image(predictions, files), bar), width)
     print(f"written: {FLAGS.result}, {written:,} features")

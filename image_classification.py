@@ -1,12 +1,16 @@
 """Names what is in images: the classes with the highest scores, from a multi-label or a single-label network.
 
-    python image_classification.py --images=list.txt --model_dir=checkpoints/resnet.ckpt --dictionary=dictionary.txt
+    python image_classification.py --images=list.txt --model_dir=out/checkpoint --result=predictions.csv
 
 `--images` is a folder, a list (path and label, if any, on each line) or one image; `--model_dir` is a checkpoint's
-prefix or a folder of checkpoints; the names of the classes are those of `--dictionary`, or of the dictionary.txt that
-finetune.py left beside the checkpoint. For each image a line with its path (and label) is printed and written to
-`--result`, then a line "index name: score" for each of the `--top_k_pred` best classes; with `--threshold`, only for
-those that reach it. A `--result` that ends in .json becomes JSON instead.
+prefix or a folder of checkpoints. The names of the classes are the checkpoint's own; where it has none, as published
+ones, those of `--dictionary` or of the dictionary.txt beside it, else indices stand for them.
+
+For each image a line with its path (and label) is printed, and a line "index name: score" for each class that is named:
+all that reach `--threshold` or, without it, the threshold that evaluate.py left beside a checkpoint with a sigmoid
+head; of these `--top_k_pred` at most, if that is given. Without any threshold, the `--top_k_pred` best. The first line
+says which. `--result` holds the same; if it ends in .json, .jsonl or .csv, in that form (see
+`evaluation/predictions.py`).
 
 The head is sigmoid (each class has a probability of its own) or softmax (one class an image: the probabilities add up
 to 1). An image that cannot be read is reported and left out; then the exit status is 1, and the result holds the
@@ -32,8 +36,9 @@ script(
 from data_processing.input_pipeline import file_batches
 from data_processing.lists import dictionary
 import distributed
-from evaluation import predictions
-from models import checkpoint, inference
+from evaluation import predictions, thresholds
+from evaluation.predictions import Rule
+from models import inference
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
 
@@ -43,69 +48,82 @@ RESULT = "label_pred.txt"
 def main(argv):
     del argv
     ranks = distributed.start()
-    dictionary_path = FLAGS.dictionary or dictionary.beside(FLAGS.model_dir)
-    names, ancestors = _read_dictionary(dictionary_path)
-    files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
-    _check_classes(len(names), dictionary_path)
+    write_form = predictions.writer(FLAGS.result or RESULT)
     network = inference.load(
         FLAGS.model_dir,
         config(NetworkConfig),
         {name: FLAGS[name].value for name in ("class_num", "resnet_size") if FLAGS[name].present},
+        dictionary_path=FLAGS.dictionary,
     )
-    head, why = inference.choose_head(FLAGS.head, network.description, multi_label=ancestors is not None)
-    predict = inference.score_function(network.model, head, ancestors if FLAGS.hierarchy else None, FLAGS.xla)
-    scores = file_batches.predictions(predict, files, config(file_batches.FileConfig, crop="center"), ranks)
+    files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
+    description, classes = network.description, network.classes
+    head, why = inference.choose_head(FLAGS.head, description, classes and classes.ancestors is not None)
+    size, says = inference.choose_image_size(
+        FLAGS.image_size if FLAGS["image_size"].present else None, description, FLAGS.image_size
+    )
+    rule, named = _rule(network.prefix, head)
+    ancestors = _ancestors(classes) if FLAGS.hierarchy else None
+    predict = inference.score_function(network.model, head, ancestors, FLAGS.xla)
+    read = config(file_batches.FileConfig, crop="center", image_size=size)
+    scores = file_batches.predictions(predict, files, read, ranks)
 
     def write(joined):
-        print(f"ResNet-{network.description.resnet_size}, {len(names):,} classes, {head} head ({why})")
-        _write(file_batches.by_image(joined, files), names, len(files))
+        print(
+            f"ResNet-{description.resnet_size}, {description.class_num:,} classes, {head} head ({why}), {size} pixels "
+            f"({says}); named: {named}"
+        )
+        if not classes:
+            print(f"no names, only indices: {network.prefix} holds none; give them with --dictionary")
+        names = classes.names if classes else [""] * description.class_num
+        _write(write_form, _named(file_batches.by_image(joined, files), names, rule), len(files))
 
     distributed.on_first(scores, write)
 
 
-def _read_dictionary(path):
-    """Returns the names by index and, from a multi-label dictionary, the ancestors of each class, else None."""
-    if not path:
-        raise ValueError("--dictionary is missing; give the dictionary that the network's classes come from")
-    if dictionary.is_multi_label(path):
-        entries = dictionary.read(path)
-        return [entry.names for entry in entries], dictionary.ancestors(entries)
-    if FLAGS.hierarchy:
-        raise ValueError(f"--hierarchy needs a multi-label dictionary, with parents; {path} has none")
-    return dictionary.read_names(path), None
+def _rule(prefix, head):
+    """Returns the `Rule` by which classes are named, and the words for it."""
+    threshold, source = (FLAGS.threshold, "--threshold") if FLAGS["threshold"].present else (None, "")
+    if threshold is None and head == "sigmoid" and (stored := thresholds.read(prefix)):
+        threshold, source = stored.threshold, f"best F1 on {stored.data_dir}, {thresholds.path_of(prefix)}"
+    if threshold is None:
+        return Rule(None, FLAGS.top_k_pred), f"the {FLAGS.top_k_pred} best classes (--top_k_pred)"
+    most = FLAGS.top_k_pred if FLAGS["top_k_pred"].present else None
+    limit = f", at most {most} (--top_k_pred)" if most else ""
+    return Rule(threshold, most), f"classes of p >= {threshold:.4g} ({source}){limit}"
 
 
-def _check_classes(class_num, dictionary_path):
-    """Raises ValueError if the checkpoint is not of so many classes as its dictionary."""
-    prefix = checkpoint.resolve(FLAGS.model_dir)
-    held = checkpoint.describe(prefix).class_num
-    if held != class_num:
+def _ancestors(classes):
+    """Returns the ancestors of each class, of the checkpoint's names or of the same ones with a hierarchy."""
+    if classes and classes.ancestors is None and FLAGS.dictionary:
+        classes = dictionary.load(FLAGS.dictionary)
+    if not classes or classes.ancestors is None:
         raise ValueError(
-            f"{dictionary_path} has {class_num:,} classes and {prefix} {held:,}; "
-            "give the dictionary that the checkpoint was trained with"
+            "--hierarchy needs a multi-label dictionary, with parents; the checkpoint has none, so give one with "
+            "--dictionary"
         )
+    return classes.ancestors
 
 
-def _write(scores, names, count):
-    """Writes and prints the best classes of each of `count` images; `scores` are as of `file_batches.by_image`."""
+def _write(write_form, named, count):
+    """Writes and prints what `_named` yields of `count` images."""
     result = FLAGS.result or RESULT
-    write = predictions.write_json if result.lower().endswith(".json") else predictions.write_text
     with atomic_write(result) as temp_path:
-        written = write(temp_path, _best_classes(scores, names))
+        written = write_form(temp_path, named)
     print(f"written: {result}, {written:,} images")
     if written < count:
         raise ValueError(f"{count - written:,} of {count:,} images could not be read and were left out")
 
 
-def _best_classes(scores, names):
-    """Yields each image that could be read with its best classes, (index, name, score), and prints them."""
-    threshold = FLAGS.threshold if FLAGS["threshold"].present else None
+def _named(scores, names, rule):
+    """Yields each image that could be read with the classes that are named, (index, name, score), and prints them.
+
+    `scores` are as of `file_batches.by_image`.
+    """
     for read, rows, unreadable in scores:
         for image, reason in unreadable:
             print(f"left out: {image.name}: {reason}", file=sys.stderr)
         for image, row in zip(read, rows, strict=True):
-            best = predictions.top_classes(row, FLAGS.top_k_pred, threshold)
-            best = [(int(k), names[k], float(row[k])) for k in best]
+            best = [(int(k), names[k], float(row[k])) for k in predictions.named_classes(row, rule)]
             print(predictions.as_text(image, best))
             yield image, best
 

@@ -1,23 +1,59 @@
-"""What image_classification.py writes: the best classes of each image, as text or JSON."""
+"""What image_classification.py writes: the classes that are named of each image, by the ending of the file
 
+.txt, .tsv, none   the image's path and label, then a line "index name: score" for each class, as published
+.json              a list of {"image", "label", "classes": [{"index", "name", "score"}]}
+.jsonl             such an object a line
+.csv               a header, and a line image,label,index,name,score for each class; for an image without one a line in
+                   which index, name and score are empty
+"""
+
+import csv
 import json
+import os
+from typing import NamedTuple
 
 import numpy as np
 
+COLUMNS = ("image", "label", "index", "name", "score")
 
-def top_classes(scores, top_k, threshold=None):
-    """Returns the indices of the `top_k` highest of `scores` [classes], best first; only those from `threshold` on.
+
+class Rule(NamedTuple):
+    """Which classes of an image are named.
+
+    Attributes:
+      threshold: probability from which on a class is, or None: from 0 on.
+      most: how many are at most, the best ones, or None: all.
+    """
+
+    threshold: float | None = None
+    most: int | None = None
+
+
+def writer(path):
+    """Returns the function that writes the form that `path` asks for by its ending; ValueError if there is none."""
+    writers = {"": write_text, ".txt": write_text, ".tsv": write_text}
+    writers |= {".json": write_json, ".jsonl": write_json_lines, ".csv": write_csv}
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in writers:
+        raise ValueError(
+            f"--result={path}: name a file that ends in .json, .jsonl or .csv, or in .txt, .tsv or nothing for text"
+        )
+    return writers[ending]
+
+
+def named_classes(scores, rule):
+    """Returns the indices of those of `scores` [classes] that a `Rule` names, best first.
 
     Of equal scores the lower index comes first.
     """
-    best = np.argsort(-scores, kind="stable")[:top_k]
-    return best if threshold is None else best[scores[best] >= threshold]
+    best = np.argsort(-scores, kind="stable")[: rule.most]
+    return best if rule.threshold is None else best[scores[best] >= rule.threshold]
 
 
 def as_text(image, best):
     """Returns the lines for an image, which has a `name` and a `label`, and its best classes, (index, name, score)."""
     header = f"{image.name}\t{image.label}" if image.label else image.name
-    return "\n".join([header, *(f"{index} {name}: {score:.3f}" for index, name, score in best)])
+    return "\n".join([header, *(f"{f'{index} {name}'.rstrip()}: {score:.3f}" for index, name, score in best)])
 
 
 def write_text(path, predictions):
@@ -30,13 +66,49 @@ def write_text(path, predictions):
 
 
 def write_json(path, predictions):
-    """Writes a JSON list of {"image", "label", "classes": [{"index", "name", "score"}]}; returns how many images."""
+    """Writes a list; arguments and result as of `write_text`."""
     count = 0
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         for count, (image, best) in enumerate(predictions, start=1):
-            classes = [{"index": index, "name": name, "score": round(score, 6)} for index, name, score in best]
-            row = {"image": image.name, "label": image.label, "classes": classes}
-            file.write(("\n" if count == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
+            file.write(("\n" if count == 1 else ",\n") + _as_json(image, best))
         file.write("\n]\n")
     return count
+
+
+def write_json_lines(path, predictions):
+    """Writes an object a line; arguments and result as of `write_text`."""
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for count, (image, best) in enumerate(predictions, start=1):  # noqa: B007
+            file.write(_as_json(image, best) + "\n")
+    return count
+
+
+def write_csv(path, predictions):
+    """Writes a line a class; arguments and result as of `write_text`."""
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for count, (image, best) in enumerate(predictions, start=1):  # noqa: B007
+            rows = [(index, name, round(score, 6)) for index, name, score in best] or [("", "", "")]
+            table.writerows((_path(image), image.label, *row) for row in rows)
+    return count
+
+
+def _as_json(image, best):
+    classes = [{"index": index, "name": name, "score": round(score, 6)} for index, name, score in best]
+    return json.dumps({"image": _path(image), "label": image.label, "classes": classes}, ensure_ascii=False)
+
+
+def _path(image):
+    """The path as it is: the `name` of an image has escapes for what does not fit into a line of text.
+
+    Where a list names a file in its own folder, `file` is longer than the name; bytes that are no UTF-8 stay escapes.
+    """
+    try:
+        image.file.encode()
+    except UnicodeEncodeError:
+        return image.name
+    return image.name if image.file.endswith(image.name) else image.file

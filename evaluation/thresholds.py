@@ -21,16 +21,21 @@ class Threshold(NamedTuple):
     data_dir: str
 
 
+def path_of(prefix):
+    """Returns where the threshold of the checkpoint with this prefix is."""
+    return Path(f"{prefix}{ENDING}")
+
+
 def write(prefix, found):
     """Writes a `Threshold` beside the checkpoint with this prefix; returns the path. Raises OSError if it cannot."""
-    path = Path(f"{prefix}{ENDING}")
+    path = path_of(prefix)
     write_json(path, found._asdict())
     return path
 
 
 def read(prefix):
     """Returns the `Threshold` of the checkpoint with this prefix, or None. Raises ValueError for a damaged file."""
-    path = Path(f"{prefix}{ENDING}")
+    path = path_of(prefix)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = Threshold(float(content["threshold"]), float(content["f1"]), str(content["data_dir"]))

@@ -100,7 +100,7 @@ def choose_head(asked, description, multi_label):
     Args:
       asked: --head, or None.
       description: the `checkpoint.Description`, which older and published checkpoints leave without a head.
-      multi_label: whether the dictionary of its classes is that of multi-label images.
+      multi_label: whether the dictionary of its classes is that of multi-label images; None without a dictionary.
 
     Raises CheckpointError if the checkpoint says something else than is asked for.
     """
@@ -112,8 +112,25 @@ def choose_head(asked, description, multi_label):
         return description.head, "the checkpoint says so"
     if asked:
         return asked, "--head"
+    if multi_label is None:
+        return "softmax", "nothing says otherwise; --head changes it"
     kind, head = ("multi", "sigmoid") if multi_label else ("single", "softmax")
     return head, f"the dictionary is {kind}-label; --head changes it"
+
+
+def choose_image_size(asked, description, default):
+    """Returns the height and width of a network's input, in pixels, and what says so.
+
+    Args:
+      asked: --image_size, or None.
+      description: the `checkpoint.Description`, which older and published checkpoints leave without a size.
+      default: the size where neither says it.
+    """
+    if asked:
+        return asked, "--image_size"
+    if description.image_size:
+        return description.image_size, "as it was trained"
+    return default, "nothing says otherwise; --image_size changes it"
 
 
 def apply(model, images, output):
