@@ -16,7 +16,10 @@ import shutil
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("")
+use(
+    "test_iter max_skipped class_num resnet_size num_preprocess_threads threshold top_k_pred data_format "
+    "precision batch_norm_epsilon visiable_gpu xla"
+)
 flags.DEFINE_enum(
     "ap_mode",
     "exact",

@@ -18,7 +18,7 @@ import shutil
 
 from flags import FLAGS, run, script, use
 
-use("")
+use("batch_norm_epsilon visiable_gpu")
 script(__name__, __doc__, first="model_dir dictionary image_size head top_k_pred", required="output_dir")
 
 import tensorflow as tf

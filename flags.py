@@ -16,7 +16,7 @@ sys.path[:] = [one for one in sys.path if os.path.realpath(one) != os.path.join(
 
 from absl import app, flags, logging  # noqa: E402
 
-from shared_flags import CROPS, FLAGS, MEMBERS, OBSOLETE, SHARED, define  # noqa: E402
+from shared_flags import CROPS, FLAGS, MEMBERS, OBSOLETE, RARE, SHARED, define  # noqa: E402
 from utils import flag_values, help_page  # noqa: E402
 
 # TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
@@ -71,14 +71,14 @@ def script(name, doc, *, first="", required="", defaults=None):
     flags.mark_flags_as_required(required)
     if help_page.is_wanted(sys.argv[1:]):
         sections = {title: [FLAGS[flag] for flag in names] for title, names in _sections(first).items()}
-        print(help_page.page(doc, sections, required))
+        print(help_page.page(doc, sections, required, RARE))
         sys.exit()
 
 
 def _sections(first=()):
     """Returns {title: names} of the flags that the running script has, each once."""
     own = [flag.name for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], ())]
-    sections = {"What matters first, with defaults": first, "Only here": [name for name in own if name not in first]}
+    sections = {"What matters first, with defaults": first, "Of this script alone": [n for n in own if n not in first]}
     for group, members in MEMBERS.items():
         sections[group.capitalize()] = [name for name in members if name in _used and name not in (*own, *first)]
     return sections

@@ -15,7 +15,7 @@ from pathlib import Path
 from flags import FLAGS, run, script, train_per_class, use
 from absl import flags
 
-use("")
+use("val_fraction random_seed")
 flags.DEFINE_string("features", None, "File of extract_feature.py: .npz, .h5, .tsv or .txt.")
 flags.DEFINE_list("probes", ["logistic", "svm", "knn"], "Which classifiers: logistic, svm, knn.")
 script(__name__, __doc__, first="result train_per_class splits probes", required="features")

@@ -28,6 +28,13 @@ OBSOLETE = {
 }
 
 
+# Flags that have no line of their own where --help would be too long, as many as need be, the first of these first:
+# numbers of the release that recipes leave alone, and what is for a few runs only.
+RARE = (
+    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
+    "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
+    "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps"
+).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
 
@@ -35,14 +42,14 @@ ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
 def _define_files():
     flags.DEFINE_string("images", "", "Images: a folder, a list, or one file.")
     flags.DEFINE_string("dictionary", "", "Class dictionary: multi-label with hierarchy, or index and words.")
-    flags.DEFINE_string("result", "", "File to write.")
+    flags.DEFINE_string("result", "", "What to write: a file; of evaluate.py, a folder.")
     flags.DEFINE_string("output_dir", None, "Folder to write into.")
     flags.DEFINE_float("max_rejected", 0.01, "Share of images that building records may leave out.", 0.0, 1.0)
 
 
 def _define_data():
     flags.DEFINE_string("data_dir", "./data/train/", "Folder of TFRecord shards, or the folder of train/ and val/.")
-    flags.DEFINE_integer("batch_size", 512, "Images in a batch of one process.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 32, "Images in a batch of one process.", lower_bound=1)
     flags.DEFINE_integer("num_preprocess_threads", 4, "Images decoded at the same time.", lower_bound=1)
     flags.DEFINE_integer("shuffle_buffer", 2048, "Records shuffled together, after the shards were.", lower_bound=1)
     flags.DEFINE_integer("image_size", 224, "Height and width of the network's input, in pixels.", lower_bound=32)
@@ -58,7 +65,7 @@ def _define_augmentation():
 
 
 def _define_network():
-    flags.DEFINE_integer("class_num", 1000, "Number of classes (11166 in ML-Images).", lower_bound=1)
+    flags.DEFINE_integer("class_num", 1000, "Classes, if the records do not say how many (11166 in ML-Images).", 1)
     sizes = (10, 18, 34, 50, 101, 152, 200)
     flags.DEFINE_integer("resnet_size", 101, "Depth of the network: 18, 34, 50, 101, 152 or 200; 10 is for tests.")
     flags.register_validator("resnet_size", sizes.__contains__, f"choose one of {', '.join(map(str, sizes))}")
@@ -66,7 +73,7 @@ def _define_network():
         "data_format",
         "channels_first",
         ["NCHW", "NHWC", "channels_first", "channels_last"],
-        "Layout inside the network. NCHW needs a GPU; without one the network runs in NHWC, with the same weights.",
+        "Layout inside the network: NCHW or NHWC (channels_first, channels_last); NHWC without a GPU.",
     )
     flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16", "float16"], "Precision of the activations.")
     flags.DEFINE_float("batch_norm_decay", 0.997, "Decay of the moving averages of batch normalisation.", 0.0, 1.0)
@@ -76,6 +83,9 @@ def _define_network():
 
 
 def _define_loss():
+    flags.DEFINE_enum(
+        "loss", None, ["weighted", "sigmoid", "plain"], "weighted: of ML-Images. sigmoid, or plain: all classes alike."
+    )
     flags.DEFINE_float("mask_thres", 0.7, "A class is positive in a batch if a label reaches this.", 0.0, 1.0)
     flags.DEFINE_float("neg_select", 0.3, "Share of the all-negative classes in a step's loss.", 0.0, 1.0)
 
@@ -84,9 +94,11 @@ def _define_optimizer():
     flags.DEFINE_enum("optimizer", "mom", ["mom"], "Momentum, in the form of TensorFlow 1.")
     flags.DEFINE_float("opt_momentum", 0.9, "Momentum.", 0.0, 1.0)
     flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
-    flags.DEFINE_float("lr", 0.1, "Learning rate after the warm-up.", lower_bound=0.0)
+    flags.DEFINE_float("lr", None, "Learning rate after the warm-up; if not set, one for the batch size.", 0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
-    flags.DEFINE_enum("lr_schedule", "step", ["step", "cosine"], "How it falls: in steps, or as half a cosine to 0.")
+    flags.DEFINE_enum(
+        "lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; steps, if --lr is set."
+    )
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
@@ -95,12 +107,15 @@ def _define_optimizer():
 
 
 def _define_run():
-    flags.DEFINE_integer("max_iter", 1000000, "Steps to train; -1: for ever.", lower_bound=-1)
-    flags.DEFINE_integer("test_interval", 0, "Steps between two validations; 0: none.", lower_bound=0)
+    flags.DEFINE_float("epochs", None, "Epochs to train; if not set, so many as suit the number of records.", 0.0)
+    flags.DEFINE_integer("max_iter", None, "Steps to train, in place of --epochs; -1: for ever.", lower_bound=-1)
+    flags.DEFINE_integer("test_interval", None, "Steps between two validations; 0: none; if not set, about ten.", 0)
     flags.DEFINE_integer("test_iter", 0, "Batches of one validation; 0: all.", lower_bound=0)
-    flags.DEFINE_integer("log_interval", 0, "Steps between two lines of progress; 0: 100.", lower_bound=0)
-    flags.DEFINE_integer("snapshot", 0, "Steps between two checkpoints; 0: at the end only.", lower_bound=0)
-    flags.DEFINE_integer("max_to_keep", 200, "Newest checkpoints to keep.", lower_bound=1)
+    flags.DEFINE_integer("log_interval", 0, "Steps between two lines of progress; 0: 100, or 30 seconds.", 0)
+    flags.DEFINE_integer(
+        "snapshot", None, "Steps between two checkpoints; 0: one at the end; if not set, 20 minutes.", 0
+    )
+    flags.DEFINE_integer("max_to_keep", 5, "Newest checkpoints to keep.", lower_bound=1)
     flags.DEFINE_string("log_dir", "./out/log/", "Folder of TensorBoard's files.", allow_override=True)
     flags.DEFINE_string("model_dir", "./out/checkpoint/", "Folder of checkpoints, or one checkpoint to use.")
     flags.DEFINE_string("pretrain_ckpt", "", "Checkpoint of another run to start from, or to extract with.")
@@ -115,7 +130,7 @@ def _define_processes():
         "lr_scaling",
         "none",
         ["none", "linear"],
-        "linear: all learning rates times the number of batches in a step, processes x --accumulate_steps.",
+        "linear: learning rates times batches in a step, processes x --accumulate_steps.",
     )
     flags.DEFINE_enum("compression", "none", ["none", "fp16"], "How gradients travel between processes.")
     flags.DEFINE_bool("dry_run", False, "Print the run's plan and what it will need, and exit.")
@@ -123,18 +138,20 @@ def _define_processes():
 
 
 def _define_predictions():
-    flags.DEFINE_float("threshold", 0.5, "Probability from which on a class is predicted.", 0.0, 1.0)
+    flags.DEFINE_float(
+        "threshold", None, "Probability that names a class; unset: the stored best, else --top_k_pred.", 0.0, 1.0
+    )
     flags.DEFINE_enum(
         "crop",
         "center",
         CROPS,
-        "What of an image is used: its centre, or the mean over ten crops (corners and centre, and mirrored).",
+        "What of an image is used: its center, or the mean over 10 crops (10crop).",
     )
     flags.DEFINE_enum(
         "head",
         None,
         ["softmax", "sigmoid"],
-        "One class an image, or any number; if not set, the checkpoint says so, or the dictionary, or the records do.",
+        "One class an image, or any number; if not set, checkpoint or records say so.",
     )
     flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each image.", lower_bound=1)
 
@@ -173,8 +190,7 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Single-label dataset to make records of: folder:FOLDER, caltech256:256_ObjectCategories.tar, "
-            "imagenet:FOLDER or tfds:NAME.",
+            "Make records of folder:FOLDER, caltech256:FILE.tar, imagenet:FOLDER or tfds:NAME.",
         ),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
     },
@@ -183,9 +199,20 @@ SHARED = {
         "train_per_class": (flags.DEFINE_list, ["0"], "Training images of a class; 0: all but --val_fraction."),
         "val_fraction": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
         "keep_unlabeled": (flags.DEFINE_bool, False, "Keep images without a label: none of the classes is in them."),
+        "path_column": (flags.DEFINE_string, "", "CSV: column of the paths; if not set, the one called so."),
+        "label_column": (flags.DEFINE_string, "", "CSV: column of the labels; if not set, the one called so."),
+        "separator": (flags.DEFINE_string, "|", "CSV: what stands between the names of one image."),
+        "one_hot": (flags.DEFINE_bool, False, "CSV: each other column is a class, with 0, 1 or a confidence."),
+        "split_column": (flags.DEFINE_string, "", "CSV: column that says train, val or test, if there is one."),
+        "class_order": (
+            flags.DEFINE_enum,
+            "appearance",
+            ["appearance", "frequency"],
+            "Order of a CSV's classes: by appearance or frequency.",
+        ),
         "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image, in pixels.", 1),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
-        "num_images": (flags.DEFINE_integer, 7500, "Scenes to draw; a fifth of them are for validation.", 5),
+        "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
         "class_images": (flags.DEFINE_integer, 20, "Images of each single thing, in class folders.", 0),
     },
     "loss": {"label_smoothing": (flags.DEFINE_float, 0.0, "Share of a label spread over all classes.", 0.0, 0.99)},

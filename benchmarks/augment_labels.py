@@ -1,5 +1,7 @@
 """Rows a second and memory of augment_labels.py on a list as long as ML-Images: 17.6 million rows, 11,166 classes.
 
+    python benchmarks/augment_labels.py --rows=1000000
+
 The list is made up: a random hierarchy as deep as the published one; of the rows 61 % have one label and 39 % several
 with confidences, as the parts from ImageNet and Open Images have. The script runs as a process of its own, on all
 cores and on one core (a tenth of the rows), and beside it stands the time to read the list alone.

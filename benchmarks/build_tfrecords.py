@@ -1,5 +1,7 @@
 """Images a second that become records: on all cores, as build_tfrecords.py does it, against one after another.
 
+    python benchmarks/build_tfrecords.py --num_images=3000 --rounds=5
+
 In rounds, on the same list, from files in the page cache to shards on the disk:
   one at a time   a plain loop: read, check that the image decodes, encode the record, `tf.io.TFRecordWriter`;
   ours            `shard_writer.build_shards` with shards enough for all processes;

@@ -1,5 +1,7 @@
 """Images a second of download_images.py against a plain threaded loop over urllib, as the release downloads.
 
+    python benchmarks/download_images.py --num_images=1500 --latency=0.4
+
 Both fetch the same images from a server on this machine that answers each request after a latency, from eight
 loopback addresses that stand for eight hosts. The loop has twenty threads (the release's default) and writes what it
 gets; ours checks that every image decodes, too. Both start as processes of their own, in rounds, and write to the

@@ -1,5 +1,7 @@
 """The loss's share of a training step at 11,166 classes, on the device that TensorFlow finds.
 
+    python benchmarks/loss.py --batch_size=32 --precision=bfloat16
+
 A whole step of ResNet-101, and the loss with its gradient for the logits alone, compiled by itself, are timed in
 rounds on batches of the same size. The loss's work grows with the batch as the network's does, but the classes' weights
 are counted once a batch: a small batch is the worse case.
@@ -11,7 +13,7 @@ import sys
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 
-use("xla data_format precision visiable_gpu")
+use("data_format precision batch_norm_decay batch_norm_epsilon weight_decay visiable_gpu xla")
 script(
     __name__,
     __doc__,
@@ -63,7 +65,7 @@ def training_step():
     network = config(NetworkConfig, data_format=resolve_data_format(FLAGS.data_format))
     model = build_resnet(FLAGS.resnet_size, FLAGS.class_num, network)
     task = Classification(model, "sparse", loss=WeightedSigmoidLoss(FLAGS.class_num))
-    return make_train_step(task, TrainState(task, FLAGS.precision), config(StepConfig, batch_norm_weight_decay=0.0))
+    return make_train_step(task, TrainState(task, FLAGS.precision), StepConfig(FLAGS.weight_decay, xla=FLAGS.xla))
 
 
 def loss_and_gradient():

@@ -1,5 +1,7 @@
 """From what this machine measures and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
 
+    python benchmarks/scaling.py --processes=2,4,8 --result=docs/scaling.md
+
 1. Measures here: time to average a tensor against its size, on 2, 4 and 8 processes; a training step with and without
    sharing gradients, on 1 and 2. Fits latency and bandwidth to the former.
 2. Fits the model's two constants, latency and what is lost by waiting for each other, to two of the figures that

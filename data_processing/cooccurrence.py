@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("split max_skipped image_size num_preprocess_threads data_format precision batch_norm_epsilon visiable_gpu")
+use("split max_skipped image_size num_preprocess_threads data_format precision batch_norm_epsilon visiable_gpu xla")
 flags.DEFINE_string("model_dictionary", "", "Dictionary of the network's outputs; default: --dictionary.")
 flags.DEFINE_float("posterior", 0.95, "Probability above which a class is predicted (paper: 0.95).", 0.0, 1.0)
 flags.DEFINE_float("min_co", 0.5, "Share above which a pair is strong (paper: 0.5).", 0.0, 1.0)

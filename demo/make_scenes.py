@@ -32,7 +32,7 @@ flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of th
 script(
     __name__,
     __doc__,
-    first="num_images class_images voc_images seed",
+    first="num_images class_images voc_images image_size seed",
     required="output_dir",
     defaults={"num_images": 5000},
 )

@@ -5,9 +5,11 @@ import textwrap
 
 from absl import flags
 
-WIDTH = 120
+WIDTH, HEIGHT = 120, 72  # three screens
 COLUMN = 34  # where the text of a flag begins
 OPTIONS = re.compile(r"--?(h|help|helpshort|\?)")
+# What absl adds to the text of a flag: its choices, and that it can be repeated.
+ADDED = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$")
 
 
 def is_wanted(arguments):
@@ -16,60 +18,70 @@ def is_wanted(arguments):
     return any(OPTIONS.fullmatch(argument) for argument in own)
 
 
-def page(doc, sections, required=()):
+def page(doc, sections, required=(), rare=()):
     """Returns the text of the page.
 
     Args:
       doc: the script's docstring. Its first paragraph says what it does, its first indented one is the example.
       sections: {title: flags}, objects of absl; a section without flags is left out.
       required: names of the flags that must be given.
+      rare: names of the flags that have no line of their own, as many, from the first on, as is needed to fit HEIGHT.
     """
     paragraphs = textwrap.dedent(doc).strip("\n").split("\n\n")
-    example = next((text for text in paragraphs if text.startswith(" ")), None)
-    parts = [paragraphs[0], *([example] if example else [])]
-    fixed = []
+    head = [paragraphs[0], *[text for text in paragraphs if text.startswith(" ")][:1]]
+    for count in range(len(rare) + 1):
+        text = "\n\n".join([*head, _body(sections, required, rare[:count])])
+        if text.count("\n") < HEIGHT:
+            break
+    return text
+
+
+def _body(sections, required, rare):
+    lines, others, fixed = [], [], []
     for title, members in sections.items():
+        shown = [flag for flag in members if not _has_one_value(flag) and flag.name not in rare]
+        others += [flag for flag in members if not _has_one_value(flag) and flag.name in rare]
         fixed += [flag for flag in members if _has_one_value(flag)]
-        lines = [_line(flag, flag.name in required) for flag in members if not _has_one_value(flag)]
-        if lines:
-            parts.append("\n".join([f"{title}:", *lines]))
-    if fixed:
-        parts.append(f"Of one value only: {' '.join(map(_with_default, fixed))}")
-    # A blank line before the first section alone: the page is to fit three screens.
-    head = 2 if example else 1
-    return "\n\n".join([*parts[:head], "\n".join(parts[head:])])
+        if shown:
+            lines += [f"{title}:", *(_line(flag, flag.name in required) for flag in shown)]
+    for title, members in (("Rarely set, --helpfull explains them", others), ("Of one value only", fixed)):
+        if members:
+            text = f"{title}: {' '.join(map(_with_default, members))}"
+            lines.append(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(lines)
+
+
+def _choices(flag):
+    return list(flag.parser.enum_values) if isinstance(flag.parser, flags.EnumParser) else []
 
 
 def _has_one_value(flag):
-    parser = flag.parser
-    if isinstance(parser, flags.EnumParser):
-        return len(parser.enum_values) == 1
-    lowest, highest = getattr(parser, "lower_bound", None), getattr(parser, "upper_bound", None)
-    return lowest is not None and lowest == highest
+    lowest, highest = (getattr(flag.parser, bound, None) for bound in ("lower_bound", "upper_bound"))
+    return len(_choices(flag)) == 1 or (lowest is not None and lowest == highest)
 
 
 def _line(flag, required):
-    choices = flag.parser.enum_values if isinstance(flag.parser, flags.EnumParser) else ()
-    text = flag.help
-    if not all(choice in text for choice in choices) and flag.default is not None:
+    """Returns a flag with its default and its text, which is to fit one line but may take more."""
+    text, choices, with_default = ADDED.sub("", flag.help), _choices(flag), _with_default(flag)
+    if not all(choice in text + with_default for choice in choices):
         text = f"{text.rstrip('.')}: {', '.join(choices)}."
-    start = f"  {_with_default(flag)}"
-    start += " " * max(2, COLUMN - len(start))
+    start = f"  {with_default}"
     return textwrap.fill(
         f"{'Required. ' if required else ''}{text}",
         WIDTH,
-        initial_indent=start,
+        initial_indent=start + " " * max(2, COLUMN - len(start)),
         subsequent_indent=" " * COLUMN,
         break_on_hyphens=False,
     )
 
 
 def _with_default(flag):
+    """Returns a flag as it is written, with its default, or what it may be, or … for anything."""
     default = flag.default
     if isinstance(flag, flags.MultiFlag):
         return " ".join(f"--{flag.name}={value}" for value in default or ["…"])
     if isinstance(default, list):
         default = ",".join(default)
     if default is None or default == "":
-        default = "|".join(flag.parser.enum_values) if isinstance(flag.parser, flags.EnumParser) else "…"
+        default = "|".join(_choices(flag)) or "…"
     return f"--{flag.name}={str(default).lower() if flag.boolean else default}"
