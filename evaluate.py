@@ -1,11 +1,14 @@
 """Evaluates a checkpoint on the validation records: mAP, AUC, precision, recall and F1, or top-1 and top-5 accuracy.
 
-    python evaluate.py --data_dir=records --model_dir=out/checkpoint --dictionary=dictionary.txt --result=out/eval
+    python evaluate.py --data_dir=records --model_dir=out/checkpoint --result=out/eval
 
 `--model_dir` is a folder of checkpoints, of which the newest is taken, or the prefix of one. `--data_dir` holds shards
-`val-….tfrecords` or a subfolder val/. Writes into `--result` (default out/eval): metrics.json; per_class.tsv, one line
-a class; of multi-label records also ap_vs_frequency.png, of single-label ones classes.html, with a confusion image.
-Under `mpirun` each process predicts a share of the images, and the first one evaluates and writes.
+`val-….tfrecords` or a subfolder val/. The checkpoint knows its classes, head and image size; `--dictionary` names those
+of an older or published one. Writes into `--result` (default out/eval): metrics.json; per_class.tsv, one line a class;
+of multi-label records report.html and its figures (precision and recall, F1 by threshold, calibration, AP by
+frequency), of single-label ones classes.html, with a confusion image. The threshold that is best for F1 goes beside the
+checkpoint, for image_classification.py and export.py, if its head is sigmoid and the records are multi-label. Under
+`mpirun` each process predicts a share of the images, and the first one evaluates and writes.
 """
 
 import json
@@ -28,16 +31,21 @@ flags.DEFINE_enum(
     "class); binned keeps histograms in memory and says by how much it may be wrong.",
 )
 flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
-script(__name__, __doc__, first="data_dir model_dir dictionary result batch_size image_size crop head")
+script(
+    __name__,
+    __doc__,
+    first="data_dir model_dir dictionary result batch_size image_size crop head",
+    defaults={"threshold": 0.5},
+)
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
-from data_processing.lists import dictionary
-from data_processing.records import tfrecord
+from data_processing.records import classes, tfrecord
 from data_processing.records.index import index_records
 import distributed
+from evaluation import thresholds
 from evaluation.evaluate import evaluate, predictions
 from evaluation.multi_label import MultiLabelConfig
 from models import inference
@@ -59,12 +67,17 @@ def main(argv):
         FLAGS.model_dir,
         config(NetworkConfig),
         {name: FLAGS[name].value for name in ("class_num", "resnet_size") if FLAGS[name].present},
+        dictionary_path=FLAGS.dictionary,
     )
-    class_num, head = network.description.class_num, FLAGS.head or network.description.head
-    names = _read_dictionary(class_num)
+    class_num, named = network.description.class_num, _classes(network)
     index = index_records(shards, class_num)
-    task = Classification(network.model, index.kind, crop=FLAGS.crop, evaluation=config(MultiLabelConfig, head=head))
-    inputs = config(InputConfig, batch_size=task.eval_batch_size(FLAGS.batch_size))
+    head, _ = inference.choose_head(FLAGS.head, network.description, multi_label=index.kind != "single")
+    size, says = inference.choose_image_size(
+        FLAGS.image_size if FLAGS["image_size"].present else None, network.description, FLAGS.image_size
+    )
+    measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
+    task = Classification(network.model, index.kind, head, crop=FLAGS.crop, evaluation=measured)
+    inputs = config(InputConfig, batch_size=task.eval_batch_size(FLAGS.batch_size), image_size=size)
     batches = evaluation_batches(index, task, inputs, ranks).take(FLAGS.test_iter or -1)
     images = min(len(index), FLAGS.test_iter * inputs.batch_size * ranks.size or len(index))
 
@@ -73,34 +86,56 @@ def main(argv):
             print(f"warning: {problem}")
         print(
             f"ResNet-{network.description.resnet_size}, {class_num:,} classes, step {network.description.step:,} "
-            f"({network.prefix}) on {len(index):,} records ({index.kind} labels)"
+            f"({network.prefix}) on {len(index):,} records ({index.kind} labels), {size} pixels ({says})"
         )
+        if not named:
+            print("no names, only indices: neither checkpoint nor records hold them; give them with --dictionary")
         evaluator = task.evaluator(scratch_dir=result)
         _check_space(result, evaluator.disk_space(images))
         evaluation = _evaluate(evaluator, joined, images)
-        _write_json(result / "metrics.json", evaluation, evaluator, network, index)
+        settings = {"head": head, "image_size": size} | evaluator.settings()
+        _write_json(result / "metrics.json", evaluation, settings, network, index)
         print(evaluator.table(len(evaluation.skipped)))
+        names = list(zip(named.ids, named.names, strict=True)) if named else [("", "")] * class_num
         evaluator.write_report(result, names, f"{network.prefix} on {FLAGS.data_dir}")
         print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
+        if index.kind != "single" and head == "sigmoid":
+            _store_threshold(network.prefix, evaluation.metrics)
 
     distributed.on_first(predictions(_predict(task), batches), report)
 
 
-def _read_dictionary(class_num):
-    """Returns WordNet id (empty in a single-label dictionary) and names of each class."""
-    path = FLAGS.dictionary or dictionary.beside(FLAGS.model_dir)
-    if not path:
-        return [("", "")] * class_num
-    if dictionary.is_multi_label(path):
-        entries = [(entry.wnid, entry.names) for entry in dictionary.read(path)]
-    else:
-        entries = [("", names) for names in dictionary.read_names(path)]
-    if len(entries) != class_num:
+def _classes(network):
+    """Returns the `dictionary.Classes` of the network, or of the records where it has none, or None.
+
+    Raises ValueError if the network and the records are of different classes.
+    """
+    records, class_num = classes.find(FLAGS.data_dir), network.description.class_num
+    if records.count not in (None, class_num):
         raise ValueError(
-            f"{path} has {len(entries):,} classes and the checkpoint {class_num:,}; "
-            "give the dictionary that the records were built with"
+            f"the records in {FLAGS.data_dir} are of {records.count:,} classes, and {network.prefix} of {class_num:,}; "
+            "give records of its classes with --data_dir, or their checkpoint with --model_dir"
         )
-    return entries
+    if network.classes and records.dictionary and (other := network.classes.difference(records.dictionary)):
+        source = network.prefix if network.description.dictionary else FLAGS.dictionary or f"beside {network.prefix}"
+        raise ValueError(
+            f"the dictionary.txt of the records in {FLAGS.data_dir} is not of the classes of the network ({source}): "
+            f"{other}; give records that are built with the network's dictionary, with --data_dir"
+        )
+    return network.classes or records.dictionary
+
+
+def _store_threshold(prefix, metrics):
+    """Leaves the best threshold beside the checkpoint, and says so."""
+    threshold, f1 = metrics["best_threshold"], metrics["best_f1"]
+    if math.isnan(threshold):
+        print("no label is positive, so no threshold is best, and none is stored")
+        return
+    try:
+        path = thresholds.write(prefix, thresholds.Threshold(threshold, f1, FLAGS.data_dir))
+        print(f"threshold {threshold:.4f}, best for F1 ({f1:.4f}), stored for predictions: {path}")
+    except (OSError, ValueError) as error:
+        print(f"threshold {threshold:.4f}, best for F1 ({f1:.4f}), not stored ({error}); give it with --threshold")
 
 
 def _predict(task):
@@ -135,13 +170,14 @@ def _evaluate(evaluator, predictions, images):
     return evaluation
 
 
-def _write_json(path, evaluation, evaluator, network, index):
+def _write_json(path, evaluation, settings, network, index):
     """Writes settings, metrics (null where undefined) and the names of the records that were left out."""
+    described = {name: value for name, value in network.description._asdict().items() if name != "dictionary"}
     settings = {
         "checkpoint": network.prefix,
-        **network.description._replace(head=FLAGS.head or network.description.head)._asdict(),
-        **{name: FLAGS[name].value for name in ("data_dir", "image_size", "crop", "precision")},
-        **evaluator.settings(),
+        **described,
+        **{name: FLAGS[name].value for name in ("data_dir", "crop", "precision")},
+        **settings,
     }
     metrics = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
     content = {"settings": settings, "metrics": metrics}
