@@ -71,9 +71,9 @@ def _define_network():
     flags.register_validator("resnet_size", sizes.__contains__, f"choose one of {', '.join(map(str, sizes))}")
     flags.DEFINE_enum(
         "data_format",
-        "channels_first",
+        None,
         ["NCHW", "NHWC", "channels_first", "channels_last"],
-        "Layout inside the network: NCHW or NHWC (channels_first, channels_last); NHWC without a GPU.",
+        "Layout inside the network; if not set, NCHW on a GPU.",
     )
     flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16", "float16"], "Precision of the activations.")
     flags.DEFINE_float("batch_norm_decay", 0.997, "Decay of the moving averages of batch normalisation.", 0.0, 1.0)
@@ -97,7 +97,7 @@ def _define_optimizer():
     flags.DEFINE_float("lr", None, "Learning rate after the warm-up; if not set, one for the batch size.", 0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
     flags.DEFINE_enum(
-        "lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; steps, if --lr is set."
+        "lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; with --lr: step."
     )
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
@@ -190,7 +190,7 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Make records of folder:FOLDER, caltech256:FILE.tar, imagenet:FOLDER or tfds:NAME.",
+            "Make records of folder:FOLDER, csv:FILE, caltech256:FILE, imagenet:FOLDER or tfds:NAME.",
         ),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
     },

@@ -1,9 +1,11 @@
-"""Builds the records of a single-label dataset for finetune.py, which also does it by itself.
+"""Builds the records of a dataset for finetune.py, which also does it by itself.
 
     python data_processing/build_classification.py --dataset=caltech256:256_ObjectCategories.tar \\
         --output_dir=records/caltech256 --train_per_class=30
 
-Writes train/, val/ and dictionary.txt into --output_dir, and dataset.json last. What is there is not made again.
+Writes train/, val/ and dictionary.txt into --output_dir, and dataset.json last. What is there is not made again. Class
+folders may be split already, folder:FOLDER of train/CLASS/ and val/CLASS/. A CSV of paths and labels, csv:labels.csv
+with --images, has any number of classes an image; see build_image_list.py for its flags.
 """
 
 from pathlib import Path
@@ -12,7 +14,9 @@ import sys
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, train_per_class, use
 
-use("")
+use(
+    "images keep_unlabeled path_column label_column separator one_hot split_column class_order manual_dir max_rejected random_seed"
+)
 script(__name__, __doc__, first="dataset train_per_class val_fraction", required="output_dir")
 
 from data_processing.records import build_dataset

@@ -1,4 +1,11 @@
-"""Makes an image list of one or several sources, with the classes of a dictionary.
+"""Makes image lists: of a CSV of your own, of COCO, or of one or several large sources with one dictionary.
+
+    python data_processing/build_image_list.py --csv=labels.csv --images=FOLDER --output_dir=lists
+
+A CSV names its columns in the first line; one has the paths, relative to --images, and one the names of the classes
+between `|`, each perhaps with a confidence, `dog|pizza:0.8`. With --one_hot each other column is a class. Writes
+train.txt and val.txt, which hold every image, and dictionary_and_semantic_hierarchy.txt, the classes; with --dictionary
+they are those of another one. --coco=instances_train2017.json does the same. See docs/own_data.md.
 
     python data_processing/build_image_list.py --imagenet=imagenet --open_images=images.csv \\
         --annotations=annotations-human.csv,annotations-machine.csv --output_dir=lists                    (counts)
@@ -6,11 +13,12 @@
         --annotations=annotations-human.csv,annotations-machine.csv --output_dir=lists \\
         --dictionary=vocabulary/dictionary_and_semantic_hierarchy.txt --decisions=vocabulary/decisions.tsv
 
-Without --dictionary it only counts: counts.tsv has the images of each class of the sources, for
+Of large sources, without --dictionary, it only counts: counts.tsv has the images of each class of the sources, for
 `build_dictionary.py --image_counts`. With it, train.txt and val.txt hold the images that have a class left, in the
-order of the sources; --val_fraction of them, chosen by --random_seed and their paths alone, are for validation.
+order of the sources; --val_fraction of them, if it is set, are for validation, chosen by --random_seed and their paths
+alone, as those of a CSV are.
 
-Sources, of which several may be given:
+Large sources, of which several may be given:
     --imagenet       folder of archives n02084071.tar or of folders n02084071/; paths are relative to it
     --lists          image lists with the classes of --list_dictionary, as ML-Images publishes them
     --open_images    Open Images' list of images, with --annotations
@@ -19,16 +27,19 @@ Sources, of which several may be given:
 
 from collections import Counter
 import contextlib
-import hashlib
 import itertools
 from pathlib import Path
 import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import FLAGS, run, script, use
+from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("random_seed")
+use("random_seed images path_column label_column separator one_hot split_column class_order")
+flags.DEFINE_string("csv", "", "CSV of paths and labels.")
+flags.DEFINE_string("coco", "", "Annotations of objects as COCO has them: instances_train2017.json.")
+flags.DEFINE_enum("hierarchy", "", ["", "wordnet"], "wordnet: names that are its nouns get their ancestors as classes.")
+flags.DEFINE_string("label_synsets", "", "For --hierarchy: a name, a tab, its WordNet id or '-', chosen by hand.")
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
 flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
 flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")
@@ -43,25 +54,29 @@ flags.DEFINE_string("decisions", "", "decisions.tsv of build_dictionary.py: whic
 script(
     __name__,
     __doc__,
-    first="imagenet lists list_dictionary open_images annotations tfds dictionary decisions val_fraction",
+    first="csv coco images label_column separator one_hot val_fraction dictionary hierarchy",
     required="output_dir",
-    defaults={"val_fraction": 0.0},
 )
 
 from tqdm import tqdm
 
 from data_processing.images import archives
 from data_processing.lists import dictionary, image_list
-from data_processing.sources import labeled_images
+from data_processing.sources import coco, csv_labels, labeled_images, multi_label, splits, wordnet_hierarchy
 from utils.files import atomic_write, write_tsv
 
 # Names that are printed of what is left out.
 SHOWN = 5
+DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
+LARGE = ("imagenet", "lists", "open_images", "tfds")
 
 
 def main(argv):
     del argv
     output = Path(FLAGS.output_dir)
+    if FLAGS.csv or FLAGS.coco:
+        _list_own(output)
+        return
     output.mkdir(parents=True, exist_ok=True)
     counts, unusable = Counter(), []
     rows = tqdm(_counted(_usable(_read_sources(output), unusable), counts), unit=" images", unit_scale=True)
@@ -76,6 +91,49 @@ def main(argv):
     print(f"{counts.total():,} labels of {len(counts):,} classes of the sources: {output / 'counts.tsv'}")
     _report("images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8", unusable)
     _report("damaged archives, whose other images are missing; fetch them again", archives.damaged())
+
+
+def _list_own(output):
+    """Writes the lists and the dictionary of --csv or --coco."""
+    given = [f"--{name}" for name in ("csv", "coco", *LARGE) if FLAGS[name].value]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: give one of them")
+    csv_config = config(csv_labels.CsvConfig)
+    path = FLAGS.csv or FLAGS.coco
+    table = csv_labels.read(path, csv_config) if FLAGS.csv else coco.read(path)
+    if FLAGS.dictionary:
+        entries = dictionary.read(FLAGS.dictionary)
+    else:
+        entries = multi_label.entries_of(table, FLAGS.class_order)
+    if FLAGS.hierarchy:
+        entries = _put_into_wordnet(output, entries, table)
+    source = multi_label.to_source(table, entries, path, config(multi_label.Images))
+    multi_label.report(source, table.notes)
+    output.mkdir(parents=True, exist_ok=True)
+    written = {"train": source.train, "val": source.val} | ({"test": source.test} if source.test else {})
+    for split, rows in written.items():
+        image_list.write(output / f"{split}.txt", rows)
+    dictionary.write(output / DICTIONARY, entries)
+    lists = ", ".join(f"{len(rows):,} images in {output / split}.txt" for split, rows in written.items())
+    print(f"{lists}; {len(entries):,} classes in {output / DICTIONARY}")
+
+
+def _put_into_wordnet(output, entries, table):
+    """Returns the entries with those of their ancestors, and writes what a person should look at."""
+    if FLAGS.dictionary:
+        raise ValueError("--hierarchy makes a dictionary; leave --dictionary out")
+    chosen = {}
+    for where, name, fields in labeled_images.id_rows(FLAGS.label_synsets) if FLAGS.label_synsets else ():
+        if len(fields) < 1:
+            raise ValueError(f"{where}: no WordNet id behind '{name}'; write '-' for none")
+        chosen[name] = fields[0]
+    entries, found, review = wordnet_hierarchy.add(entries, multi_label.image_counts(table), chosen)
+    table.notes.update(found)
+    if review:
+        output.mkdir(parents=True, exist_ok=True)
+        write_tsv(output / "review.tsv", wordnet_hierarchy.REVIEW_COLUMNS, review)
+        print(f"senses to choose from are in {output / 'review.tsv'}; give those chosen by --label_synsets")
+    return entries
 
 
 def _read_sources(output):
@@ -100,7 +158,7 @@ def _read_sources(output):
             tfds_source.images(FLAGS.tfds, FLAGS.tfds_split, output, FLAGS.tfds_data_dir, FLAGS.tfds_manual_dir)
         )
     if not sources:
-        raise ValueError("no source: give --imagenet, --lists, --open_images or --tfds")
+        raise ValueError("no source: give --csv, --coco, --imagenet, --lists, --open_images or --tfds")
     return itertools.chain(*sources)
 
 
@@ -154,9 +212,10 @@ def _read_classes():
 def _write_lists(output, rows, classes):
     """Writes train.txt and val.txt; images whose classes are all gone are left out, and counted."""
     written, left_out = Counter(), 0
+    val_fraction = FLAGS.val_fraction if FLAGS["val_fraction"].present else 0.0
     with contextlib.ExitStack() as stack:
-        splits = ("train", "val") if FLAGS.val_fraction else ("train",)
-        paths = {split: stack.enter_context(atomic_write(output / f"{split}.txt")) for split in splits}
+        parts = ("train", "val") if val_fraction else ("train",)
+        paths = {split: stack.enter_context(atomic_write(output / f"{split}.txt")) for split in parts}
         opened = {
             split: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n")) for split, path in paths.items()
         }
@@ -168,19 +227,13 @@ def _write_lists(output, rows, classes):
             if not any(confidence > 0 for confidence in labels.values()):
                 left_out += 1
                 continue
-            split = "val" if _chosen(row.path, FLAGS.random_seed) < FLAGS.val_fraction else "train"
+            split = "val" if splits.chosen(row.path, FLAGS.random_seed) < val_fraction else "train"
             labels = dict(sorted(labels.items()))
             kept = image_list.Row(row.path, tuple(labels), tuple(labels.values()))
             opened[split].write(image_list.format_row(kept, f"{output / split}.txt"))
             written[split] += 1
-    lists = ", ".join(f"{written[split]:,} images in {output / split}.txt" for split in splits)
+    lists = ", ".join(f"{written[split]:,} images in {output / split}.txt" for split in parts)
     print(f"{lists}; {left_out:,} images left out, which have no class of the dictionary")
-
-
-def _chosen(path, seed):
-    """A number in [0, 1) that follows from path and seed alone, so that other sources beside do not change a split."""
-    digest = hashlib.blake2b(path.encode(), digest_size=8, key=str(seed).encode()).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 if __name__ == "__main__":

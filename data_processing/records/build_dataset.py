@@ -1,20 +1,23 @@
-"""Makes the records of a single-label dataset, whatever its source: shards for training and validation, and its names.
+"""Makes the records of a dataset, whatever its source: shards for training and validation, and a dictionary.
 
-The records are those of `build_tfrecords.py --label_format=single`. A folder's dataset.json says what it is made of.
+The records are those of `build_tfrecords.py --label_format=single` or, of a CSV, `sparse`. A folder's dataset.json says
+what it is made of.
 """
 
 import json
 from pathlib import Path
+import re
 import shutil
 from typing import NamedTuple
 
 from data_processing.images import image_files
 from data_processing.lists import dictionary, image_list
 from data_processing.records import manifest, shard_writer
-from data_processing.sources import single_label
+from data_processing.sources import multi_label, single_label
+from data_processing.sources.csv_labels import CsvConfig
 from data_processing.sources.labeled_images import SourceError
 from data_processing.sources.splits import split
-from utils.files import write_json, write_text
+from utils.files import sha256, write_json, write_text
 
 # What the records in a folder are of.
 DONE = "dataset.json"
@@ -29,6 +32,9 @@ class DatasetConfig(NamedTuple):
       train_per_class, val_fraction, random_seed: see `splits.split`. What a dataset has for validation stays whole.
       max_rejected: share of the images that may be damaged; rejected.tsv in train/ and val/ lists them.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
+      images: of a CSV, the folder that its paths are relative to; "": the CSV's own.
+      keep_unlabeled: whether images without labels become records of no class; of a CSV.
+      csv: how a CSV is read.
     """
 
     train_per_class: int = 0
@@ -36,6 +42,25 @@ class DatasetConfig(NamedTuple):
     random_seed: int = 1234
     max_rejected: float = 0.01
     manual_dir: str | None = None
+    images: str = ""
+    keep_unlabeled: bool = False
+    csv: CsvConfig = CsvConfig()
+
+
+class Plan(NamedTuple):
+    """What `build` would make, or has made.
+
+    Attributes:
+      class_num, names: of the classes.
+      train, val: images for training and for validation.
+      kind: of the labels, one of `schema.KINDS`.
+    """
+
+    class_num: int
+    names: list[str]
+    train: int
+    val: int
+    kind: str
 
 
 class Dataset(NamedTuple):
@@ -58,38 +83,102 @@ def build(source, output, config) -> Dataset:
     images, a class that is left without any, and an `output` that holds something else.
     """
     output = Path(output)
-    settings = {
-        "source": source,
-        "train_per_class": config.train_per_class,
-        "val_share": config.val_fraction,
-        "seed": config.random_seed,
-    }
+    settings = _settings(source, config)
     if made := _claim(output, settings):
         return made
-    images = _without_odd_names(single_label.read(source, output / "images", config.manual_dir))
+    images = _read(source, output / "images", config)
     counts = {}
     for name, rows in _parts(images, config).items():
         if not rows:
             raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_fraction")
         built = _build_part(name, rows, images, output, config)
         counts[name] = built["records"]
-        lost = [images.names[k] for k in {k for _, k in rows} if str(k) not in built["classes"]]
-        if lost and name == "train":
-            raise SourceError(
-                f"{source}: no image of {', '.join(sorted(lost)[:5])} can be used to train; see "
-                f"{output / name / 'rejected.tsv'}, mend them, and delete {output}"
-            )
-    write_dictionary(output / dictionary.BESIDE, images.names)
+        wanted = {label for row in rows for label in row.labels}
+        if name == "train" and (lost := [images.names[k] for k in wanted if str(k) not in built["classes"]]):
+            _report_lost(sorted(lost), output, source, is_error=images.entries is None)
+    if images.entries is None:
+        write_dictionary(output / dictionary.BESIDE, images.names)
+    else:
+        dictionary.write(output / dictionary.BESIDE, images.entries)
     write_json(output / DONE, settings | {"class_num": len(images.names)} | counts)
     shutil.rmtree(output / "images", ignore_errors=True)
     return Dataset(len(images.names), **counts)
 
 
+def plan(source, output, config) -> Plan:
+    """Returns what `build` with the same arguments would make, or has made, and writes nothing.
+
+    Damaged images are among those that are counted before they are built. Raises ValueError as `build` does.
+    """
+    output = Path(output)
+    if made := _find(output, _settings(source, config)):
+        classes = dictionary.load(output / dictionary.BESIDE)
+        return Plan(made.class_num, classes.names, made.train, made.val, _kind(classes.ancestors is not None))
+    if source.startswith("tfds:"):
+        return _plan_tfds(source, config)
+    images = _read(source, None, config)
+    parts = {name: len(_usable(rows, config)) for name, rows in _parts(images, config).items()}
+    return Plan(len(images.names), images.names, **parts, kind=_kind(images.entries))
+
+
+def _plan_tfds(source, config):
+    """The `Plan` of a dataset of TensorFlow Datasets, whose images are not read for it."""
+    from data_processing.sources import tfds_source
+
+    names, train, val = tfds_source.sizes(source.partition(":")[2])
+    kept = min(train, config.train_per_class * len(names)) if config.train_per_class else train
+    if val is None:
+        kept = kept if config.train_per_class else round((1 - config.val_fraction) * train)
+        val = train - kept
+    return Plan(len(names), names, kept, val, "single")
+
+
+def _kind(is_multi_label):
+    return "sparse" if is_multi_label else "single"
+
+
+def _settings(source, config):
+    """What the records of a source depend on, for dataset.json."""
+    settings = {
+        "source": source,
+        "train_per_class": config.train_per_class,
+        "val_share": config.val_fraction,
+        "seed": config.random_seed,
+    }
+    single_label.check(source)
+    kind, _, place = source.partition(":")
+    if kind != "csv":
+        return settings
+    if config.train_per_class:
+        raise SourceError(f"--train_per_class={config.train_per_class}: images of a CSV have any number of classes")
+    if not Path(place).is_file():
+        raise SourceError(f"--dataset={source}: there is no file {place}")
+    # Other labels under the same name are other records.
+    settings |= {"csv_sha256": sha256(place), "images": str(config.images), "keep_unlabeled": config.keep_unlabeled}
+    return settings | config.csv._asdict()
+
+
+def _read(source, scratch, config):
+    """Returns the `Source`; `scratch` is a folder for images that come in no files."""
+    kind, _, place = source.partition(":")
+    if kind == "csv":
+        images = multi_label.Images(config.images, config.val_fraction, config.random_seed)
+        return multi_label.read_csv(place, config.csv, images)
+    return _without_odd_names(single_label.read(source, scratch, config.manual_dir))
+
+
+def _usable(rows, config):
+    """The rows that records are made of."""
+    return rows if config.keep_unlabeled else [row for row in rows if row.labels]
+
+
 def _parts(source, config):
-    """Returns {"train": rows, "val": rows}, pairs of a path and a class, of a `Source`."""
+    """Returns {"train": rows, "val": rows} of a `Source`."""
+    if source.test:
+        print(f"{len(source.test):,} images of test are left out")
     parts = {"train": source.train, "val": source.val}
-    if source.val is None or config.train_per_class:
-        labels = [k for _, k in source.train]
+    if source.entries is None and (source.val is None or config.train_per_class):
+        labels = [row.labels[0] for row in source.train]
         chosen, others = split(labels, config.train_per_class, config.val_fraction, config.random_seed)
         parts["train"] = [source.train[k] for k in chosen]
         if source.val is None:
@@ -100,18 +189,48 @@ def _parts(source, config):
 def _build_part(name, rows, source, output, config):
     """Writes the list of "train" or "val", and its shards; returns their manifest."""
     list_path = output / f"{name}.txt"
-    image_list.write(list_path, (image_list.Row(path, (k,), (1.0,)) for path, k in rows))
+    image_list.write(list_path, rows)
     shards = shard_writer.ShardConfig(
         split=name,
-        label_format="single",
+        label_format=_kind(source.entries),
         class_num=len(source.names),
-        num_shards=min(-(-len(rows) // SHARD_IMAGES), MAX_SHARDS),
+        num_shards=max(1, min(-(-len(_usable(rows, config)) // SHARD_IMAGES), MAX_SHARDS)),
         random_seed=config.random_seed,
         max_rejected=config.max_rejected,
         max_pixels=image_files.MAX_PIXELS,
+        keep_unlabeled=config.keep_unlabeled,
     )
     shard_writer.build(list_path, source.images, output / name, shards)
     return json.loads((output / name / "manifest.json").read_text())
+
+
+def _report_lost(names, output, source, is_error):
+    """Says of which classes no image could be used to train: without one, a class of single labels is none."""
+    first = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    listed = output / "train" / "rejected.tsv"
+    if is_error:
+        raise SourceError(
+            f"{source}: no image of {first} can be used to train; see {listed}, mend them, and delete {output}"
+        )
+    print(f"{len(names):,} classes of which no image can be used to train, see {listed}: {first}")
+
+
+def _find(output, settings) -> Dataset | None:
+    """Returns the `Dataset` that is in the folder `output`, made with these `settings`; None if it is not finished.
+
+    Raises ValueError if the folder holds something else.
+    """
+    before = described(output)
+    if before is None:
+        if output.exists() and any(output.iterdir()):
+            raise ValueError(f"{output} holds other things than records of a dataset; give a new folder")
+        return None
+    is_done = "class_num" in before
+    # A beginning without shards, after a typing error say, binds nobody.
+    is_same = manifest.are_same_settings(
+        output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
+    )
+    return Dataset(*(before[name] for name in Dataset._fields)) if is_done and is_same else None
 
 
 def _claim(output, settings):
@@ -119,17 +238,8 @@ def _claim(output, settings):
 
     Returns the `Dataset` if it is there already, else None; ValueError if the folder holds something else.
     """
-    before = described(output)
-    if before is None and output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} holds other things than records of a dataset; give a new folder")
-    if before is not None:
-        is_done = "class_num" in before
-        # A beginning without shards, after a typing error say, binds nobody.
-        is_same = manifest.are_same_settings(
-            output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
-        )
-        if is_done and is_same:
-            return Dataset(*(before[name] for name in Dataset._fields))
+    if made := _find(output, settings):
+        return made
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / DONE, settings)
     return None
@@ -163,14 +273,18 @@ def classes_of_records(data_dir, dataset="") -> int | None:
 
 def _without_odd_names(source):
     """Leaves out images whose names an image list cannot hold, and says so."""
-    odd = [path for path, _ in (*source.train, *(source.val or ())) if not image_list.can_hold(path)]
+    odd = [row.path for row in (*source.train, *(source.val or ())) if not image_list.can_hold(row.path)]
     if not odd:
         return source
     print(f"{len(odd):,} images left out, whose names hold a tab or line end, or are not UTF-8: {ascii(odd[0])}, …")
-    train, val = ([row for row in rows if image_list.can_hold(row[0])] for rows in (source.train, source.val or ()))
+    train, val = ([row for row in rows if image_list.can_hold(row.path)] for rows in (source.train, source.val or ()))
     return source._replace(train=train, val=None if source.val is None else val)
 
 
 def write_dictionary(path, names):
-    """Writes a single-label dictionary: index and name of each class."""
-    write_text(path, "".join(f"{k}\t{' '.join(name.split())}\n" for k, name in enumerate(names)))
+    """Writes a single-label dictionary: index and name of each class; of what cannot stand in one, a blank."""
+    odd = [ascii(name) for name in names if re.search("[\ud800-\udfff]", name)]
+    if odd:
+        raise SourceError(f"{odd[0]}: the name of a class is not UTF-8; rename its folder")
+    kept = (re.sub("[\t\r\n]", " ", name) for name in names)
+    write_text(path, "".join(f"{k}\t{name}\n" for k, name in enumerate(kept)))

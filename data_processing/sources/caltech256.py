@@ -4,7 +4,7 @@ from pathlib import Path
 import re
 
 from data_processing.images import archives, image_files
-from data_processing.sources.labeled_images import Source, SourceError, check_links
+from data_processing.sources.labeled_images import Source, SourceError, check_links, single_label_rows
 
 FOLDER = "256_ObjectCategories"
 ARCHIVE = f"{FOLDER}.tar"
@@ -42,4 +42,4 @@ def read(place) -> Source:
         print(f"{place}: {len(folders)} of 256 classes are in it; the network will have as many")
     numbers = {name: k for k, name in enumerate(folders)}
     rows = [(prefix + match[0], numbers[match[1]]) for match in matches]
-    return Source(images, [name.partition(".")[2] for name in folders], rows)
+    return Source(images, [name.partition(".")[2] for name in folders], single_label_rows(rows))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_processing.images import archives, image_files
-from data_processing.lists import image_list
+from data_processing.lists import dictionary, image_list
 
 WNID = re.compile(r"n\d{8}")
 # Names of the columns, in the order of Open Images V1 to V3. Later versions have the same columns, and more.
@@ -40,19 +40,29 @@ class Labeled(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A single-label dataset before it is split.
+    """A dataset whose classes have indices.
 
     Attributes:
       images: folder that paths are relative to.
       names: of the classes, by index.
-      train: pairs of a path and a class.
+      train: an `image_list.Row` each, with one label or, where there are `entries`, any number.
       val: the same for validation, or None: they are to be split off.
+      test: the same for later.
+      entries: dictionary of the classes of a multi-label dataset, else None.
     """
 
     images: Path
     names: list[str]
-    train: list[tuple[str, int]]
-    val: list[tuple[str, int]] | None = None
+    train: list[image_list.Row]
+    val: list[image_list.Row] | None = None
+    test: list[image_list.Row] = []
+    entries: list[dictionary.Entry] | None = None
+
+
+def single_label_rows(pairs) -> list[image_list.Row]:
+    """Returns the rows of pairs of a path and the index of its one class."""
+    shared = {k: ((k,), (1.0,)) for k in {k for _, k in pairs}}
+    return [image_list.Row(path, *shared[k]) for path, k in pairs]
 
 
 def check_links(root, paths):
@@ -88,7 +98,7 @@ def imagenet(folder, root=None) -> Iterator[Labeled]:
 
 def labeled_list(path, entries) -> Iterator[Labeled]:
     """Yields the images of an image list, published or ours, whose indices are those of the dictionary `entries`."""
-    for where, row in image_list.read_with_lines(path, len(entries)):
+    for where, row in image_list.read_with_lines(path, len(entries), require_labels=False):
         ids = (entries[label].wnid for label in row.labels)
         yield Labeled(row.path, dict(zip(ids, row.confidences, strict=True)), where)
 

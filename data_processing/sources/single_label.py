@@ -1,4 +1,4 @@
-"""Single-label datasets: ImageNet, Caltech-256, any folder of class folders, any of TensorFlow Datasets.
+"""Datasets of one class an image: ImageNet, Caltech-256, any class folders, any of TensorFlow Datasets.
 
 A dataset is named KIND:PLACE, see `KINDS`. What is made of it is the matter of `records/build_dataset.py`.
 """
@@ -11,11 +11,12 @@ import numpy as np
 from scipy.io import loadmat
 
 from data_processing.images import archives, image_files
-from data_processing.sources import caltech256, labeled_images
-from data_processing.sources.labeled_images import Source, SourceError, check_links
+from data_processing.sources import caltech256, class_folders, labeled_images
+from data_processing.sources.labeled_images import Source, SourceError, check_links, single_label_rows
 
 KINDS = {
-    "folder": "folder:FOLDER, with a folder of images for each class",
+    "folder": "folder:FOLDER, with a folder of images for each class, or these in train/ and val/",
+    "csv": "csv:FILE of paths and labels, with --images=FOLDER",
     "caltech256": f"caltech256:{caltech256.ARCHIVE}, or the folder that it or its class folders are in",
     "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
     "tfds": "tfds:NAME, a dataset of TensorFlow Datasets",
@@ -24,36 +25,28 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
+def check(source):
+    """Raises SourceError if `source` is not KIND:PLACE."""
+    kind, _, place = source.partition(":")
+    if kind not in KINDS or not place:
+        raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
+
+
 def read(source, scratch, manual_dir=None) -> Source:
     """Returns the images and classes of a dataset.
 
     Args:
-      source: KIND:PLACE, see `KINDS`.
+      source: KIND:PLACE, see `KINDS`, of one class an image: not "csv".
       scratch: folder for images that come in no files.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
     """
     kind, _, place = source.partition(":")
-    if kind not in KINDS or not place:
-        raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
+    check(source)
     if kind == "tfds":
         return _tfds(place, scratch, manual_dir)
     if not Path(place).exists():
         raise SourceError(f"--dataset={source}: there is no {place}")
-    return {"folder": _folder, "caltech256": caltech256.read, "imagenet": _imagenet}[kind](Path(place))
-
-
-def _folder(folder):
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not names:
-        raise SourceError(f"{folder}: no folders in it; make one for each class, with its images")
-    check_links(folder, [folder / name for name in names])
-    rows = []
-    for k, name in enumerate(names):
-        paths = [Path(path).relative_to(folder).as_posix() for path in image_files.image_paths(folder / name)]
-        if not paths:
-            raise SourceError(f"{folder / name}: no images in this class folder; fill it, or take it away")
-        rows += [(path, k) for path in paths]
-    return Source(folder, names, rows)
+    return {"folder": class_folders.read, "caltech256": caltech256.read, "imagenet": _imagenet}[kind](Path(place))
 
 
 def _imagenet(folder):
@@ -78,7 +71,8 @@ def _imagenet(folder):
     unknown = sorted({wnid for _, wnid in val} - numbers.keys())
     if unknown:
         raise SourceError(f"{folder}: {len(unknown):,} classes of validation have no training images: {unknown[:3]}")
-    return Source(folder, [words.get(wnid, wnid) for wnid in wnids], train, [(p, numbers[wnid]) for p, wnid in val])
+    train, val = single_label_rows(train), single_label_rows([(path, numbers[wnid]) for path, wnid in val])
+    return Source(folder, [words.get(wnid, wnid) for wnid in wnids], train, val)
 
 
 def _imagenet_paths(folder, part):
@@ -139,5 +133,5 @@ def _tfds(name, scratch, manual_dir):
     parts = {}
     for part in filter(None, ("train", other)):
         rows = tfds_source.images(name, part, scratch, manual_dir=manual_dir)
-        parts[part] = [(row.path, numbers[next(iter(row.labels))]) for row in rows if row.labels]
+        parts[part] = single_label_rows([(row.path, numbers[next(iter(row.labels))]) for row in rows if row.labels])
     return Source(Path(scratch), names, parts["train"], parts.get(other))

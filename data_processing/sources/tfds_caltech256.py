@@ -53,7 +53,7 @@ class Caltech256(tfds.core.GeneratorBasedBuilder):
         return {tfds.Split.TRAIN: self._generate_examples(source)}
 
     def _generate_examples(self, source):
-        for path, label in source.train:
+        for path, (label,), _ in source.train:
             try:
                 data = archives.read_file(source.images, path, image_files.MAX_PIXELS)
                 image, _, _ = image_files.as_jpeg(data)

@@ -59,11 +59,25 @@ def describe(name, data_dir=None, manual_dir=None):
     return class_names, list(builder.info.splits)
 
 
-def _prepare(name, data_dir, manual_dir):
-    """Returns the builder of a dataset, which is downloaded and prepared if it is not there yet."""
+def sizes(name, data_dir=None):
+    """Returns the class names of a dataset and its images for training and for validation or None; fetches nothing."""
+    builder = _prepare(name, data_dir, None, fetch=False)
+    counts = {part: split.num_examples for part, split in builder.info.splits.items()}
+    if "train" not in counts:
+        raise SourceError(f"tfds:{name}: it says how many images it has once it is prepared; leave --dry_run out")
+    try:
+        names = _class_names(builder.info.features)
+    except SourceError as error:
+        raise _explained(name, error) from error
+    return names, counts["train"], counts.get("validation", counts.get("test"))
+
+
+def _prepare(name, data_dir, manual_dir, fetch=True):
+    """Returns the builder of a dataset, which is downloaded and prepared if it is not there yet, unless not `fetch`."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        if fetch:
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
         return builder
     except tfds.core.DatasetNotFoundError as error:
         raise SourceError(f"tfds:{name}: TensorFlow Datasets has no such dataset; see tfds.list_builders()") from error
