@@ -64,7 +64,8 @@ def parse(text, where) -> Classes:
     """Returns the classes of a dictionary's `text`, of either kind; messages name `where` it comes from."""
     lines = _lines(text)
     if lines and _is_header(lines[0]):
-        entries = _entries(lines, where)
+        if not (entries := _entries(lines, where)):
+            raise DictionaryError(f"{where}: no classes behind the header line; give a dictionary of classes")
         return Classes([e.names for e in entries], [e.wnid for e in entries], ancestors(entries), text)
     names = _names(lines, where)
     return Classes(names, [""] * len(names), None, text)
@@ -77,12 +78,20 @@ def read(path) -> list[Entry]:
 
 def _entries(lines, path):
     if not lines or not _is_header(lines[0]):
-        raise DictionaryError(f"{path}:1: no header line; a multi-label dictionary begins with '{HEADER}'")
+        single = "; this is a single-label dictionary, without parents" if lines else ""
+        raise DictionaryError(f"{path}:1: no header line{single}; a multi-label dictionary begins with '{HEADER}'")
+    if not any("\t" in line for line in lines):
+        raise DictionaryError(
+            f"{path}:1: names without indices; number the lines from 0 as index<TAB>name, for a single-label "
+            f"dictionary, or write the columns of a multi-label one, '{HEADER}'"
+        )
     entries = []
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split("\t")
         if len(fields) != 4:
-            raise DictionaryError(f"{path}:{number}: {len(fields)} fields instead of 4 between tabs: {line[:80]!r}")
+            raise DictionaryError(
+                f"{path}:{number}: {len(fields)} fields instead of the 4 of '{HEADER}' between tabs: {line[:80]!r}"
+            )
         index, parent = (_integer(text, f"{path}:{number}") for text in (fields[0], fields[2]))
         _check_next(index, entries, f"{path}:{number}")
         entries.append(Entry(index, fields[1], parent, fields[3]))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 
@@ -12,6 +12,7 @@ from data_processing.lists.dictionary import (
     Entry,
     ancestors,
     is_multi_label,
+    load,
     read,
     read_names,
     write,
@@ -58,8 +59,21 @@ def test_single_label_dictionary(tmp_path):
     path = lines(tmp_path, "0\ttench\tTinca tinca", "1\tgoldfish", "2\thammerhead\thammerhead shark\t")
     assert not is_multi_label(path)
     assert read_names(path) == ["tench, Tinca tinca", "goldfish", "hammerhead, hammerhead shark"]
-    with pytest.raises(DictionaryError, match="dictionary.txt:1: no header line"):
+    with pytest.raises(
+        DictionaryError, match="dictionary.txt:1: no header line; this is a single-label dictionary"
+    ):
         read(path)
+
+
+def test_names_alone_are_no_dictionary(tmp_path):
+    path = lines(tmp_path, "tench", "gold fish")
+    for function in (read, read_names, load):
+        with pytest.raises(
+            DictionaryError, match="dictionary.txt:1: names without indices; number the lines from 0"
+        ):
+            function(path)
+    with pytest.raises(DictionaryError, match="dictionary.txt: no classes behind the header line"):
+        load(lines(tmp_path, HEADER))
 
 
 @pytest.mark.parametrize("encoding, end", [("utf-8", "\r\n"), ("utf-8-sig", "\n"), ("utf-8-sig", "\r\n")])
@@ -77,8 +91,8 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path, encoding, end):
         (["0\tn1\t-1\ta", "2\tn2\t0\tb"], "dictionary.txt:3: index 2, but 1 comes next; indices have no gaps"),
         (["1\tn1\t-1\ta"], "dictionary.txt:2: index 1, but 0 comes next"),
         (["0\tn1\t-1\ta", "0\tn2\t-1\tb"], "dictionary.txt:3: index 0, but 1 comes next"),
-        (["0\tn1\t-1"], "dictionary.txt:2: 3 fields instead of 4"),
-        (["0 n1 -1 a"], "dictionary.txt:2: 1 fields instead of 4"),
+        (["0\tn1\t-1"], "dictionary.txt:2: 3 fields instead of the 4 of 'category_index\t"),
+        (["0 n1 -1 a"], "dictionary.txt:2: 1 fields instead of the 4"),
         (["0\tn1\t1\ta"], "dictionary.txt:2: parent 1 is no class of 0 to 0; write -1 for a root"),
         (["0\tn1\t-2\ta"], "dictionary.txt:2: parent -2 is no class"),
         (["0\tn1\tnone\ta"], "dictionary.txt:2: 'none' is no index"),
@@ -142,15 +156,37 @@ def test_any_forest_comes_back(tmp_path_factory, classes, random):
 
 FIELDS = st.one_of(st.integers(-2, 4).map(str), st.text(max_size=3))
 ROWS = st.lists(st.lists(FIELDS, max_size=5).map("\t".join), max_size=6).map(lambda rows: "\n".join(rows).encode())
+FUZZED = st.one_of(st.binary(), ROWS.map(lambda rows: HEADER.encode() + b"\n" + rows), ROWS)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.one_of(st.binary(), ROWS.map(lambda rows: HEADER.encode() + b"\n" + rows), ROWS))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "fuzz.txt"
+def check_any_bytes(path, content):
     path.write_bytes(content)
-    for function in (read, read_names):
+    for function in (read, load, is_multi_label):
         try:
             function(path)
         except DictionaryError as error:
             assert str(error).startswith(str(path))
+            continue
+        if function is load:
+            classes = load(path)
+            assert len(classes.names) == len(classes.ids) > 0
+            assert classes.ancestors is None or [len(set(above)) for above in classes.ancestors] == [
+                len(above) for above in classes.ancestors
+            ]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(FUZZED)
+@example(b"\xc2\xb2\ta")  # a digit to Python, and no number
+@example(b"0\t" + b"9" * 5000)
+@example(HEADER.encode() + b"\n0\tn\t" + b"9" * 5000 + b"\ta")
+@example(b"0\ta\r1\tb")
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+    check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content)
+
+
+@pytest.mark.slow
+@settings(max_examples=5_000, deadline=None)
+@given(FUZZED)
+def test_many_more_bytes_are_read_or_refused(tmp_path_factory, content):
+    check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content)
