@@ -1,9 +1,8 @@
-"""Every flag that more than one script uses, under its published name, and what all scripts do at their start.
+"""What a script does with flags: `use` those of shared_flags.py, define its own, `script`, imports, and at last `run`.
 
-Names and defaults are those of the released code, so that a published command line still runs. Flags that no longer do
-anything are accepted and say so. A flag of one script alone is defined in that script. Only scripts read `FLAGS`; what
-they call takes named tuples, whose fields bear the flags' names: `config(RunConfig)` fills one. Importing a script
-changes no flag: what it wants otherwise, it says to `run`.
+Only scripts read `FLAGS`; what they call takes named tuples, whose fields bear the flags' names: `config(RunConfig)`
+fills one. Importing a script changes no flag: what it wants otherwise, it says to `script`, which also answers --help,
+before anything large is imported.
 """
 
 import os
@@ -45,14 +44,14 @@ def use(names):
 def _use(names):
     for name in names:
         define(name)
-    _used.extend(names)
+        _used.append(FLAGS[name].name)  # a name that is none raises KeyError
 
 
 def script(name, doc, *, first="", required="", defaults=None):
     """Says what a script is; called when its flags are defined and before anything large is imported.
 
-    With --help it prints the page of `utils.help_page`, and the process ends. A script that is imported (`name` is not
-    "__main__") changes nothing.
+    With --help it prints the page of `utils.help_page`, and the process ends; else it parses the flags, checks them, and
+    says which do nothing. A script that is imported (`name` is not "__main__") changes nothing.
 
     Args:
       name: `__name__` of the script.
@@ -69,10 +68,28 @@ def script(name, doc, *, first="", required="", defaults=None):
     for flag, value in (defaults or {}).items():
         FLAGS.set_default(flag, value)
     flags.mark_flags_as_required(required)
-    if help_page.is_wanted(sys.argv[1:]):
+    own = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if help_page.is_wanted(own[1:]):
         sections = {title: [FLAGS[flag] for flag in names] for title, names in _sections(first).items()}
-        print(help_page.page(doc, sections, required, RARE))
+        help_page.show(help_page.page(doc, sections, required, RARE))
         sys.exit()
+    _parse(own)
+
+
+def _parse(argv):
+    """Sets the flags; what is wrong with them ends the process here, before seconds of imports."""
+    app.define_help_flags()  # --helpfull
+    others = app.parse_flags_with_usage(argv)[1:]
+    if others:
+        sys.exit(f"error: '{others[0]}' is not a flag; write flags as --name=value")
+    try:
+        flag_values.check(FLAGS)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for name, reason in _without_effect().items():
+        print(f"--{name} has no effect: {reason}.", file=sys.stderr)
+    if FLAGS["visiable_gpu"].present:
+        os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu
 
 
 def _sections(first=()):
@@ -120,24 +137,24 @@ def train_per_class(single=False):
     return counts[0]
 
 
+def _without_effect():
+    """Returns {name: reason} of the flags that were given another value, and that the running script does not use."""
+    used = {*_used, "visiable_gpu"} - (set() if FLAGS.dry_run else {"num_gpus"})
+    shared = [name for names in MEMBERS.values() for name in names if name in FLAGS and name not in used]
+    given = [name for name in shared if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default]
+    return {name: OBSOLETE.get(name, f"{os.path.basename(sys.argv[0])} does not use it") for name in given}
+
+
 def run(main):
     """Runs the script whose `main(argv)` this is, and ends the process.
 
-    Says which flags do nothing, and chooses the GPU. A `ValueError` or `OSError` is the user's to mend: one line on
-    standard error, exit status 1; and so after Ctrl-C. Any other exception is a defect of ours and keeps its traceback.
+    A `ValueError` or `OSError` is the user's to mend: one line on standard error, exit status 1; and so after Ctrl-C.
+    Any other exception is a defect of ours and keeps its traceback.
     """
 
     def start(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"'{argv[1]}' is not a flag; write flags as --name=value")
-        for name, reason in OBSOLETE.items():
-            if FLAGS[name].present and (not FLAGS.dry_run if name == "num_gpus" else name not in _used):
-                print(f"--{name} has no effect: {reason}.", file=sys.stderr)
-        if FLAGS["visiable_gpu"].present:
-            os.environ["CUDA_VISIBLE_DEVICES"] = FLAGS.visiable_gpu
         logging.set_verbosity(logging.INFO)
         try:
-            flag_values.check(FLAGS)
             main(argv)
             return
         except (ValueError, OSError) as error:
@@ -148,4 +165,6 @@ def run(main):
         # Python and would wait for ever in an interpreter that is shutting down.
         sys.exit(message)
 
-    app.run(start)
+    if "--" in sys.argv:
+        sys.exit("error: nothing may follow '--' here; write flags as --name=value")
+    app.run(start, argv=sys.argv[:1])  # `script` has parsed the others

@@ -21,7 +21,13 @@ from absl import flags
 use("random_seed")
 flags.DEFINE_string("archive", None, "256_ObjectCategories.tar, or the folder of its class folders.")
 flags.DEFINE_list("counts", ["15", "30", "45", "60"], "Numbers of training images of a class.")
-script(__name__, __doc__, first="output_dir counts splits", required="archive")
+script(
+    __name__,
+    __doc__,
+    first="output_dir counts splits",
+    required="archive",
+    defaults={"output_dir": "out/caltech256"},
+)
 
 from utils.files import write_json, write_tsv
 
@@ -73,4 +79,4 @@ if __name__ == "__main__":
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     for_finetune = sys.argv[end + 1 :]
     del sys.argv[end:]
-    run(lambda _: main(for_finetune), required=["archive"], defaults={"output_dir": "out/caltech256"})
+    run(lambda _: main(for_finetune))

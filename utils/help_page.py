@@ -1,6 +1,8 @@
 """The page that --help prints: what a script does, an example, and its flags in sections, a line each."""
 
+import os
 import re
+import sys
 import textwrap
 
 from absl import flags
@@ -13,9 +15,8 @@ ADDED = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of valu
 
 
 def is_wanted(arguments):
-    """Whether a command line asks for the page; what stands behind `--` is for another program."""
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return any(OPTIONS.fullmatch(argument) for argument in own)
+    """Whether a command line asks for the page."""
+    return any(OPTIONS.fullmatch(argument) for argument in arguments)
 
 
 def page(doc, sections, required=(), rare=()):
@@ -34,6 +35,14 @@ def page(doc, sections, required=(), rare=()):
         if text.count("\n") < HEIGHT:
             break
     return text
+
+
+def show(text):
+    """Prints a page; its reader may have gone, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
 
 
 def _body(sections, required, rare):
