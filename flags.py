@@ -15,7 +15,7 @@ sys.path[:] = [one for one in sys.path if os.path.realpath(one) != os.path.join(
 
 from absl import app, flags, logging  # noqa: E402
 
-from shared_flags import CROPS, FLAGS, MEMBERS, OBSOLETE, RARE, SHARED, define  # noqa: E402
+from shared_flags import CROPS, FLAGS, GROUPS, MEMBERS, OBSOLETE, RARE, SHARED, define  # noqa: E402
 from utils import flag_values, help_page  # noqa: E402
 
 # TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
@@ -33,11 +33,11 @@ def use(names):
     """Says which flags of shared_flags.py a script uses, and defines those that only some have.
 
     Args:
-      names: of flags or of groups, with spaces between. Of a group they are all that most scripts know, but for those
-        that the release had and only some of ours take.
+      names: of flags or of groups, with spaces between. A group stands for its flags, without those of OBSOLETE and, if
+        there are others in it, of SHARED.
     """
     for name in names.split():
-        some = {*OBSOLETE, *SHARED.get(name, ())}
+        some = {*OBSOLETE, *(SHARED.get(name, ()) if GROUPS.get(name) else ())}
         _use([flag for flag in MEMBERS[name] if flag not in some] if name in MEMBERS else [name])
 
 
@@ -50,8 +50,8 @@ def _use(names):
 def script(name, doc, *, first="", required="", defaults=None):
     """Says what a script is; called when its flags are defined and before anything large is imported.
 
-    With --help it prints the page of `utils.help_page`, and the process ends; else it parses the flags, checks them, and
-    says which do nothing. A script that is imported (`name` is not "__main__") changes nothing.
+    With --help it prints the page of `utils.help_page`, and the process ends. Otherwise it parses and checks the flags,
+    and names those without effect. A script that is imported (`name` is not "__main__") changes nothing.
 
     Args:
       name: `__name__` of the script.
@@ -97,7 +97,9 @@ def _sections(first=()):
     own = [flag.name for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], ())]
     sections = {"What matters first, with defaults": first, "Of this script alone": [n for n in own if n not in first]}
     for group, members in MEMBERS.items():
-        sections[group.capitalize()] = [name for name in members if name in _used and name not in (*own, *first)]
+        sections[group[0].upper() + group[1:]] = [
+            name for name in members if name in _used and name not in (*own, *first)
+        ]
     return sections
 
 

@@ -33,7 +33,8 @@ OBSOLETE = {
 RARE = (
     "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
     "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
-    "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps"
+    "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
+    "lr_decay_factor class_order split_column mask_thres neg_select"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -96,9 +97,7 @@ def _define_optimizer():
     flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
     flags.DEFINE_float("lr", None, "Learning rate after the warm-up; if not set, one for the batch size.", 0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
-    flags.DEFINE_enum(
-        "lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; with --lr: step."
-    )
+    flags.DEFINE_enum("lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; with --lr: step.")
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
@@ -165,9 +164,10 @@ def _define_obsolete():
         flags.DEFINE_string(name, None, f"Does nothing here: {OBSOLETE[name]}.")
 
 
-# The groups of --help in its order, and what defines their flags.
+# The groups of --help in its order, and what defines those flags that all scripts know.
 GROUPS = {
     "files": _define_files,
+    "CSV": None,
     "data": _define_data,
     "augmentation": _define_augmentation,
     "network": _define_network,
@@ -190,26 +190,29 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Make records of folder:FOLDER, csv:FILE, caltech256:FILE, imagenet:FOLDER or tfds:NAME.",
+            "Make records of folder:FOLDER, csv:FILE, caltech256:FILE, imagenet:FOLDER, tfds:NAME.",
         ),
+        "label_synsets": (flags.DEFINE_string, "", "Senses chosen by hand: id or name, a tab, its WordNet id or '-'."),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
+    },
+    "CSV": {
+        "path_column": (flags.DEFINE_string, "", "Column of the paths; if not set, the one called so."),
+        "label_column": (flags.DEFINE_string, "", "Column of the labels; if not set, the one called so."),
+        "separator": (flags.DEFINE_string, "|", "What stands between the names of one image."),
+        "one_hot": (flags.DEFINE_bool, False, "Each other column is a class, with 0, 1 or a confidence."),
+        "split_column": (flags.DEFINE_string, "", "Column that says train, val or test, if there is one."),
+        "class_order": (
+            flags.DEFINE_enum,
+            "appearance",
+            ["appearance", "frequency"],
+            "Order of the classes: by appearance or frequency.",
+        ),
     },
     "data": {
         "split": (flags.DEFINE_string, "train", "Which records, or what the shards' names begin with: train or val."),
         "train_per_class": (flags.DEFINE_list, ["0"], "Training images of a class; 0: all but --val_fraction."),
         "val_fraction": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
         "keep_unlabeled": (flags.DEFINE_bool, False, "Keep images without a label: none of the classes is in them."),
-        "path_column": (flags.DEFINE_string, "", "CSV: column of the paths; if not set, the one called so."),
-        "label_column": (flags.DEFINE_string, "", "CSV: column of the labels; if not set, the one called so."),
-        "separator": (flags.DEFINE_string, "|", "CSV: what stands between the names of one image."),
-        "one_hot": (flags.DEFINE_bool, False, "CSV: each other column is a class, with 0, 1 or a confidence."),
-        "split_column": (flags.DEFINE_string, "", "CSV: column that says train, val or test, if there is one."),
-        "class_order": (
-            flags.DEFINE_enum,
-            "appearance",
-            ["appearance", "frequency"],
-            "Order of a CSV's classes: by appearance or frequency.",
-        ),
         "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image, in pixels.", 1),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
         "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
@@ -229,9 +232,10 @@ SHARED = {
 
 
 def _define(define):
-    """Calls what defines flags; returns their names."""
+    """Calls what defines flags, if there is any; returns their names."""
     known = len(FLAGS.flags_by_module_dict().get(__name__, ()))
-    define()
+    if define:
+        define()
     return [flag.name for flag in FLAGS.flags_by_module_dict()[__name__][known:]]
 
 

@@ -14,9 +14,7 @@ import sys
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, train_per_class, use
 
-use(
-    "images keep_unlabeled path_column label_column separator one_hot split_column class_order manual_dir max_rejected random_seed"
-)
+use("images keep_unlabeled CSV manual_dir max_rejected random_seed")
 script(__name__, __doc__, first="dataset train_per_class val_fraction", required="output_dir")
 
 from data_processing.records import build_dataset

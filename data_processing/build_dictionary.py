@@ -25,7 +25,6 @@ from absl import flags
 
 flags.DEFINE_string("wnids", "", "Classes by WordNet id, n02084071 say: one a line, perhaps with images after a tab.")
 flags.DEFINE_string("class_descriptions", "", "Open Images' class-descriptions.csv: classes that are words.")
-flags.DEFINE_string("label_synsets", "", "Chosen by hand: a word's id, a tab, its WordNet id or '-' for none.")
 flags.DEFINE_string("image_counts", "", "Images of each class: its id in the source, a tab, their number.")
 flags.DEFINE_enum("unsure", "drop", ["drop", "first"], "A word of several senses that nobody chose: WordNet's first?")
 flags.DEFINE_integer("min_images_wnids", 0, "As --min_images, for classes that came as WordNet ids.", lower_bound=0)

@@ -35,11 +35,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("random_seed images path_column label_column separator one_hot split_column class_order")
+use("random_seed images CSV label_synsets")
 flags.DEFINE_string("csv", "", "CSV of paths and labels.")
 flags.DEFINE_string("coco", "", "Annotations of objects as COCO has them: instances_train2017.json.")
-flags.DEFINE_enum("hierarchy", "", ["", "wordnet"], "wordnet: names that are its nouns get their ancestors as classes.")
-flags.DEFINE_string("label_synsets", "", "For --hierarchy: a name, a tab, its WordNet id or '-', chosen by hand.")
+flags.DEFINE_enum(
+    "hierarchy",
+    "",
+    ["", "wordnet"],
+    "wordnet: names that are its nouns get their ancestors as classes.",
+    allow_override=True,  # image_classification.py has another one
+)
 flags.DEFINE_string("imagenet", "", "ImageNet: folder of archives or folders, one a WordNet id.")
 flags.DEFINE_list("lists", [], "Image lists whose classes are those of --list_dictionary.")
 flags.DEFINE_string("list_dictionary", "", "Dictionary of --lists.")
