@@ -96,7 +96,8 @@ def class_num(*folders) -> int | None:
 
 
 def _class_num(path):
-    count = _read(path).get("settings", {}).get("class_num")
+    settings = _read(path).get("settings")
+    count = settings.get("class_num") if isinstance(settings, dict) else None
     if not isinstance(count, int):
         raise ValueError(f"{path} does not say the number of classes; build the records anew with build_tfrecords.py")
     return count

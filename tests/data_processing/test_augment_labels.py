@@ -26,8 +26,8 @@ def run(list_path, folder, *options):
 def test_a_list_comes_out_closed_in_its_order(tmp_path):
     pairs = tmp_path / "pairs.tsv"
     closure.write_pairs(pairs, [closure.Pair(4, 6, 10, 9)], entries_of(PARENTS))
-    lines = ["b.jpg\t4:0.5\t0:0.25", "http://x/a b.jpg\t1\t5:-1", "c.jpg 2 2:0.5", "", "d.jpg\t6:0.125\t5:-1\t4", "e.jpg"]
-    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    lines = ["b.jpg\t4:0.5\t0:0.25", "http://x/a b.jpg\t1\t5:-1", "c.jpg 2 2:0.5", "", "d.jpg\t6:0.125\t5:-1\t4"]
+    (tmp_path / "list.txt").write_text("\n".join([*lines, "e.jpg\n"]))
     done = run(tmp_path / "list.txt", tmp_path, f"--pairs={pairs}", f"--output={tmp_path}/out.txt")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.txt").read_text() == (
@@ -37,7 +37,10 @@ def test_a_list_comes_out_closed_in_its_order(tmp_path):
         "d.jpg\t0\t2\t3\t4\t5\t6\n"
         "e.jpg\t\n"
     )
-    assert "5 rows, 1 without labels, 4 were not closed; 1.60 labels an image before, 3.60 now (1 co-occurring pairs)" in done.stdout
+    counted = (
+        "5 rows, 1 without labels, 4 were not closed; 1.60 labels an image before, 3.60 now (1 co-occurring pairs)"
+    )
+    assert counted in done.stdout
     again = run(tmp_path / "out.txt", tmp_path, f"--pairs={pairs}", f"--output={tmp_path}/again.txt")
     assert again.returncode == 0
     assert (tmp_path / "again.txt").read_bytes() == (tmp_path / "out.txt").read_bytes()

@@ -117,7 +117,21 @@ def test_as_a_user_runs_it(tmp_path):
     assert done.returncode == 0 and f"written into {tmp_path}/out" in done.stdout, done.stderr
 
 
+def test_images_without_labels_count(tmp_path):
+    write(tmp_path / "a", [*ROWS, "e\n", "f\t\n", "g\t0:-1\n", "h\t0:0.5\t0\n"])
+    done = run(tmp_path / "a")
+    assert done.returncode == 0 and "3 images without labels, or with unknown ones only" in done.stdout, done.stderr
+    summary = json.loads((tmp_path / "a/out/statistics.json").read_text())
+    assert (summary["images"], summary["labels"], summary["images without known labels"]) == (8, 8, 3)
+    assert summary["images by number of labels"] == {"0": 3, "1": 3, "2": 1, "3": 1}
+    assert summary["labels by confidence"]["(0.9, 1.0]"] == 6
+
+
 def test_a_wrong_line_is_named(tmp_path):
+    write(tmp_path / "c", [*ROWS, "e\n", "e\t0\t1:1e-11\n"])
+    done = run(tmp_path / "c")
+    message = "list.txt:6: field 3 ('1:1e-11'): the confidence must be a number from 1e-06 to 1, or -1 for unknown"
+    assert done.returncode == 1 and message in done.stderr
     write(tmp_path / "a", [*ROWS, "e\t4\n"])
     done = run(tmp_path / "a")
     assert done.returncode == 1 and "list.txt:5: field 2 ('4'): the class is not below" in done.stderr

@@ -117,6 +117,26 @@ def test_a_folder_and_one_image(tmp_path):
     assert file_batches.list_image_files(paths[0]) == [ImageFile(paths[0], "", paths[0])]
 
 
+def test_links_that_are_left_out_are_counted(tmp_path, capsys):
+    folder, outside = tmp_path / "images", tmp_path / "outside"
+    for path in (folder / "in/a.png", outside / "b.png"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (folder / "same.png").symlink_to("in/a.png")
+    paths = [str(folder / "in/a.png"), str(folder / "same.png")]
+    assert [image.file for image in file_batches.list_image_files(str(folder))] == paths
+    assert capsys.readouterr().out == ""
+    for k in range(6):
+        (folder / f"out {k}.png").symlink_to(outside / "b.png")
+    (folder / "folder\t").symlink_to(outside)
+    (folder / "out.txt").symlink_to(outside / "b.png")  # no image, by its name
+    assert [image.file for image in file_batches.list_image_files(str(folder))] == paths
+    shown = ", ".join([f"{folder}/folder\\t", *(f"{folder}/out {k}.png" for k in range(4))])
+    assert capsys.readouterr().out == f"warning: 7 links left out, to folders or out of {folder}: {shown}, …\n"
+    file_batches.list_image_files(str(folder), quiet=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_list(tmp_path, monkeypatch):
     """Paths from the working directory come before paths from the list's folder."""
     lists, work = tmp_path / "lists", tmp_path / "work"

@@ -82,6 +82,14 @@ def test_sparse_and_dense_say_the_same(labels):
     assert {k: v for k, v in enumerate(vectors[0]) if v} == labels
 
 
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_a_record_without_labels_is_one_of_no_class(kind):
+    serialized = record(kind, [], [])
+    assert schema.label_kind(serialized, CLASSES, "x") == kind
+    assert not schema.parse(tf.constant(serialized), kind, CLASSES)["label"].numpy().any()
+    assert schema.decode(serialized, kind)[2] == []
+
+
 def test_single_needs_one_label():
     with pytest.raises(RecordError, match="'a.jpg' has 2 labels; --label_format=single"):
         schema.encode(schema.Image(b"", 1, 1, "a.jpg"), [1, 2], [1.0, 1.0], "single", CLASSES)
@@ -101,6 +109,8 @@ def test_single_needs_one_label():
         ("single", example(image=[b"x"], label=[-1])),
         ("single", record("sparse")),
         ("single", example(label=[1])),
+        *(("sparse", record("sparse", [2], [wrong])) for wrong in (np.nan, np.inf, 5.0, -0.5, 0.0, 1.0001, -1.0001)),
+        *(("dense", record("dense", [2], [wrong])) for wrong in (np.nan, np.inf, -np.inf, 5.0, -0.5)),
     ],
     # Bytes would name the cases otherwise, in an order of features that changes from process to process.
     ids=lambda value: value if isinstance(value, str) else "record",
@@ -108,6 +118,36 @@ def test_single_needs_one_label():
 def test_a_record_that_does_not_fit_is_an_error_of_the_operation(kind, serialized):
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
         schema.parse(tf.constant(serialized), kind, CLASSES)
+    # As in the input pipeline, where an assertion that nothing depends on must be run, too.
+    records = tf.data.Dataset.from_tensors(serialized).map(lambda x: schema.parse(x, kind, CLASSES)).ignore_errors()
+    assert list(records) == []
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 5.0, -0.5])
+def test_what_is_no_confidence_is_damage_in_python_too(kind, wrong):
+    with pytest.raises(RecordError, match=r"x, record 3: class 2 has confidence .*, which must be in \(0, 1\], or -1"):
+        schema.decode(record(kind, [2], [wrong]), kind, "x, record 3")
+
+
+@pytest.mark.parametrize(
+    "kind, serialized",
+    [
+        ("sparse", b""),
+        ("sparse", example(image=[b"x"], name=[b"y"], label_index=[1], label_confidence=[1.0, 0.5])),
+        ("dense", record("single")),
+        ("dense", record("sparse")),
+        ("dense", example(image=[b"x"], name=[b"y"], label=[b"123"])),
+        ("single", record("dense")),
+        ("single", example(image=[b"x"], label=[1])),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "record",
+)
+def test_what_is_no_record_of_a_kind_is_an_error_that_says_so(kind, serialized):
+    with pytest.raises(RecordError, match=f"x: its features are not those of {kind} labels"):
+        schema.decode(serialized, kind, "x")
+    with pytest.raises(RecordError, match="x: no tf.train.Example"):
+        schema.decode(b"no example", kind, "x")
 
 
 @pytest.mark.parametrize(
