@@ -2,19 +2,21 @@
 
 import ast
 import functools
+import math
 import os
 from pathlib import Path
 import re
 import subprocess
 import sys
 
+from flags import FLAGS, use
 from absl import flags
+from absl.testing import flagsaver
 import pytest
 
-from shared_flags import ALIASES, MEMBERS, OBSOLETE
-from tests.scripts import run_script
+from shared_flags import ALIASES, MEMBERS, OBSOLETE, RARE
 from tests.test_house import ROOT, SCRIPTS
-from utils import flag_values, help_page
+from utils import flag_values
 
 WITH_FLAGS = [name for name in SCRIPTS if "from flags import" in (ROOT / name).read_text()]
 SHARED = {name for names in MEMBERS.values() for name in names}
@@ -101,13 +103,18 @@ def without_tensorflow(tmp_path_factory):
     return os.environ | {"PYTHONPATH": str(folder)}
 
 
+def start(script, *options, env, status=0):
+    """Runs a script in a process of its own, which begins with nothing imported."""
+    done = subprocess.run([sys.executable, ROOT / script, *options], capture_output=True, text=True, env=env)
+    assert done.returncode == status, done.stderr
+    return done
+
+
 @pytest.mark.parametrize("name", WITH_FLAGS)
 def test_help(name, without_tensorflow):
-    """It fits three screens, and has the flags that the script reads and no others; nothing large is imported for it."""
-    done = subprocess.run(
-        [sys.executable, ROOT / name, "--help"], capture_output=True, text=True, env=without_tensorflow
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    """It fits three screens and has the flags that the script reads, no others; nothing large is imported for it."""
+    done = start(name, "--help", env=without_tensorflow)
+    assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert len(lines) <= 72 and max(map(len, lines)) <= 120
     assert lines[0] == ast.get_docstring(parsed(ROOT / name)).splitlines()[0]
@@ -119,3 +126,86 @@ def test_help(name, without_tensorflow):
     assert flags_in_help >= own(ROOT / name)
     assert not read - flags_in_help
     assert not flags_in_help - read - READ_ELSEWHERE
+
+
+@pytest.mark.parametrize("option", ["-h", "-help", "--helpshort"])
+def test_help_has_other_names(option, without_tensorflow):
+    pages = [start("train.py", one, env=without_tensorflow).stdout for one in ("--help", option)]
+    assert pages[0] == pages[1] and "--alsologtostderr" not in pages[0]
+
+
+def test_helpfull_is_that_of_absl(without_tensorflow):
+    text = start("train.py", "--helpfull", env=without_tensorflow, status=1).stdout
+    assert "--[no]alsologtostderr" in text and "--model_dir" in text
+
+
+def test_help_for_a_reader_that_goes(without_tensorflow):
+    command = [sys.executable, ROOT / "train.py", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=without_tensorflow) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_names_are_of_flags():
+    assert {*RARE, *OBSOLETE, *ALIASES.values()} <= SHARED
+    with pytest.raises(KeyError, match="no_such_flag"):
+        use("no_such_flag")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in FLAGS if FLAGS[name].flag_type() == "float" and name not in ALIASES)
+)
+def test_numbers_are_finite(name):
+    """What is out of a flag's bounds, absl refuses."""
+    for value in (math.nan, math.inf, -math.inf):
+        refused = pytest.raises((ValueError, flags.IllegalFlagValueError), match=f"^(flag )?--{name}={value}: ")
+        with refused, flagsaver.flagsaver(**{name: value}):
+            flag_values.check(FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("script", "option", "message"),
+    [
+        ("train.py", "--lr=nan", "error: --lr=nan: give a finite number"),
+        ("train.py", "--ema_decay=nan", "error: --ema_decay=nan: give a finite number"),
+        ("train.py", "--epochs=inf", "error: --epochs=inf: give a finite number"),
+        ("data_processing/cooccurrence.py", "--posterior=nan", "error: --posterior=nan: give a finite number"),
+        (
+            "train.py",
+            "--data_dir=s3://bucket/x",
+            "error: --data_dir=s3://bucket/x: addresses like s3:// can be neither",
+        ),
+        ("train.py", "--model_dir=gs://bucket/out", "error: --model_dir=gs://bucket/out: addresses like gs://"),
+        ("train.py", "--log_dir=hdfs://host/log", "error: --log_dir=hdfs://host/log: addresses like hdfs://"),
+        ("finetune.py", "--pretrain_ckpt=https://host/a.ckpt", "error: --pretrain_ckpt=https://host/a.ckpt: addresses"),
+        (
+            "finetune.py",
+            "--dataset=folder:gs://bucket/x",
+            "error: --dataset=folder:gs://bucket/x: addresses like gs://",
+        ),
+        ("evaluate.py", "--result=S3://bucket/eval", "error: --result=S3://bucket/eval: addresses like S3://"),
+        ("image_classification.py", "--images=http://host/a.jpg", "error: --images=http://host/a.jpg: addresses like"),
+        ("data_processing/build_image_list.py", "--csv=file:///tmp/a.csv", "error: --csv=file:///tmp/a.csv: addresses"),
+        ("train.py", "--split=val", "FATAL Flags parsing error: Unknown command line flag 'split'"),
+        ("train.py", "--resnet_size=99", "FATAL Flags parsing error: flag --resnet_size=99: choose one of 10, 18"),
+        ("train.py", "--loss=best", "FATAL Flags parsing error: flag --loss=best: value should be one of"),
+        ("train.py", "data", "error: 'data' is not a flag; write flags as --name=value"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(script, option, message, without_tensorflow):
+    needed = ["--output_dir=lists"] if script.endswith("image_list.py") else []
+    error = start(script, option, *needed, env=without_tensorflow, status=1).stderr
+    assert error.startswith(message)
+    assert error.count("\n") == 1 or message.startswith("FATAL")  # (absl adds where help is)
+
+
+def test_flags_without_effect_are_named(without_tensorflow):
+    options = ["--archive=x", "--lr=3", "--mode=train", "--num_gpus=2", "--batch_size=32", "--", "--test_interval=9"]
+    error = start("example/caltech256.py", *options, env=without_tensorflow, status=1).stderr
+    said = [line.partition(" has no effect: ") for line in error.splitlines()[:-1]]
+    assert {name: reason for name, _, reason in said} == {
+        "--lr": "caltech256.py does not use it.",
+        "--mode": f"{OBSOLETE['mode']}.",
+        "--num_gpus": f"{OBSOLETE['num_gpus']}.",
+    }
