@@ -66,7 +66,7 @@ script(
 from tqdm import tqdm
 
 from data_processing.images import archives
-from data_processing.lists import dictionary, image_list
+from data_processing.lists import dictionary, image_list, wordnet
 from data_processing.sources import coco, csv_labels, labeled_images, multi_label, splits, wordnet_hierarchy
 from utils.files import atomic_write, write_tsv
 
@@ -132,7 +132,8 @@ def _put_into_wordnet(output, entries, table):
         if len(fields) < 1:
             raise ValueError(f"{where}: no WordNet id behind '{name}'; write '-' for none")
         chosen[name] = fields[0]
-    entries, found, review = wordnet_hierarchy.add(entries, multi_label.image_counts(table), chosen)
+    counts = multi_label.image_counts(table)
+    entries, found, review = wordnet_hierarchy.add(wordnet.load(), entries, counts, chosen)
     table.notes.update(found)
     if review:
         output.mkdir(parents=True, exist_ok=True)

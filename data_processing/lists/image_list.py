@@ -156,8 +156,8 @@ def format_row(row, where) -> str:
 
 def can_hold(path) -> bool:
     """Whether a path or URL, once written, can be read again."""
-    # Bytes of a file's name that are not UTF-8 are surrogates in Python.
-    return bool(path.strip()) and not re.search("[\t\r\n\ud800-\udfff]", path)
+    # Bytes of a file's name that are not UTF-8 are surrogates in Python; and a line may begin with a byte order mark.
+    return bool(path.strip()) and not re.search("^\ufeff|[\t\r\n\ud800-\udfff]", path)
 
 
 def format_labels(labels, confidences) -> str:

@@ -13,38 +13,15 @@ from typing import NamedTuple
 from data_processing.images import image_files
 from data_processing.lists import dictionary, image_list
 from data_processing.records import manifest, shard_writer
-from data_processing.sources import multi_label, single_label
-from data_processing.sources.csv_labels import CsvConfig
+from data_processing.sources import datasets
+from data_processing.sources.datasets import DatasetConfig
 from data_processing.sources.labeled_images import SourceError
-from data_processing.sources.splits import split
-from utils.files import sha256, write_json, write_text
+from utils.files import write_json, write_text
 
 # What the records in a folder are of.
 DONE = "dataset.json"
 # Images in a shard; at most so many shards.
 SHARD_IMAGES, MAX_SHARDS = 1000, 1024
-
-
-class DatasetConfig(NamedTuple):
-    """How a dataset is split and read.
-
-    Attributes:
-      train_per_class, val_fraction, random_seed: see `splits.split`. What a dataset has for validation stays whole.
-      max_rejected: share of the images that may be damaged; rejected.tsv in train/ and val/ lists them.
-      manual_dir: where TensorFlow Datasets finds what a person must fetch.
-      images: of a CSV, the folder that its paths are relative to; "": the CSV's own.
-      keep_unlabeled: whether images without labels become records of no class; of a CSV.
-      csv: how a CSV is read.
-    """
-
-    train_per_class: int = 0
-    val_fraction: float = 0.2
-    random_seed: int = 1234
-    max_rejected: float = 0.01
-    manual_dir: str | None = None
-    images: str = ""
-    keep_unlabeled: bool = False
-    csv: CsvConfig = CsvConfig()
 
 
 class Plan(NamedTuple):
@@ -71,27 +48,29 @@ class Dataset(NamedTuple):
     val: int
 
 
-def build(source, output, config) -> Dataset:
+def build(source, output, config: DatasetConfig) -> Dataset:
     """Makes the records of a dataset in `output`, unless they are there: train/, val/ and dictionary.txt.
 
     Args:
       source: KIND:PLACE, see `single_label.KINDS`.
       output: folder, new or of an earlier call. Its dataset.json says what is made in it and, at last, that all is.
-      config: `DatasetConfig`.
+      config: how it is split and read.
 
     Returns the `Dataset`. Raises ValueError (SourceError) for a source that is not as it must be, too many damaged
     images, a class that is left without any, and an `output` that holds something else.
     """
     output = Path(output)
-    settings = _settings(source, config)
+    settings = datasets.settings(source, config)
     if made := _claim(output, settings):
         return made
-    images = _read(source, output / "images", config)
+    images = datasets.read(source, output / "images", config)
     counts = {}
-    for name, rows in _parts(images, config).items():
+    for name, rows in datasets.parts(images, config).items():
         if not rows:
             raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_fraction")
         built = _build_part(name, rows, images, output, config)
+        if not built["records"]:
+            raise SourceError(f"{source}: no image for {name} can be used; see {output / name / 'rejected.tsv'}")
         counts[name] = built["records"]
         wanted = {label for row in rows for label in row.labels}
         if name == "train" and (lost := [images.names[k] for k in wanted if str(k) not in built["classes"]]):
@@ -111,13 +90,13 @@ def plan(source, output, config) -> Plan:
     Damaged images are among those that are counted before they are built. Raises ValueError as `build` does.
     """
     output = Path(output)
-    if made := _find(output, _settings(source, config)):
+    if made := _find(output, datasets.settings(source, config)):
         classes = dictionary.load(output / dictionary.BESIDE)
         return Plan(made.class_num, classes.names, made.train, made.val, _kind(classes.ancestors is not None))
     if source.startswith("tfds:"):
         return _plan_tfds(source, config)
-    images = _read(source, None, config)
-    parts = {name: len(_usable(rows, config)) for name, rows in _parts(images, config).items()}
+    images = datasets.read(source, None, config)
+    parts = {name: len(datasets.usable(rows, config)) for name, rows in datasets.parts(images, config).items()}
     return Plan(len(images.names), images.names, **parts, kind=_kind(images.entries))
 
 
@@ -137,55 +116,6 @@ def _kind(is_multi_label):
     return "sparse" if is_multi_label else "single"
 
 
-def _settings(source, config):
-    """What the records of a source depend on, for dataset.json."""
-    settings = {
-        "source": source,
-        "train_per_class": config.train_per_class,
-        "val_share": config.val_fraction,
-        "seed": config.random_seed,
-    }
-    single_label.check(source)
-    kind, _, place = source.partition(":")
-    if kind != "csv":
-        return settings
-    if config.train_per_class:
-        raise SourceError(f"--train_per_class={config.train_per_class}: images of a CSV have any number of classes")
-    if not Path(place).is_file():
-        raise SourceError(f"--dataset={source}: there is no file {place}")
-    # Other labels under the same name are other records.
-    settings |= {"csv_sha256": sha256(place), "images": str(config.images), "keep_unlabeled": config.keep_unlabeled}
-    return settings | config.csv._asdict()
-
-
-def _read(source, scratch, config):
-    """Returns the `Source`; `scratch` is a folder for images that come in no files."""
-    kind, _, place = source.partition(":")
-    if kind == "csv":
-        images = multi_label.Images(config.images, config.val_fraction, config.random_seed)
-        return multi_label.read_csv(place, config.csv, images)
-    return _without_odd_names(single_label.read(source, scratch, config.manual_dir))
-
-
-def _usable(rows, config):
-    """The rows that records are made of."""
-    return rows if config.keep_unlabeled else [row for row in rows if row.labels]
-
-
-def _parts(source, config):
-    """Returns {"train": rows, "val": rows} of a `Source`."""
-    if source.test:
-        print(f"{len(source.test):,} images of test are left out")
-    parts = {"train": source.train, "val": source.val}
-    if source.entries is None and (source.val is None or config.train_per_class):
-        labels = [row.labels[0] for row in source.train]
-        chosen, others = split(labels, config.train_per_class, config.val_fraction, config.random_seed)
-        parts["train"] = [source.train[k] for k in chosen]
-        if source.val is None:
-            parts["val"] = [source.train[k] for k in others]
-    return parts
-
-
 def _build_part(name, rows, source, output, config):
     """Writes the list of "train" or "val", and its shards; returns their manifest."""
     list_path = output / f"{name}.txt"
@@ -194,7 +124,7 @@ def _build_part(name, rows, source, output, config):
         split=name,
         label_format=_kind(source.entries),
         class_num=len(source.names),
-        num_shards=max(1, min(-(-len(_usable(rows, config)) // SHARD_IMAGES), MAX_SHARDS)),
+        num_shards=max(1, min(-(-len(datasets.usable(rows, config)) // SHARD_IMAGES), MAX_SHARDS)),
         random_seed=config.random_seed,
         max_rejected=config.max_rejected,
         max_pixels=image_files.MAX_PIXELS,
@@ -227,7 +157,7 @@ def _find(output, settings) -> Dataset | None:
         return None
     is_done = "class_num" in before
     # A beginning without shards, after a typing error say, binds nobody.
-    is_same = manifest.are_same_settings(
+    is_same = manifest.are_samedatasets.settings(
         output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
     )
     return Dataset(*(before[name] for name in Dataset._fields)) if is_done and is_same else None
@@ -269,16 +199,6 @@ def classes_of_records(data_dir, dataset="") -> int | None:
     if dataset:
         raise ValueError(f"{folder}: no records yet; for elastic training make them by build_classification.py first")
     return manifest.class_num(folder, folder / "train", folder / "val")
-
-
-def _without_odd_names(source):
-    """Leaves out images whose names an image list cannot hold, and says so."""
-    odd = [row.path for row in (*source.train, *(source.val or ())) if not image_list.can_hold(row.path)]
-    if not odd:
-        return source
-    print(f"{len(odd):,} images left out, whose names hold a tab or line end, or are not UTF-8: {ascii(odd[0])}, …")
-    train, val = ([row for row in rows if image_list.can_hold(row.path)] for rows in (source.train, source.val or ()))
-    return source._replace(train=train, val=None if source.val is None else val)
 
 
 def write_dictionary(path, names):

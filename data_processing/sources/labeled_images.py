@@ -49,6 +49,7 @@ class Source(NamedTuple):
       val: the same for validation, or None: they are to be split off.
       test: the same for later.
       entries: dictionary of the classes of a multi-label dataset, else None.
+      absent: paths of those images that are not in the folder.
     """
 
     images: Path
@@ -57,6 +58,7 @@ class Source(NamedTuple):
     val: list[image_list.Row] | None = None
     test: list[image_list.Row] = []
     entries: list[dictionary.Entry] | None = None
+    absent: frozenset[str] = frozenset()
 
 
 def single_label_rows(pairs) -> list[image_list.Row]:

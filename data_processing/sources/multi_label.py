@@ -93,9 +93,10 @@ def to_source(table, entries, path, config) -> Source:
         "images without labels, which stay in the lists; --keep_unlabeled makes records of them": unlabeled,
     }
     table.notes.update({what: places for what, places in found.items() if places})
-    _note_missing(table, images)
+    absent = _absent(table, images)
     _note_look_alikes(table)
-    return _split(Source(images, [entry.names for entry in entries], rows, entries=entries), table, config)
+    names = [entry.names for entry in entries]
+    return _split(Source(images, names, rows, entries=entries, absent=absent), table, config)
 
 
 def report(source, notes):
@@ -125,19 +126,21 @@ def _split(source, table, config):
     return source._replace(**parts)
 
 
-def _note_missing(table, images):
-    """Notes the images that are not in the folder `images`, nor in an archive there; URLs are for the downloader."""
-    packed = {}
+def _absent(table, images) -> frozenset[str]:
+    """Returns the paths that lead to no file in the folder `images`, nor into an archive there, and notes them."""
+    packed, absent = {}, []
     for path, _, where in table.rows:
         if path.startswith(("http://", "https://")):
             what = "URLs, to be fetched by data_processing/download_images.py"
         elif (os.path.isabs(path) or ".." in path.split("/")) and not image_files.is_inside(Path(images, path), images):
-            what = f"images outside of {images}, which stay in the list and will be rejected"
+            what = f"images outside of {images}, of which no record will be made"
         elif not os.path.isfile(os.path.join(images, path)) and not _is_packed(images, path, packed):
-            what = f"images that are not in {images}, which stay in the list and will be rejected"
+            what = f"images that are not in {images}, of which no record will be made"
         else:
             continue
+        absent.append(path)
         table.notes.setdefault(what, []).append(f"{where}: {path!r}")
+    return frozenset(absent)
 
 
 def _is_packed(images, path, packed):

@@ -6,13 +6,14 @@ from data_processing.sources.labeled_images import WNID
 REVIEW_COLUMNS = "id\twnid\tlabel\timages\tnames\tgloss"
 
 
-def add(entries, counts, chosen):
+def add(reader, entries, counts, chosen):
     """Gives classes their synsets, and adds what these are kinds of.
 
     A name keeps its index and stays as it is; ancestors come after, under WordNet's names. A name of several senses,
     one that WordNet does not have, and one whose synset another name has already, stay without parent.
 
     Args:
+      reader: of `wordnet.load`.
       entries: of a dictionary, none with a parent.
       counts: {name: images}.
       chosen: {name: WordNet id, or "-" for none} of names with several senses.
@@ -20,7 +21,6 @@ def add(entries, counts, chosen):
     Returns the entries of the larger dictionary; {what was found: [names]}; and the rows of REVIEW_COLUMNS, one for
     each sense of a name that has several.
     """
-    reader = wordnet.load()
     synsets = {one.names: one.names for one in entries if _is_synset(reader, one.names)}
     names = [one.names for one in entries if one.names not in synsets]
     words = [vocabulary.Class(name, name, counts[name]) for name in names]

@@ -35,8 +35,7 @@ def records(folder):
 def test_folders_become_records_once(tmp_path):
     source = class_folders(tmp_path / "source")
     (source / ".hidden").mkdir()
-    (source / "class 0" / "below").mkdir()
-    (source / "class 0" / "below" / "deep.JPG").write_bytes(jpeg(9))
+    (source / "class 0" / "more.JPG").write_bytes(jpeg(9))
     out = tmp_path / "out"
     made = build(f"folder:{source}", out, train_per_class=4, random_seed=1)
     assert made == (3, 12, 7)

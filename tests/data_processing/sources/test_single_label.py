@@ -63,7 +63,7 @@ def test_class_folders_that_are_links_are_refused_in_one_message(tmp_path):
         (source / name).symlink_to(source / ".elsewhere" / name)
     dataset = single_label.read(f"folder:{source}", None)
     assert len(dataset.train) == 18
-    assert all(archives.read_file(source, path, 10**6).startswith(b"\xff\xd8") for path, _ in dataset.train)
+    assert all(archives.read_file(source, row.path, 10**6).startswith(b"\xff\xd8") for row in dataset.train)
 
 
 @pytest.mark.parametrize("part", [f"train/{WNIDS[1]}", f"val/{WNIDS[2]}", "train", "val"])

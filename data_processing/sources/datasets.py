@@ -1,0 +1,105 @@
+"""What `--dataset` names, read: images and labels, what for, and what the records of them depend on."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from data_processing.lists import image_list
+from data_processing.sources import multi_label, single_label
+from data_processing.sources.csv_labels import CsvConfig
+from data_processing.sources.labeled_images import Source, SourceError
+from data_processing.sources.splits import split
+from utils.files import sha256
+
+
+class DatasetConfig(NamedTuple):
+    """How a dataset is split and read.
+
+    Attributes:
+      train_per_class, val_fraction, random_seed: see `splits.split`. What a dataset has for validation stays whole.
+      max_rejected: share of the images that may be damaged; rejected.tsv in train/ and val/ lists them.
+      manual_dir: where TensorFlow Datasets finds what a person must fetch.
+      images: of a CSV, the folder that its paths are relative to; "": the CSV's own.
+      keep_unlabeled: whether images without labels become records of no class; of a CSV.
+      csv: how a CSV is read.
+    """
+
+    train_per_class: int = 0
+    val_fraction: float = 0.2
+    random_seed: int = 1234
+    max_rejected: float = 0.01
+    manual_dir: str | None = None
+    images: str = ""
+    keep_unlabeled: bool = False
+    csv: CsvConfig = CsvConfig()
+
+
+def settings(source, config):
+    """What the records of a source depend on, for dataset.json."""
+    settings = {
+        "source": source,
+        "train_per_class": config.train_per_class,
+        "val_share": config.val_fraction,
+        "seed": config.random_seed,
+    }
+    single_label.check(source)
+    kind, _, place = source.partition(":")
+    if kind != "csv":
+        return settings
+    if config.train_per_class:
+        raise SourceError(f"--train_per_class={config.train_per_class}: images of a CSV have any number of classes")
+    if not Path(place).is_file():
+        raise SourceError(f"--dataset={source}: there is no file {place}")
+    # Other labels under the same name are other records.
+    settings |= {"csv_sha256": sha256(place), "images": str(config.images), "keep_unlabeled": config.keep_unlabeled}
+    return settings | config.csv._asdict()
+
+
+def read(source, scratch, config) -> Source:
+    """Returns the `Source`; `scratch` is a folder for images that come in no files."""
+    kind, _, place = source.partition(":")
+    if kind == "csv":
+        images = multi_label.Images(config.images, config.val_fraction, config.random_seed)
+        return _without_absent(multi_label.read_csv(place, config.csv, images), config.max_rejected)
+    return _without_odd_names(single_label.read(source, scratch, config.manual_dir))
+
+
+def parts(source, config):
+    """Returns {"train": rows, "val": rows} of a `Source`."""
+    if source.test:
+        print(f"{len(source.test):,} images of test are left out")
+    parts = {"train": source.train, "val": source.val}
+    if source.entries is None and (source.val is None or config.train_per_class):
+        labels = [row.labels[0] for row in source.train]
+        chosen, others = split(labels, config.train_per_class, config.val_fraction, config.random_seed)
+        parts["train"] = [source.train[k] for k in chosen]
+        if source.val is None:
+            parts["val"] = [source.train[k] for k in others]
+    return parts
+
+
+def usable(rows, config):
+    """The rows that records are made of."""
+    return rows if config.keep_unlabeled else [row for row in rows if row.labels]
+
+
+def _without_absent(source, max_rejected):
+    """Leaves out the images that are not in the folder; SourceError if they are several, and too many."""
+    count = len(source.train) + len(source.val)
+    parts = [[row for row in rows if row.path not in source.absent] for rows in (source.train, source.val)]
+    absent = count - len(parts[0]) - len(parts[1])
+    if absent > max(1, max_rejected * count):
+        raise SourceError(
+            f"{absent:,} of {count:,} images are not in {source.images}, more than "
+            f"--max_rejected={max_rejected:g}; is --images the folder that the paths are relative to?"
+        )
+    return source._replace(train=parts[0], val=parts[1])
+
+
+def _without_odd_names(source):
+    """Leaves out images whose names an image list cannot hold, and says so."""
+    odd = [row.path for row in (*source.train, *(source.val or ())) if not image_list.can_hold(row.path)]
+    if not odd:
+        return source
+    print(f"{len(odd):,} images left out, whose names hold a tab or line end, or are not UTF-8: {ascii(odd[0])}, …")
+    train, val = ([row for row in rows if image_list.can_hold(row.path)] for rows in (source.train, source.val or ()))
+    return source._replace(train=train, val=None if source.val is None else val)
