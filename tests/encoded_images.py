@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from data_processing.images import image_files
+from data_processing.images import bare
 
 WIDTH, HEIGHT = 40, 24
 # A JPEG's error on a smooth image, in grey levels.
@@ -32,7 +32,7 @@ def jpeg(**options):
 
 def with_orientation(orientation):
     exif = Image.Exif()
-    exif[image_files.EXIF_ORIENTATION] = orientation
+    exif[bare.ORIENTATION] = orientation
     return jpeg(exif=exif.tobytes())
 
 

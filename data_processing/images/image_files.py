@@ -1,27 +1,36 @@
 """Untrusted image files: whether they decode, and their pixels or a JPEG of them. Pillow, no TensorFlow.
 
 Files come as baseline, progressive, CMYK, grey or rotated JPEG, PNG with alpha, GIF, BMP and WebP, and as HTML with the
-name `.jpg`. Nothing is decoded before its size in pixels is known to be within the limit.
+name `.jpg`. Nothing is decoded before its size in pixels, and the work that it takes, are known to be within limits.
+Pillow sees no metadata (`data_processing.images.bare`).
 """
 
+import contextlib
 import io
 import os
 from pathlib import Path
 import stat
-import struct
 import warnings
-import zlib
 
 import numpy as np
 from PIL import Image
+
+from data_processing.images.bare import Bare, ImageError, orientation, strip
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
 JPEG_QUALITY = 95
 JPEG_MAX_SIDE = 65_500  # of libjpeg
+# A progressive JPEG's every scan passes over all pixels, and takes 10 bytes. Encoders write about 10 scans; the largest
+# image may have twice as many, a smaller one more. (What libjpeg-turbo advises; its own tools stop at 100 or 500.)
+MAX_SCANS = 20
+# Of a small image, a scan costs as much as one of so many pixels.
+LEAST_SCAN = 2**16
+# Pillow decodes a BMP of runs in Python, a run at a time, and lets one run be 255 rows.
+MAX_RUNS_PIXELS, MAX_RUNS_BYTES = 2**20, 2**22
+BMP_RUNS = (1, 2)
 
-EXIF_ORIENTATION = 0x0112
 # What makes an image upright, by its orientation in EXIF. Any other orientation, the usual 1 too, is upright.
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,15 +47,9 @@ Image.MAX_IMAGE_PIXELS = None
 # Odd metadata is no reason to refuse the pixels, nor to fill the terminal. Here and not around each call, since
 # `warnings.catch_warnings` must not be used by several threads at a time.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-# What Pillow's decoders raise on damaged bytes.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, IndexError, KeyError)
 
 # How the reason begins for a file that begins as an image, and does not end as one.
 TRUNCATED = "damaged or truncated"
-
-
-class ImageError(ValueError):
-    """The bytes are no image that can be used; the message is the reason in a few words."""
 
 
 def decode(data, max_pixels=MAX_PIXELS):
@@ -55,7 +58,7 @@ def decode(data, max_pixels=MAX_PIXELS):
     Alpha is laid on white, of an animation it is the first frame. Raises ImageError if `data` is no image, is
     truncated, or has more than `max_pixels` pixels.
     """
-    return np.asarray(_upright_rgb(_load(data, max_pixels)))
+    return np.asarray(_upright_rgb(*_load(data, max_pixels)))
 
 
 def as_jpeg(data, max_pixels=MAX_PIXELS):
@@ -65,20 +68,18 @@ def as_jpeg(data, max_pixels=MAX_PIXELS):
     formats, CMYK, another orientation in EXIF) is decoded and encoded anew. Raises ImageError as `decode` does, and for
     an image too long for a JPEG.
     """
-    image = _load(data, max_pixels)
-    if image.format == "JPEG" and image.mode in ("L", "RGB") and _orientation(image) is None:
+    image, transpose = _load(data, max_pixels)
+    if image.format == "JPEG" and image.mode in ("L", "RGB") and transpose is None:
         return data, image.width, image.height
     if max(image.size) > JPEG_MAX_SIDE:
         raise ImageError(f"{image.width} x {image.height} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
-    image = _upright_rgb(image)
-    encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return encoded.getvalue(), image.width, image.height
+    image = _upright_rgb(image, transpose)
+    return _encode(image, subsampling=0), image.width, image.height
 
 
 def check(data, max_pixels=MAX_PIXELS):
     """Returns the format, one of FORMATS, of an encoded image that decodes. Raises ImageError as `decode` does."""
-    return _load(data, max_pixels).format
+    return _load(data, max_pixels)[0].format
 
 
 def shrink(data, short_side):
@@ -86,16 +87,16 @@ def shrink(data, short_side):
 
     `data` is a JPEG of `as_jpeg`.
     """
-    image = Image.open(io.BytesIO(data))
-    scale = short_side / min(image.size)
-    if scale >= 1:
-        return data
-    size = [max(short_side, round(side * scale)) for side in image.size]
-    # The decoder leaves out what would be thrown away, down to twice the size.
-    image.draft(image.mode, [2 * side for side in size])
-    encoded = io.BytesIO()
-    image.resize(size, Image.Resampling.BICUBIC).save(encoded, "JPEG", quality=JPEG_QUALITY)
-    return encoded.getvalue()
+    with _blamed_on_image(data):
+        image = Image.open(io.BytesIO(strip(data).data), formats=["JPEG"])
+        scale = short_side / min(image.size)
+        if scale >= 1:
+            return data
+        size = [max(short_side, round(side * scale)) for side in image.size]
+        # The decoder leaves out what would be thrown away, down to twice the size.
+        image.draft(image.mode, [2 * side for side in size])
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return _encode(image)
 
 
 def read_file(path, max_pixels=MAX_PIXELS):
@@ -145,20 +146,52 @@ def is_inside(path, root) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
+@contextlib.contextmanager
+def _blamed_on_image(data, what=""):
+    """Whatever is raised inside, where the bytes of one image are all that is dealt with, becomes an ImageError.
+
+    Pillow's plugins raise anything for odd bytes, AssertionError and TypeError, too; no list of it was ever complete.
+    But that memory is short is no fault of an image whose size and work are within the limits.
+    """
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        if str(error).startswith("out of memory"):  # as Pillow's decoders say it
+            raise MemoryError(str(error)) from error
+        raise ImageError(f"{what}: {_words(error)}" if what else _reason(data, error)) from error
+
+
 def _load(data, max_pixels):
-    """Opens and decodes the first frame, after a look at its size."""
+    """Opens and decodes the first frame, after a look at its size and work; returns it and what makes it upright.
+
+    The latter is a value of ORIENTATIONS, or None.
+    """
     if not data:
         raise ImageError("empty file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            raise ImageError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+    with _blamed_on_image(data):
+        bare = strip(data)
+        image = Image.open(io.BytesIO(bare.data), formats=FORMATS)
+        _check_work(image, bare, max_pixels)
+        # All at once: after each block of the usual 64 kB libjpeg may begin again at the first byte it has not used.
+        image.decodermaxblock = len(bare.data)
         image.load()
-    except ImageError:
-        raise
-    except DAMAGE as error:
-        raise ImageError(_reason(data, error)) from error
-    return image
+        metadata = [image.info.get(name) or b"" for name in ("exif", "xmp")] if image.format == "WEBP" else None
+        number = orientation(*metadata) if metadata else bare.orientation
+    return image, ORIENTATIONS.get(number)
+
+
+def _check_work(image, bare: Bare, max_pixels):
+    pixels = image.width * image.height
+    size = f"{image.width} x {image.height} pixels"
+    if pixels > max_pixels:
+        raise ImageError(f"{size}, more than {max_pixels}")
+    if bare.scans * max(pixels, LEAST_SCAN) > MAX_SCANS * max(max_pixels, LEAST_SCAN):
+        raise ImageError(f"{bare.scans} scans of {size}, more work than {MAX_SCANS} of {max_pixels}")
+    has_runs = image.format == "BMP" and image.info.get("compression") in BMP_RUNS
+    if has_runs and (pixels > MAX_RUNS_PIXELS or len(bare.data) > MAX_RUNS_BYTES):
+        raise ImageError(f"compressed BMP of {size}, more than {MAX_RUNS_PIXELS}, or of over {MAX_RUNS_BYTES} bytes")
 
 
 def _reason(data, error):
@@ -167,22 +200,17 @@ def _reason(data, error):
         return "HTML or XML, not an image"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image in one of the formats {', '.join(FORMATS)}"
-    return f"{TRUNCATED}: {' '.join(str(error).split())[:100] or type(error).__name__}"
+    return f"{TRUNCATED}: {_words(error)}"
 
 
-def _orientation(image):
-    """What makes the image upright, a value of ORIENTATIONS, or None."""
-    try:
-        return ORIENTATIONS.get(image.getexif().get(EXIF_ORIENTATION))
-    except (*DAMAGE, TypeError):  # damaged EXIF; an orientation may be of any type then
-        return None
+def _words(error):
+    return " ".join(str(error).split())[:100] or type(error).__name__
 
 
-def _upright_rgb(image):
-    orientation = _orientation(image)
-    try:
-        if orientation is not None:
-            image = image.transpose(orientation)
+def _upright_rgb(image, transpose):
+    with _blamed_on_image(b"", "cannot be converted to RGB"):
+        if transpose is not None:
+            image = image.transpose(transpose)
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         if image.has_transparency_data:
@@ -190,5 +218,13 @@ def _upright_rgb(image):
             ground = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(ground, image)
         return image.convert("RGB")
-    except DAMAGE as error:
-        raise ImageError(f"cannot be converted to RGB: {' '.join(str(error).split())[:100]}") from error
+
+
+def _encode(image, **options):
+    """Returns a JPEG of an image's pixels alone."""
+    # Pillow writes a comment and more of it into the file, and fails where that is too long for a JPEG.
+    image.info = {}
+    encoded = io.BytesIO()
+    with _blamed_on_image(b"", "cannot be written as JPEG"):
+        image.save(encoded, "JPEG", quality=JPEG_QUALITY, **options)
+    return encoded.getvalue()

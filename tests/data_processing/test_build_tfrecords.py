@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from data_processing.images import image_files
+from data_processing.images import bare, image_files
 from data_processing.lists import image_list
 from data_processing.lists.image_list import Row
 from data_processing.records.shard_writer import ShardConfig, build_shards
@@ -33,7 +33,7 @@ def make_good(folder):
     """Writes an image of each kind; returns for each name its upright pixels, uint8 [height, width, 3]."""
     image, pixels = smooth(), np.asarray(smooth())
     exif = Image.Exif()
-    exif[image_files.EXIF_ORIENTATION] = 6  # to be turned clockwise by a quarter
+    exif[bare.ORIENTATION] = 6  # to be turned clockwise by a quarter
     alpha = image.copy()
     alpha.putalpha(Image.new("L", image.size, 0))
     (folder / "sub folder").mkdir()

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_processing.images import image_files
+from data_processing.images import bare, image_files
 from tests.encoded_images import (
     DAMAGED_EXIF,
     FORMATS,
@@ -72,7 +72,7 @@ def test_orientation(orientation):
     again, width, height = image_files.as_jpeg(data)
     assert (height, width) == expected.shape[:2] and (again == data) == (orientation == 1)
     stored = Image.open(io.BytesIO(again))
-    assert stored.getexif().get(image_files.EXIF_ORIENTATION, 1) == 1
+    assert stored.getexif().get(bare.ORIENTATION, 1) == 1
     np.testing.assert_allclose(np.asarray(stored).astype(int), expected, atol=2 * TOLERANCE)
 
 
