@@ -157,7 +157,7 @@ def _find(output, settings) -> Dataset | None:
         return None
     is_done = "class_num" in before
     # A beginning without shards, after a typing error say, binds nobody.
-    is_same = manifest.are_samedatasets.settings(
+    is_same = manifest.are_same_settings(
         output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
     )
     return Dataset(*(before[name] for name in Dataset._fields)) if is_done and is_same else None
