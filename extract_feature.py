@@ -60,8 +60,8 @@ def _write(write, predictions, files, source):
     network, pixels = source
     width, description = network.model.output["feature"].shape[-1], network.description
     print(
-        f"ResNet-{description.resnet_size}, step {description.step:,}, {pixels}: {width} numbers for each of "
-        f"{len(files):,}"
+        f"ResNet-{description.resnet_size}, step {description.step:,}: {width} numbers for each of {len(files):,}, "
+        f"from {pixels}"
     )
     with atomic_write(FLAGS.result) as temp_path, tqdm(total=len(files), unit=" images") as bar:
         written = write(temp_path, _readable(file_batches.by_image(predictions, files), bar), width)

@@ -37,7 +37,6 @@ from data_processing.input_pipeline import file_batches
 from data_processing.lists import dictionary
 import distributed
 from evaluation import predictions, thresholds
-from evaluation.predictions import Rule
 from models import inference
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
@@ -49,6 +48,8 @@ def main(argv):
     del argv
     ranks = distributed.start()
     write_form = predictions.writer(FLAGS.result or RESULT)
+    if FLAGS.hierarchy and FLAGS.dictionary and not dictionary.is_multi_label(FLAGS.dictionary):
+        raise ValueError(f"--hierarchy needs a multi-label dictionary, with parents; {FLAGS.dictionary} has none")
     network = inference.load(
         FLAGS.model_dir,
         config(NetworkConfig),
@@ -81,15 +82,15 @@ def main(argv):
 
 
 def _rule(prefix, head):
-    """Returns the `Rule` by which classes are named, and the words for it."""
+    """Returns how many classes are named at most and from which score on, None for no limit, and the words for it."""
     threshold, source = (FLAGS.threshold, "--threshold") if FLAGS["threshold"].present else (None, "")
     if threshold is None and head == "sigmoid" and (stored := thresholds.read(prefix)):
         threshold, source = stored.threshold, f"best F1 on {stored.data_dir}, {thresholds.path_of(prefix)}"
     if threshold is None:
-        return Rule(None, FLAGS.top_k_pred), f"the {FLAGS.top_k_pred} best classes (--top_k_pred)"
+        return (FLAGS.top_k_pred, None), f"the {FLAGS.top_k_pred} best classes (--top_k_pred)"
     most = FLAGS.top_k_pred if FLAGS["top_k_pred"].present else None
     limit = f", at most {most} (--top_k_pred)" if most else ""
-    return Rule(threshold, most), f"classes of p >= {threshold:.4g} ({source}){limit}"
+    return (most, threshold), f"classes of p >= {threshold:.4g} ({source}){limit}"
 
 
 def _ancestors(classes):
@@ -98,7 +99,7 @@ def _ancestors(classes):
         classes = dictionary.load(FLAGS.dictionary)
     if not classes or classes.ancestors is None:
         raise ValueError(
-            "--hierarchy needs a multi-label dictionary, with parents; the checkpoint has none, so give one with "
+            "--hierarchy needs a multi-label dictionary, with parents; the checkpoint holds none: give it with "
             "--dictionary"
         )
     return classes.ancestors
@@ -117,13 +118,13 @@ def _write(write_form, named, count):
 def _named(scores, names, rule):
     """Yields each image that could be read with the classes that are named, (index, name, score), and prints them.
 
-    `scores` are as of `file_batches.by_image`.
+    `scores` are as of `file_batches.by_image`, `rule` as of `_rule`.
     """
     for read, rows, unreadable in scores:
         for image, reason in unreadable:
             print(f"left out: {image.name}: {reason}", file=sys.stderr)
         for image, row in zip(read, rows, strict=True):
-            best = [(int(k), names[k], float(row[k])) for k in predictions.named_classes(row, rule)]
+            best = [(int(k), names[k], float(row[k])) for k in predictions.top_classes(row, *rule)]
             print(predictions.as_text(image, best))
             yield image, best
 

@@ -2,13 +2,14 @@
 
 All follow from histograms of log-odds (the logits of sigmoids): for a class in bins of 1/32, 8 KB a class (91 MB at
 11,166), for all (image, class) pairs in bins of 1/1024, from -16 to 16; what lies beyond is in the outermost bins. So
-the figures at a threshold are exact, and a best threshold is the best of a grid: 0.00025 of a probability apart at
-most for all pairs, 0.008 for a class.
+the figures at a threshold are exact, and the thresholds a grid: of a probability 0.00025 apart at most for all pairs,
+0.008 for a class.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 # Log-odds of the first bin's lower edge; bins in a unit of log-odds. Powers of two, so that no score is rounded.
 LOWEST = -16
@@ -150,7 +151,7 @@ def risk_coverage(confidence, right):
 
 def sigmoid(x):
     """Returns the probabilities of log-odds."""
-    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+    return expit(np.asarray(x, np.float64))
 
 
 def _probabilities(steps):

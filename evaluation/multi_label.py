@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import multi_label_report
-from evaluation.curves import ThresholdCounts, best
+from evaluation.curves import ThresholdCounts, best, sigmoid
 from evaluation.ranking import BinnedRanking, ExactRanking, chance_average_precision
 
 # Images that are worked on at once, since some ten temporary arrays are as large as their logits.
 SLICE = 256
 # Exact mode, on disk: a float32 and a bit.
 BYTES_PER_SCORE = 4 + 1 / 8
+# The best threshold is a little below a score, which others compute in float32.
+ROUNDED = 1 - 1e-6
 
 
 class MultiLabelConfig(NamedTuple):
@@ -107,9 +109,9 @@ class MultiLabelEvaluator:
         `micro_ap_error`, by how much they may be wrong. Further, for X = top_k and threshold, `precision_X`,
         `recall_X` and `f1_X`, which are means over images with at least one positive label (precision 0 if nothing
         was predicted; F1 taken per image), and `overall_precision_X`, `overall_recall_X` and `overall_f1_X`, from the
-        total counts over all images. Of the thresholds of `evaluation/curves.py`, `best_threshold` has the highest
-        overall F1, `best_f1`, with `best_precision` and `best_recall`, and `best_macro_threshold` the highest mean F1
-        of the classes with positives, `best_macro_f1`. `calibration_error` is the expected one, over all labels.
+        total counts over all images. `best_threshold` has the highest overall F1, `best_f1`, with `best_precision` and
+        `best_recall`; of the thresholds of `evaluation/curves.py`, `best_macro_threshold` has the highest mean F1 of
+        the classes with positives, `best_macro_f1`. `calibration_error` is the expected one, over all labels.
         """
         self.classes = classes = self.ranking.finish()
         present = classes.positives > 0
@@ -129,7 +131,7 @@ class MultiLabelEvaluator:
             metrics["micro_ap_error"] = classes.micro_ap_error
         metrics |= _ratios("top_k", self.top_k_sums) | _ratios("threshold", self.threshold_sums)
         self.curves = self.counts.finish()
-        self.metrics = metrics | _best(self.curves)
+        self.metrics = metrics | _best(classes.best_f1, self.curves)
         return self.metrics
 
     def table(self, skipped=0):
@@ -197,16 +199,14 @@ def _ratios(suffix, sums):
     }
 
 
-def _best(found):
-    """Returns the metrics of the best thresholds and the calibration of `Curves`."""
-    threshold, f1 = best(found.micro.threshold, found.micro.f1)
-    at = min(np.searchsorted(found.micro.threshold, threshold), len(found.micro.threshold) - 1)
+def _best(best_f1, found):
+    """Returns the metrics of the best thresholds, from a `ranking.BestF1` and `Curves`, and the calibration."""
     macro_threshold, macro_f1 = best(found.class_thresholds, found.macro_f1)
     return {
-        "best_threshold": threshold,
-        "best_f1": f1,
-        "best_precision": float(found.micro.precision[at]),
-        "best_recall": float(found.micro.recall[at]),
+        "best_threshold": float(sigmoid(best_f1.score)) * ROUNDED,
+        "best_f1": best_f1.f1,
+        "best_precision": best_f1.precision,
+        "best_recall": best_f1.recall,
         "best_macro_threshold": macro_threshold,
         "best_macro_f1": macro_f1,
         "calibration_error": found.calibration.error,

@@ -10,23 +10,10 @@
 import csv
 import json
 import os
-from typing import NamedTuple
 
 import numpy as np
 
 COLUMNS = ("image", "label", "index", "name", "score")
-
-
-class Rule(NamedTuple):
-    """Which classes of an image are named.
-
-    Attributes:
-      threshold: probability from which on a class is, or None: from 0 on.
-      most: how many are at most, the best ones, or None: all.
-    """
-
-    threshold: float | None = None
-    most: int | None = None
 
 
 def writer(path):
@@ -41,13 +28,13 @@ def writer(path):
     return writers[ending]
 
 
-def named_classes(scores, rule):
-    """Returns the indices of those of `scores` [classes] that a `Rule` names, best first.
+def top_classes(scores, top_k=None, threshold=None):
+    """Returns the indices of the highest of `scores` [classes], best first, `top_k` or all, only from `threshold` on.
 
     Of equal scores the lower index comes first.
     """
-    best = np.argsort(-scores, kind="stable")[: rule.most]
-    return best if rule.threshold is None else best[scores[best] >= rule.threshold]
+    best = np.argsort(-scores, kind="stable")[:top_k]
+    return best if threshold is None else best[scores[best] >= threshold]
 
 
 def as_text(image, best):

@@ -27,8 +27,17 @@ CENTRE = 3.0
 MICRO_BITS = 20
 
 
+class BestF1(NamedTuple):
+    """The highest micro F1, its precision and recall, and the least score that counts as predicted then; or NaN."""
+
+    score: float
+    precision: float
+    recall: float
+    f1: float
+
+
 class Ranking(NamedTuple):
-    """Metrics per class, each [classes], and micro metrics, scalars.
+    """Metrics per class, each [classes], and micro metrics, scalars, and the micro `BestF1`.
 
     `ap` is NaN for a class without a positive, `auc` also for one without a negative. `ap_error` and `micro_ap_error`
     are the most by which an AP may differ from the exact one (0 in exact mode). `positives` and `known` are int64
@@ -43,6 +52,7 @@ class Ranking(NamedTuple):
     micro_ap: float
     micro_auc: float
     micro_ap_error: float
+    best_f1: BestF1
 
 
 def average_precision_and_auc(scores, positive):
@@ -136,7 +146,9 @@ class ExactRanking:
         self.positive_file.close()
         ap, auc, positives, known = (np.array(column) for column in zip(*classes, strict=True))
         micro_ap, micro_auc = _from_counts(at[::-1], not_below[::-1], above[::-1], int(np.sum(known - positives)))
-        return Ranking(ap, auc, np.zeros(self.class_num), positives, known, float(micro_ap), float(micro_auc), 0.0)
+        best = _best_f1(thresholds[::-1], at[::-1], not_below[::-1])
+        micro = float(micro_ap), float(micro_auc), 0.0, best
+        return Ranking(ap, auc, np.zeros(self.class_num), positives, known, *micro)
 
     def _blocks(self):
         """Yields scores, float32 [some classes, images], NaN where unknown, and which are positive, bool."""
@@ -210,7 +222,11 @@ class BinnedRanking:
         ap, auc, error = (np.array(column) for column in zip(*rows, strict=True))
         positives, known = self.positive.sum(1, dtype=np.int64), self.known.sum(1, dtype=np.int64)
         micro_ap, micro_auc, micro_error = _from_bins(self.micro_known, self.micro_positive)
-        return Ranking(ap, auc, error, positives, known, float(micro_ap), float(micro_auc), float(micro_error))
+        at = self.micro_positive[::-1]
+        not_below = np.cumsum(self.micro_known[::-1] - at)
+        there = np.flatnonzero(at)
+        best = _best_f1(_lowest_scores(2**MICRO_BITS - 1 - there), at[there], not_below[there])
+        return Ranking(ap, auc, error, positives, known, float(micro_ap), float(micro_auc), float(micro_error), best)
 
 
 def _leading_bits(scores):
@@ -218,6 +234,23 @@ def _leading_bits(scores):
     bits = (scores + np.float32(0)).view(np.uint32)  # the sum makes -0 the same as 0
     rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     return (rising >> (32 - MICRO_BITS)).astype(np.int64)
+
+
+def _lowest_scores(bins):
+    """Returns the lowest float32 score in each bin of `_leading_bits`."""
+    rising = bins.astype(np.uint32) << np.uint32(32 - MICRO_BITS)
+    return np.where(rising >> 31, rising & np.uint32(2**31 - 1), ~rising).view(np.float32)
+
+
+def _best_f1(scores, at, not_below):
+    """Returns the `BestF1` of falling `scores` of positives; `at` and `not_below` as of `_from_counts`."""
+    if not len(at):
+        return BestF1(*[np.nan] * 4)
+    hits = np.cumsum(at)
+    f1 = 2 * hits / (hits + not_below + hits[-1])
+    k = int(f1.argmax())
+    precision, recall = hits[k] / (hits[k] + not_below[k]), hits[k] / hits[-1]
+    return BestF1(float(scores[k]), float(precision), float(recall), float(f1[k]))
 
 
 def _from_scores(positives, negatives):

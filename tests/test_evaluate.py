@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
@@ -14,6 +16,8 @@ import pytest
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
+    f1_score,
+    precision_recall_curve,
     precision_score,
     roc_auc_score,
     top_k_accuracy_score,
@@ -21,6 +25,7 @@ from sklearn.metrics import (
 
 from data_processing.lists import dictionary
 from data_processing.records import schema, tfrecord
+from evaluation import thresholds
 from models import checkpoint
 from models.resnet import build_resnet
 from tests.scripts import ROOT, run_script
@@ -158,19 +163,19 @@ def test_what_the_user_sees(runs):
     run = runs["multi"]
     content = read_json(run)
     assert "ResNet-10, 6 classes, step 17" in run.stdout
+    assert "56 pixels (--image_size)" in run.stdout
     assert "24 images, 1 corrupt left out; 5 of 6 classes have positives" in run.stdout
     assert "top 2, per image" in run.stdout and "p >= 0.5, overall" in run.stdout
     assert content["settings"]["step"] == 17 and content["settings"]["top_k"] == 2
     assert len(content["skipped"]) == 1 and "records/val-00001-of-00002.tfrecords, byte" in content["skipped"][0]
     assert content["skipped"][0] in run.stdout
     # The temporary files have gone, and the figure is one.
-    assert sorted(path.name for path in run.result.iterdir()) == [
-        "ap_vs_frequency.png",
-        "metrics.json",
-        "per_class.tsv",
-    ]
+    figures = ("ap_vs_frequency", "calibration", "f1_by_threshold", "precision_recall")
+    written = [*(f"{name}.png" for name in figures), "metrics.json", "per_class.tsv", "report.html"]
+    assert sorted(path.name for path in run.result.iterdir()) == sorted(written)
     pixels = np.asarray(Image.open(run.result / "ap_vs_frequency.png").convert("L"))
     assert pixels.shape == (600, 960) and (pixels < 250).mean() > 0.01
+    assert "thing 4, Ding 4" in (run.result / "report.html").read_text()
 
 
 def test_too_many_corrupt_records_and_no_result(runs):
@@ -182,7 +187,7 @@ def test_too_many_corrupt_records_and_no_result(runs):
 
 def test_single_label_records(world, runs):
     metrics = read_json(runs["single"])["metrics"]
-    assert set(metrics) == {"images", "top_1", "top_5", "class_mean"}
+    assert set(metrics) == {"images", "top_1", "top_5", "class_mean", "calibration_error"}
     assert metrics["images"] == 3 * 7
     labels, logits = world["single_labels"][:21], world["logits"][:21]
     expected = [top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in (1, 5)]
@@ -197,6 +202,53 @@ def test_single_label_records(world, runs):
         of_class = np.array(labels) == k
         if of_class.any():
             assert float(row["accuracy"]) == pytest.approx((logits[of_class].argmax(1) == k).mean(), abs=1e-6)
+
+
+def test_the_best_threshold_is_stored_beside_the_checkpoint(world, runs):
+    """By the multi-label run, whose head is a sigmoid; it is the best there is."""
+    run, metrics = runs["multi"], read_json(runs["multi"])["metrics"]
+    stored = thresholds.read(world["folder"] / "checkpoint/model.ckpt-17")
+    assert stored == (metrics["best_threshold"], metrics["best_f1"], "records")
+    line = f"threshold {stored.threshold:.4f}, best for F1 ({stored.f1:.4f}), stored for predictions: checkpoint/model"
+    assert line in run.stdout and "stored for" not in runs["single"].stdout
+    known = np.ones_like(world["positive"])
+    known[3, 4] = False
+    positive, scores = world["positive"][known], 1 / (1 + np.exp(-world["logits"].astype(np.float64)))[known]
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    assert stored.f1 == pytest.approx(np.max(2 * precision * recall / (precision + recall + 1e-12)), abs=1e-9)
+    assert stored.f1 == pytest.approx(f1_score(positive, scores >= stored.threshold), abs=1e-9)
+
+
+def test_classes_and_names_of_checkpoint_and_records(world, tmp_path):
+    """The records' names decide whether they are of the checkpoint's classes; names come from either, or from none."""
+    folder, names = world["folder"], "".join(f"{k}\tthing {k}\n" for k in range(CLASSES))
+    model = checkpoint.model_variables(build_resnet(10, CLASSES))
+    checkpoint.save(tmp_path / "named", 1, model, 1, checkpoint.Metadata("sigmoid", None, SIZE, names))
+    prefix = checkpoint.save(tmp_path / "silent", 1, model, 1)
+    shutil.copytree(folder / "records", tmp_path / "records")
+    options = ["--data_dir=records", "--batch_size=7", "--data_format=NHWC", "--max_skipped=1", "--test_iter=1"]
+
+    def run(model_dir, *own, status=0):
+        return run_script("evaluate.py", *options, f"--model_dir={model_dir}", *own, cwd=tmp_path, status=status)
+
+    done = run("named", "--result=one")
+    assert f"{SIZE} pixels (as it was trained)" in done.stdout and "no names" not in done.stdout
+    assert "3\t\tthing 3\t" in (tmp_path / "one/per_class.tsv").read_text()
+    settings = json.loads((tmp_path / "one/metrics.json").read_text())["settings"]
+    assert (settings["head"], settings["image_size"]) == ("sigmoid", SIZE) and "dictionary" not in settings
+    done = run("named", "--head=softmax", status=1)
+    assert "--head=softmax, but the checkpoint was trained with a sigmoid head" in done.stderr
+    # A folder has the threshold's name: it cannot be written.
+    os.mkdir(f"{prefix}.threshold.json")
+    done = run("silent", f"--image_size={SIZE}")
+    assert "no names, only indices" in done.stdout and ", not stored (" in done.stdout
+    (tmp_path / "records/dictionary.txt").write_text(names.replace("thing 2", "other"))
+    done = run("named", status=1)
+    assert "class 2 is 'other' instead of 'thing 2'" in done.stderr and "records with" not in done.stderr
+    assert "named/model.ckpt-1" in done.stderr and "dictionary.txt of the records in records" in done.stderr
+    (tmp_path / "records/dictionary.txt").write_text(names[: names.index("5")])
+    done = run("named", status=1)
+    assert "records are of 5 classes, and named/model.ckpt-1 of 6" in done.stderr.replace("in records ", "")
 
 
 def test_another_class_num_names_both(runs):

@@ -13,6 +13,7 @@ import pytest
 
 from data_processing.lists import dictionary
 from data_processing.lists.dictionary import Entry
+from evaluation import thresholds
 import image_classification
 from models import checkpoint
 from models.resnet import build_resnet
@@ -24,6 +25,8 @@ IMAGES = 5
 # Class 1's parent stands after it; 4 is alone.
 PARENTS = [-1, 5, 0, 2, -1, 0]
 THRESHOLD = 0.55
+# Of names that a flat dictionary holds, though the head is a sigmoid.
+METADATA = checkpoint.Metadata("sigmoid", "weighted", SIZE, "".join(f'{k}\tName {k}, "é"\n' for k in range(6)))
 
 
 class Run(NamedTuple):
@@ -69,6 +72,10 @@ def world(tmp_path_factory):
     layer.bias.assign(-logits.mean(0))
     checkpoint.save(folder / "multi", 1, checkpoint.model_variables(model), 1)
     checkpoint.save(folder / "with_head", 1, checkpoint.model_variables(model), 1, checkpoint.Metadata("sigmoid"))
+    checkpoint.save(folder / "named", 1, checkpoint.model_variables(model), 1, METADATA)
+    values = {name: variable.numpy() for name, variable in checkpoint.model_variables(model).items()}
+    values["logits/dense/bias"] = np.array([0, 0, np.nan, 0, 0, 0], np.float32)
+    checkpoint.save(folder / "not_finite", 1, values, 1)
     prefix = checkpoint.save(folder / "single", 1, checkpoint.model_variables(build_resnet(10, 1000)), 1)
     (folder / "checkpoints").mkdir()
     for part in Path(prefix).parent.glob(f"{Path(prefix).name}.*"):
@@ -131,6 +138,66 @@ def test_sigmoid_and_what_is_left_out(world, runs):
             assert name == f"{k} thing {k}, Ding {k}" and float(score) == pytest.approx(scores[k], abs=0.0006)
 
 
+def classify(world, capsys, **options):
+    """Runs the script in this process; returns its first line, and the rows of its JSON lines."""
+    folder = world["folder"]
+    options = {"images": str(folder / "data"), "result": str(folder / "own.jsonl"), "data_format": "NHWC"} | options
+    image_classification.FLAGS.mark_as_parsed()
+    with flagsaver.as_parsed(**options):
+        image_classification.main([])
+    return capsys.readouterr().out, [json.loads(line) for line in (folder / "own.jsonl").read_text().splitlines()]
+
+
+def check_classes(rows, scores, threshold, most=None):
+    """That exactly the classes from a threshold on are named, the best ones first."""
+    for row, expected in zip(rows, scores, strict=True):
+        best = [k for k in np.argsort(-expected) if expected[k] >= threshold][:most]
+        assert [entry["index"] for entry in row["classes"]] == best
+        assert [entry["name"] for entry in row["classes"]] == [f'Name {k}, "é"' for k in best]
+        assert [entry["score"] for entry in row["classes"]] == pytest.approx(expected[best], abs=1e-4)
+
+
+def test_the_stored_threshold_then_the_flag_then_the_best(world, capsys):
+    """Names, head and image size are the checkpoint's own; an image without a class keeps its row."""
+    folder, scores = world["folder"], sigmoid(world["logits"])
+    model_dir = str(folder / "named")
+    out, rows = classify(world, capsys, model_dir=model_dir, top_k_pred="2")
+    head = f"ResNet-10, 6 classes, sigmoid head (the checkpoint says so), {SIZE} pixels (as it was trained); named: "
+    assert out.splitlines()[0] == f"{head}the 2 best classes (--top_k_pred)"
+    check_classes(rows, scores, 0, most=2)
+    high = float(np.sort(scores.max(axis=1))[1:3].mean())  # one that two images do not reach
+    path = thresholds.write(f"{model_dir}/model.ckpt-1", thresholds.Threshold(high, 0.5, "records"))
+    out, rows = classify(world, capsys, model_dir=model_dir)
+    assert out.splitlines()[0] == f"{head}classes of p >= {high:.4g} (best F1 on records, {path})"
+    check_classes(rows, scores, high)
+    assert sum(not row["classes"] for row in rows) == 2 and len(rows) == IMAGES
+    out, rows = classify(world, capsys, model_dir=model_dir, threshold="0.1")
+    assert out.splitlines()[0] == f"{head}classes of p >= 0.1 (--threshold)"
+    check_classes(rows, scores, 0.1)
+    assert max(len(row["classes"]) for row in rows) > 5
+    out, rows = classify(world, capsys, model_dir=model_dir, top_k_pred="1", threshold="0.1")
+    assert out.splitlines()[0].endswith("classes of p >= 0.1 (--threshold), at most 1 (--top_k_pred)")
+    check_classes(rows, scores, 0.1, most=1)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="threshold.json: no threshold of evaluate.py"):
+        classify(world, capsys, model_dir=model_dir)
+    path.unlink()
+
+
+def test_without_names_indices_stand_for_them(world, capsys):
+    """With a softmax head a stored threshold counts for nothing."""
+    model_dir = str(world["folder"] / "multi")
+    path = thresholds.write(f"{model_dir}/model.ckpt-1", thresholds.Threshold(0.99, 0.5, "records"))
+    out, rows = classify(world, capsys, model_dir=model_dir, image_size=str(SIZE), top_k_pred="3")
+    path.unlink()
+    first, second, *_ = out.splitlines()
+    assert "softmax head (nothing says otherwise" in first and first.endswith("the 3 best classes (--top_k_pred)")
+    assert second.startswith("no names, only indices: ") and second.endswith("give them with --dictionary")
+    best = np.argsort(-world["logits"], axis=1)[:, :3]
+    assert [[entry["index"] for entry in row["classes"]] for row in rows] == best.tolist()
+    assert {entry["name"] for row in rows for entry in row["classes"]} == {""}
+
+
 def test_hierarchy_threshold_and_json(world, runs):
     run = runs["hierarchy"]
     assert run.status == 0, run.stderr
@@ -159,7 +226,11 @@ def test_hierarchy_threshold_and_json(world, runs):
         ({"dictionary": "single", "hierarchy": "true"}, "--hierarchy needs a multi-label dictionary"),
         ({"dictionary": "multi", "class_num": "7"}, "--class_num=7, but .* has class_num 6"),
         ({"dictionary": "multi", "resnet_size": "50"}, "--resnet_size=50, but .* has resnet_size 10"),
-        ({}, "--dictionary is missing"),
+        ({"result": "no.xlsx"}, "--result=no.xlsx: name a file that ends in .json, .jsonl or .csv"),
+        ({"model_dir": "."}, "this folder holds 0 checkpoints"),
+        ({"hierarchy": "true"}, "--hierarchy needs a multi-label dictionary"),
+        ({"dictionary": "multi", "model_dir": "with_head", "head": "softmax"}, "--head=softmax, but .* sigmoid head"),
+        ({"dictionary": "multi", "model_dir": "not_finite"}, "logits/dense/bias holds NaN or infinity"),
     ],
 )
 def test_flags_that_contradict_the_files(world, given_flags, message):
@@ -169,6 +240,8 @@ def test_flags_that_contradict_the_files(world, given_flags, message):
         given_flags = given_flags | {"dictionary": str(dictionaries[given_flags["dictionary"]])}
     files = {"images": str(folder / "data"), "model_dir": str(folder / "multi"), "result": str(folder / "no.txt")}
     image_classification.FLAGS.mark_as_parsed()
-    with flagsaver.as_parsed(**files, **given_flags), pytest.raises(ValueError, match=message):
+    if "model_dir" in given_flags:
+        given_flags = given_flags | {"model_dir": str(folder / given_flags["model_dir"])}
+    with flagsaver.as_parsed(**files | given_flags), pytest.raises(ValueError, match=message):
         image_classification.main([])
     assert not (folder / "no.txt").exists()

@@ -116,6 +116,9 @@ def test_metrics_and_files_of_both_modes(data, tmp_path, ap_mode):
     metrics = evaluator.result()
     predicted = (curves.sigmoid(logits) >= metrics["best_threshold"])[known]
     assert metrics["best_f1"] == pytest.approx(f1_score(positive[known], predicted), abs=1e-12)
+    precision, recall, _ = precision_recall_curve(positive[known], logits[known])
+    exact = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert metrics["best_f1"] == pytest.approx(exact, abs=1e-12 if ap_mode == "exact" else 1e-3)
     ratio = 2 / (1 / metrics["best_precision"] + 1 / metrics["best_recall"])
     assert metrics["best_f1"] == pytest.approx(ratio) and metrics["best_f1"] >= metrics["overall_f1_threshold"]
     assert metrics["best_macro_f1"] == pytest.approx(evaluator.curves.macro_f1.max())
