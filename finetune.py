@@ -10,19 +10,22 @@ and --val_crops, in a table and in MODEL_DIR/validation.json. The same command r
 `mpirun` starts several processes, both as with train.py.
 """
 
+import contextlib
 import dataclasses
 
-from flags import CROPS, FLAGS, config, run, script, train_per_class, use
+from flags import CROPS, FLAGS, config, run, script, settings, train_per_class, use
 from absl import flags
 
 use(
     "data augmentation network loss optimizer run processes dictionary head max_rejected drop_rate FixBlock2 "
-    "num_gpus val_fraction manual_dir label_smoothing lr_layer_decay ema_decay"
+    "num_gpus val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
+    "ema_decay"
 )
 flags.DEFINE_string(
     "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."
 )
-flags.DEFINE_list("val_sizes", ["224", "299"], "Sizes to validate at; the last decides which checkpoint is the best.")
+flags.DEFINE_list("val_sizes", None, "Sizes to validate at, the best by the last; if not set, that of training.")
+flags.DEFINE_bool("new_logits", False, "Begin with new logits, even if the checkpoint has the same classes.")
 flags.DEFINE_multi_enum("val_crops", CROPS, CROPS, "Crops to validate with at the end; one flag each.")
 
 # As released: fine-tuning crops images more boldly than pre-training. And --model_dir is not the folder of train.py,
@@ -31,19 +34,21 @@ DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/
 script(
     __name__,
     __doc__,
-    first="dataset data_dir pretrain_ckpt model_dir batch_size lr max_iter resnet_size image_size train_per_class",
+    first="dataset data_dir pretrain_ckpt model_dir epochs batch_size lr image_size loss train_per_class",
     defaults=DEFAULTS,
 )
 
 from data_processing.records import build_dataset, classes
-from data_processing.records.index import index_split
+from data_processing.records.index import RecordIndex, index_split
 import distributed
 from models import checkpoint
+from models.checkpoint import Metadata
 from models.resnet import freeze
 from tasks import classification
-from training import finish, start
+from training import defaults, finish, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
+from training.settings import flat
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
@@ -56,29 +61,38 @@ BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 def main(argv):
     del argv
     ranks = distributed.start()
+    held = _pretrained(ranks)
+    resnet_size = held.resnet_size if held else FLAGS.resnet_size
+    image_size = FLAGS.image_size if FLAGS["image_size"].present or not held else held.image_size or FLAGS.image_size
+    sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{image_size}")
+    asked = [str(sizes[-1][1])] if FLAGS.val_sizes is None else FLAGS.val_sizes or [""]
+    val_sizes = [parse_size(text, "--val_sizes") for text in asked]
+    of_records, index = _records(ranks)
+    task, loss = _task(index.kind, of_records.count, resnet_size)
+    processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs = config(Configs)
     configs = configs._replace(step=configs.step._replace(batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY))
-    sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{FLAGS.image_size}")
-    val_sizes = [parse_size(text, "--val_sizes") for text in FLAGS.val_sizes or [""]]
-    if ranks.rank == 0:
-        _check_checkpoint()
-    class_num, names = _classes(ranks)
-    index, val_index = _indices(class_num, ranks)
-    task = _task(index.kind, class_num)
+    configs, chosen = defaults.complete(
+        configs, len(index), processes, defaults.fine_tuning_images, defaults.FINE_TUNING_RATES[loss]
+    )
     if FLAGS.dry_run:
         if ranks.rank == 0:
-            start.print_network(task, FLAGS.precision)
-            start.print_plan(task, index, configs, sizes, FLAGS.num_gpus or ranks.size)
+            start.print_network(task, FLAGS.precision, chosen)
+            start.print_plan(task, index, configs, sizes, processes)
         return
-    state = TrainState(task, FLAGS.precision, FLAGS.ema_decay)
+    val_index = start.validation_index(FLAGS.data_dir, of_records.count, FLAGS.test_interval, ranks)
+    metadata = Metadata(task.head, loss, val_sizes[-1], of_records.text)
+    state = TrainState(task, FLAGS.precision, FLAGS.ema_decay, metadata)
     step = make_train_step(task, state, configs.step, ranks.rank)
     if ranks.rank == 0:
-        start.print_network(task, FLAGS.precision)
-        _print_choices(task, val_sizes, val_index is not None)
+        start.print_network(task, FLAGS.precision, chosen)
+        _print_choices(task, loss, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
-        start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, task.new_scopes, FLAGS.random_seed)
-        finish.write_names(FLAGS.model_dir, FLAGS.dictionary, names)
-    job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
+        of_run = settings() | flat(configs) | {"class_num": task.class_num, "resnet_size": resnet_size, "loss": loss}
+        beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
+        start.begin(task, state, configs.run, beginning, of_run)
+        finish.write_names(FLAGS.model_dir, of_records.text)
+    job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
     validators, validate = {}, None
     if val_index:
         views = {crop: dataclasses.replace(task, crop=crop) for crop in (task.crop, *FLAGS.val_crops)}
@@ -96,57 +110,68 @@ def main(argv):
     distributed.run(train_to_the_end, state.variables_by_name().values())
 
 
-def _check_checkpoint():
-    """Raises ValueError for a --pretrain_ckpt that is none or of another size, before records are made for hours."""
-    if FLAGS.pretrain_ckpt:
-        prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
-        held = checkpoint.describe(prefix).resnet_size
-        if held != FLAGS.resnet_size:
-            raise ValueError(f"{prefix} is a ResNet-{held}: set --resnet_size={held}, or give another checkpoint")
+def _pretrained(ranks):
+    """Returns the `checkpoint.Description` of what this run goes on from, its own or --pretrain_ckpt, or None.
+
+    Before records are made for hours it is known whether there is such a checkpoint. The first process reads it.
+    """
+    held = None
+    if ranks.rank == 0 or distributed.ELASTIC:
+        with contextlib.suppress(checkpoint.DamagedError):  # (an older one may be whole)
+            newest = checkpoint.newest(FLAGS.model_dir)
+            held = newest and checkpoint.describe(newest)
+        if held is None and FLAGS.pretrain_ckpt:
+            held = checkpoint.describe(checkpoint.resolve(FLAGS.pretrain_ckpt))
+        if held and FLAGS["resnet_size"].present and held.resnet_size != FLAGS.resnet_size:
+            raise ValueError(
+                f"--resnet_size={FLAGS.resnet_size}, but {newest or FLAGS.pretrain_ckpt} is a ResNet-"
+                f"{held.resnet_size}: set --resnet_size={held.resnet_size}, or give another checkpoint"
+            )
+    return held if distributed.ELASTIC else distributed.gather(held)[0]
 
 
-def _classes(ranks):
-    """Makes the records of --dataset, if any; returns the number of classes and their names or None."""
+def _dataset_config():
+    return config(build_dataset.DatasetConfig, train_per_class=train_per_class(single=True))
+
+
+def _records(ranks):
+    """Makes the records of --dataset, if any; returns their `RecordClasses`, and the `RecordIndex` to train on.
+
+    For a --dry_run nothing is made, and the index is of records without a place.
+    """
+    planned = FLAGS.dry_run and FLAGS.dataset and build_dataset.plan(FLAGS.dataset, FLAGS.data_dir, _dataset_config())
+    if planned:
+        return classes.RecordClasses(planned.class_num, None), RecordIndex.of_count(planned.train, planned.kind)
     # In elastic training others may join at any time, who would not be waited for.
     if FLAGS.dataset and not distributed.ELASTIC:
         if ranks.rank == 0:
-            settings = config(build_dataset.DatasetConfig, train_per_class=train_per_class(single=True))
-            build_dataset.build(FLAGS.dataset, FLAGS.data_dir, settings)
+            build_dataset.build(FLAGS.dataset, FLAGS.data_dir, _dataset_config())
         distributed.gather(None)  # the others wait for it
     asked = FLAGS.class_num if FLAGS["class_num"].present else None
     of_records = classes.find(FLAGS.data_dir, FLAGS.dataset, FLAGS.dictionary, asked, FLAGS.class_num)
     if ranks.rank == 0 and of_records.guessed_from:
         print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")
-    return of_records.count, of_records.names
+    return of_records, index_split(FLAGS.data_dir, "train", of_records.count, quiet=ranks.rank > 0)
 
 
-def _indices(class_num, ranks):
-    """Returns the indices of the records for training and for validation; of the latter None if there are none."""
-    index = index_split(FLAGS.data_dir, "train", class_num, quiet=ranks.rank > 0)
-    try:
-        return index, index_split(FLAGS.data_dir, "val", class_num, quiet=ranks.rank > 0)
-    except ValueError as error:
-        if FLAGS.test_interval:
-            raise
-        if ranks.rank == 0:
-            print(f"no validation: {error}")
-        return index, None
-
-
-def _task(kind, class_num):
-    """Returns the task with a network of random weights, whose early layers are frozen if --FixBlock2 asks for it."""
-    loss = classification.loss_of_head(FLAGS.head, kind)
-    task = classification.build(config(classification.ClassificationConfig), kind, class_num, loss)
+def _task(kind, class_num, resnet_size):
+    """Returns the task, whose network has random weights, and the name of its loss."""
+    loss = classification.choose_loss(FLAGS.loss, FLAGS.head, kind)
+    of_task = config(classification.ClassificationConfig, resnet_size=resnet_size)
+    task = classification.build(of_task, kind, class_num, loss)
     if FLAGS.FixBlock2:
         freeze(task.model, LATE_LAYERS)
-    return task
+    return task, loss
 
 
-def _print_choices(task, val_sizes, validated):
+def _print_choices(task, loss, val_sizes, validated):
     trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
-    print(f"{task.head} head ({'--head' if FLAGS.head else f'{task.kind} labels'}); {trained}")
+    why = "--head" if FLAGS.head else "--loss" if FLAGS.loss else f"{task.kind} labels"
+    print(f"{task.head} head ({why}), {loss} loss; {trained}")
     if validated:
         print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
+    if not FLAGS.pretrain_ckpt:
+        print("without --pretrain_ckpt the network begins with random weights, and needs many more images and epochs")
 
 
 if __name__ == "__main__":

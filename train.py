@@ -16,31 +16,26 @@ of them stops all with a checkpoint; to mpirun itself send SIGUSR1.
 import textwrap
 
 from flags import FLAGS, config, run, script, settings, use
-from absl import flags
 
 use(
-    "data augmentation network loss optimizer run processes dictionary drop_rate num_gpus label_smoothing "
+    "data augmentation network loss optimizer run processes dictionary drop_rate num_gpus top_k_pred label_smoothing "
     "lr_layer_decay ema_decay"
-)
-flags.DEFINE_enum(
-    "loss",
-    "weighted",
-    ["weighted", "plain"],
-    "weighted: the loss of ML-Images. plain: sigmoid cross-entropy, all classes alike, to compare with.",
 )
 script(
     __name__,
     __doc__,
-    first="data_dir class_num model_dir batch_size lr max_iter resnet_size image_size pretrain_ckpt dry_run",
+    first="data_dir model_dir resnet_size image_size batch_size epochs lr loss pretrain_ckpt dry_run",
+    defaults={"loss": "weighted"},
 )
 
-from data_processing.lists import dictionary
-from data_processing.records import tfrecord
+from data_processing.records import classes, tfrecord
 from data_processing.records.index import index_split
 import distributed
+from models.checkpoint import Metadata
 from tasks import classification
-from training import start
+from training import defaults, start
 from training.loop import Configs, Job, train
+from training.settings import flat
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
@@ -49,36 +44,52 @@ from training.validation import make_validate, make_validate_state
 def main(argv):
     del argv
     ranks = distributed.start()
-    configs = config(Configs)
     sizes = [(0.0, FLAGS.image_size)]
-    index = None if FLAGS.dry_run and not _has_shards() else _index("train", ranks)
-    names = dictionary.read_names(FLAGS.dictionary) if FLAGS.dictionary else None
+    of_records = _classes(ranks)
+    index = None if FLAGS.dry_run and not _has_shards() else _index("train", of_records.count, ranks)
     kind = index.kind if index else "sparse"
-    task = classification.build(config(classification.ClassificationConfig), kind, FLAGS.class_num, FLAGS.loss)
+    loss = classification.choose_loss(FLAGS.loss, "sigmoid", kind)
+    task = classification.build(config(classification.ClassificationConfig), kind, of_records.count, loss)
+    processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
+    configs, chosen = defaults.complete(
+        config(Configs), index and len(index), processes, defaults.pretraining_images, defaults.PRETRAINING_RATE
+    )
     if FLAGS.dry_run:
         if ranks.rank == 0:
-            start.print_network(task, FLAGS.precision)
+            start.print_network(task, FLAGS.precision, chosen)
             _print_flags()
-            start.print_plan(task, index, configs, sizes, FLAGS.num_gpus or ranks.size)
+            start.print_plan(task, index, configs, sizes, processes)
         return
-    state = TrainState(task, FLAGS.precision, FLAGS.ema_decay)
+    metadata = Metadata(task.head, loss, FLAGS.image_size, of_records.text)
+    state = TrainState(task, FLAGS.precision, FLAGS.ema_decay, metadata)
     step = make_train_step(task, state, configs.step, ranks.rank)
     # The first process reads, the others have it from there: they may be on machines that do not see --model_dir.
     if ranks.rank == 0:
-        start.print_network(task, FLAGS.precision)
+        start.print_network(task, FLAGS.precision, chosen)
         start.print_rates(configs, ranks.size)
-        start.begin(task, state, configs.run, FLAGS.pretrain_ckpt, seed=FLAGS.random_seed)
-    job = Job(task, state, step, index, names, sizes, configs, start.stop_on_signals())
-    validate = None
-    if FLAGS.test_interval:
-        val_index = _index("val", ranks)
+        beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes)
+        start.begin(task, state, configs.run, beginning, settings() | flat(configs) | {"class_num": task.class_num})
+    job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
+    validate, val_index = None, None
+    if configs.run.test_interval:
+        val_index = start.validation_index(FLAGS.data_dir, of_records.count, FLAGS.test_interval, ranks)
+    if val_index:
         of_task = make_validate(task, val_index, configs.validation)
         validate = make_validate_state(job, of_task, val_index, FLAGS.image_size)
     distributed.run(lambda ranks, commit: train(job, ranks, commit, validate), state.variables_by_name().values())
 
 
-def _index(split, ranks):
-    return index_split(FLAGS.data_dir, split, FLAGS.class_num, quiet=ranks.rank > 0)
+def _classes(ranks):
+    """Returns the `RecordClasses` of --data_dir, and says where their number comes from, if the records do not say."""
+    asked = FLAGS.class_num if FLAGS["class_num"].present else None
+    of_records = classes.find(FLAGS.data_dir, "", FLAGS.dictionary, asked, FLAGS.class_num)
+    if ranks.rank == 0 and of_records.guessed_from and asked is None:
+        print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")
+    return of_records
+
+
+def _index(split, class_num, ranks):
+    return index_split(FLAGS.data_dir, split, class_num, quiet=ranks.rank > 0)
 
 
 def _has_shards():

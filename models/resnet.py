@@ -38,7 +38,7 @@ class NetworkConfig(NamedTuple):
       batch_norm_decay, batch_norm_epsilon: of the moving averages, and added to the variance (released code).
     """
 
-    data_format: str = "channels_last"
+    data_format: str | None = "channels_last"
     precision: str = "float32"
     batch_norm_decay: float = 0.997
     batch_norm_epsilon: float = 1e-5
@@ -81,8 +81,10 @@ def resolve_data_format(text):
     """Returns "channels_first" or "channels_last" for a flag's `text`, which may also be "NCHW" or "NHWC".
 
     Convolutions in channels_first exist for GPUs only. Without one it says so and returns channels_last: the weights
-    and the results are the same. Raises ValueError for any other text.
+    and the results are the same. None is what suits the machine. Raises ValueError for any other text.
     """
+    if text is None:
+        return "channels_first" if keras.distribution.list_devices("gpu") else "channels_last"
     names = {"NCHW": "channels_first", "NHWC": "channels_last"}
     data_format = names.get(text, text)
     if data_format not in names.values():

@@ -100,7 +100,7 @@ class Classification(Task):
 
     def evaluator(self, scratch_dir=None):
         if self.kind == "single":
-            return SingleLabelEvaluator(self.class_num)
+            return SingleLabelEvaluator(self.class_num, self.head)
         return MultiLabelEvaluator(self.class_num, self.evaluation, scratch_dir)
 
     def captions(self, batch, names):
@@ -121,17 +121,23 @@ class ClassificationConfig(NamedTuple):
     random_seed: int = 1234
 
 
-def loss_of_head(head, kind):
-    """Returns the name of the loss, see `build`, to fine-tune with, where a user may ask for a head.
+def choose_loss(loss, head, kind):
+    """Returns the name of the loss to train with, see `build`, from what a user asks for.
 
     Args:
-      head: "softmax", "sigmoid", or None: softmax for single labels, else sigmoid.
-      kind: of the records' labels. Raises ValueError if there are several an image, and softmax is asked for.
+      loss: a name, of which "plain" is another for "sigmoid", or None: that of the head.
+      head: "softmax", "sigmoid", or None: softmax for single labels without a loss of sigmoids, else sigmoid.
+      kind: of the records' labels.
+
+    Raises ValueError if these contradict each other.
     """
-    head = head or ("softmax" if kind == "single" else "sigmoid")
     if head == "softmax" and kind != "single":
         raise ValueError(f"--data_dir has {kind} labels, several an image: they need --head=sigmoid")
-    return {"softmax": "softmax", "sigmoid": "weighted"}[head]
+    if head == "softmax" and loss not in (None, "softmax"):
+        raise ValueError(f"--loss={loss} is of a sigmoid head; leave --head=softmax or --loss out")
+    if loss:
+        return "sigmoid" if loss == "plain" else loss
+    return "softmax" if head == "softmax" or (head is None and kind == "single") else "sigmoid"
 
 
 def build(config, kind, class_num, loss):
@@ -141,12 +147,12 @@ def build(config, kind, class_num, loss):
       config: the `ClassificationConfig`.
       kind: of the records' labels, one of `schema.KINDS`.
       class_num: number of classes.
-      loss: "weighted" (the paper's), "plain" or "softmax", which needs single labels.
+      loss: "weighted" (the paper's), "sigmoid" or "softmax", which needs single labels.
     """
     seed, smoothing = config.random_seed, config.losses.label_smoothing
     losses = {
         "weighted": lambda: WeightedSigmoidLoss(class_num, config.losses, seed, any_rank=distributed.any_rank),
-        "plain": lambda: SigmoidLoss(smoothing),
+        "sigmoid": lambda: SigmoidLoss(smoothing),
         "softmax": lambda: SoftmaxLoss(smoothing),
     }
     network = config.network._replace(data_format=resolve_data_format(config.network.data_format))

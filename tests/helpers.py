@@ -79,6 +79,7 @@ def train_flags(records, out, *options):
         lr=0.01,
         max_iter=STEPS,
         log_interval=4,
+        test_interval=0,
         neg_select=0.5,
         rotated=0,
         color_jitter=0,  # so that colour tells the class, and 12 steps show learning

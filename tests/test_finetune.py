@@ -31,6 +31,7 @@ SETTINGS = dict(
     color_jitter=0,
     num_preprocess_threads=1,
     val_sizes="32,40",
+    test_interval=0,
 )
 WHOLE = dict(
     image_size_schedule="0:32,1:40",
@@ -79,7 +80,7 @@ def whole(folder, tmp_path_factory):
 
 def test_says_what_it_does(folder, whole):
     _, output = whole
-    assert "softmax head (single labels); all layers are trained" in output
+    assert "softmax head (single labels), softmax loss; all layers are trained" in output
     assert "validated at 32 and 40 pixels; the best at 40 is kept" in output
     assert "learning rates by layer: times logits 1, stages_3 0.8, stages_2 0.64" in output
     assert f"starting from the weights of {folder}/pretrained/model.ckpt-70" in output
@@ -97,7 +98,15 @@ def test_the_best_checkpoint_is_kept_and_validated_at_all_sizes_and_crops(whole)
     kept = json.loads((out / "model/best/validation.json").read_text())
     assert kept["metrics"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
     assert kept["step"] == next(step for step, value in validations.items() if value == max(validations.values()))
-    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (10, 3, kept["step"], "softmax")
+    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (
+        10,
+        3,
+        kept["step"],
+        "softmax",
+        "softmax",
+        40,
+        "".join(f"{k}\t{name}\n" for k, name in enumerate(sorted(NAMES))),
+    )
     last = json.loads((out / "model/validation.json").read_text())
     assert list(last["metrics"]) == ["32, center", "32, 10crop", "40, center", "40, 10crop"]
     # The colours are learnt, with a network that began without them: chance is a third.
@@ -167,14 +176,59 @@ def test_the_best_network_names_images_and_its_export_gives_the_same_answers(fol
     assert again.returncode == 1 and f"{tmp_path}/exported is not empty; name a new folder" in again.stderr
 
 
+def test_a_plan_builds_nothing(folder, tmp_path):
+    options = of_folders(folder) | dict(data_dir=tmp_path / "records", dry_run="true", max_iter=-1)
+    output = run(folder, tmp_path, **options)
+    assert (
+        "ResNet-10, 3 classes" in output and "24 records (single labels)" in output and "memory of a process" in output
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shortest_command_takes_size_and_depth_from_the_checkpoint_and_time_from_the_data(folder, whole, tmp_path):
+    """Of classes of the same names the logits are kept; and with --new_logits they are not."""
+    best = whole[0] / "model/best"
+    short = [
+        f"--data_dir={folder}/records",
+        f"--pretrain_ckpt={best}",
+        f"--log_dir={tmp_path}/log",
+        "--val_crops=center",
+    ]
+    output = run_script("finetune.py", *short, f"--model_dir={tmp_path}/plan", "--dry_run").stdout
+    assert "ResNet-10, 3 classes" in output and "batch 32, 0.8 steps an epoch; 500 steps = 666.7 epochs" in output
+    assert "chosen by the size of the data: 500 steps = 666.7 epochs (--epochs), learning rate " in output
+    output = run_script("finetune.py", *short, f"--model_dir={tmp_path}/model", "--epochs=1.5", "--lr=0").stdout
+    assert "validated at 40 pixels" in output and "2 steps = 2.7 epochs" in output and "new logits" not in output
+    names = ("logits/dense/kernel", "logits/dense/bias")
+    before, after = tensors(checkpoint.resolve(best)), tensors(tmp_path / "model/model.ckpt-2")
+    assert all((before[name] == after[name]).all() for name in names)
+    output = run_script(
+        "finetune.py", *short, f"--model_dir={tmp_path}/new", "--max_iter=1", "--lr=0", "--new_logits"
+    ).stdout
+    assert "new logits layer: 3 classes here, 3 in the checkpoint (--new_logits)" in output
+
+
+def test_names_decide_whether_the_logits_are_kept(folder, whole, tmp_path):
+    """As many classes, of other names."""
+    variables = checkpoint.model_variables(build_resnet(10, 3, seed=5))
+    names = "0\tblack\n1\tblue\n2\tgreen\n"
+    checkpoint.save(tmp_path / "other", 1, variables, 1, checkpoint.Metadata("softmax", dictionary=names))
+    checkpoint.save(tmp_path / "silent", 1, variables, 1)
+    options = of_folders(folder) | dict(max_iter=1, val_sizes=32, image_size=32, val_crops="center")
+    output = run(folder, tmp_path, **options, pretrain_ckpt=tmp_path / "other")
+    assert "new logits layer: 3 classes here, 3 in the checkpoint (class 1 is 'green' instead of 'blue')" in output
+    output = run(folder, tmp_path, **options, pretrain_ckpt=tmp_path / "silent", model_dir=tmp_path / "model2")
+    assert "its logits are kept: they are of as many classes, which not both name" in output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("label_format", ["sparse", "single"])
 def test_multi_label_fine_tuning_with_the_loss_of_pre_training(folder, tmp_path, label_format):
     for split in ("train", "val"):
         write_shard(tmp_path / f"{split}/0.tfrecords", label_format)
-    options = dict(data_dir=tmp_path, class_num=5, head="sigmoid", test_interval=6, image_size=32, val_sizes=32)
+    options = dict(data_dir=tmp_path, class_num=5, loss="weighted", test_interval=6, image_size=32, val_sizes=32)
     output = run(folder, tmp_path, **options)
-    assert "sigmoid head (--head)" in output and "new logits layer: 5 classes here, 7" in output
+    assert "sigmoid head (--loss), weighted loss" in output and "new logits layer: 5 classes here, 7" in output
     assert re.search(r"step 12  epoch.*positive \d.*selected \d", output)
     metric = "macro_map" if label_format == "sparse" else "top_1"
     assert re.search(rf"step 12  validation  {metric} ", output)

@@ -1,6 +1,8 @@
 """train.py as a user runs it, on small records."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -14,6 +16,7 @@ from models import checkpoint, inference
 from tests import helpers
 from tests.helpers import CLASSES, ROOT, STEPS, train_flags, write_shard
 from tests.scripts import run_script
+from training import lock
 
 PUBLISHED_SHARD = ROOT.parent / "shared/data/0.tfrecords"
 
@@ -86,13 +89,21 @@ def test_tensorboard_has_all_metrics_and_labelled_images(whole):
     assert b"class 3" in everything and b"\x89PNG" in everything
 
 
-def test_checkpoint_holds_everything_a_restart_needs(whole):
+def test_checkpoint_holds_everything_a_restart_needs(records, whole):
     held = tensors(whole[0])
     assert held["global_step"] == held["loss/step"] == STEPS
     assert held["loss/pos_count"].shape == (CLASSES,)
     trainable = [name for name in held if name.endswith(("gamma", "beta", "kernel", "bias"))]
     assert all(f"{name}/Momentum" in held for name in trainable)
-    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (10, CLASSES, STEPS, "sigmoid")
+    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (
+        10,
+        CLASSES,
+        STEPS,
+        "sigmoid",
+        "weighted",
+        32,
+        (records / "dictionary.txt").read_text(),
+    )
 
 
 @pytest.mark.slow  # test_distributed.py has it with two processes
@@ -119,9 +130,13 @@ def test_killed_and_started_again_ends_as_if_nothing_had_happened(records, whole
 
 
 def test_a_finished_run_started_again_changes_nothing(records, whole):
-    files = {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
-    assert "resuming after step 12" in run(records, whole[0])
-    assert files == {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").iterdir()}
+    def changed():
+        return {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").glob("*ck*")}
+
+    before = changed()
+    output = run(records, whole[0], "--lr=0.5")
+    assert "resuming after step 12" in output and "--lr was 0.01, and is 0.5 from here on" in output
+    assert len(before) == 7 and changed() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(records, tmp_path):
@@ -138,9 +153,38 @@ def test_starts_from_other_weights_and_names_a_wrong_class_num(records, whole, t
     for name, tensor in tensors(tmp_path, 1).items():
         if name.endswith(("kernel", "gamma")):
             np.testing.assert_array_equal(tensor, weights[name])
-    # The records do not say how many classes there are; the checkpoint does.
-    error = run(records, tmp_path, "--class_num=7", f"--model_dir={whole[0]}/checkpoint", status=1)
-    assert "has 5 classes and this run 7: set --class_num=5" in error
+    error = run(records, tmp_path, "--class_num=7", status=1)
+    assert f"{records}/dictionary.txt has 5 classes, and the records 7; give the records' dictionary" in error
+
+
+def test_going_on_with_another_loss_or_without_names(records, whole, tmp_path):
+    """The one is refused, and in the other the checkpoints keep the names that they have."""
+    error = run(records, whole[0], "--loss=sigmoid", status=1)
+    assert "was trained with --loss=weighted, and this run has loss sigmoid: give --loss=weighted to go on" in error
+    shutil.copytree(whole[0] / "checkpoint", tmp_path / "checkpoint")
+    nameless = tmp_path / "records"
+    nameless.mkdir()
+    for path in records.glob("*.tfrecords"):
+        (nameless / path.name).symlink_to(path)
+    assert "resuming after step 12" in run(nameless, tmp_path, "--max_iter=13")
+    described = checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-13"))
+    assert described.dictionary == (records / "dictionary.txt").read_text()
+
+
+def test_two_runs_do_not_write_into_one_folder(records, whole):
+    lock.hold(whole[0] / "checkpoint")
+    error = run(records, whole[0], status=1)
+    lock.release(whole[0] / "checkpoint")
+    assert f"checkpoint is in use by process {os.getpid()} on " in error and "stop that run" in error
+
+
+def test_forgotten_and_wrong_class_num(records, tmp_path):
+    """Dense labels say by themselves how many classes there are, and a manifest does."""
+    write_shard(tmp_path / "train/0.tfrecords", "dense")
+    flags = [flag for flag in train_flags(tmp_path, tmp_path, "--max_iter=1") if not flag.startswith("--class_num")]
+    assert "ResNet-10, 5 classes" in run_script("train.py", *flags).stdout
+    error = run_script("train.py", *flags, "--class_num=7", status=1).stderr
+    assert f"--class_num=7, but the records in {tmp_path} are of 5 classes" in error
 
 
 def test_single_labels_and_corrupt_images(tmp_path):
@@ -186,7 +230,8 @@ def test_published_command_line(tmp_path):
     assert "step 2  epoch" in done.stdout and "lr 0.01" in done.stdout
     if not tf.config.list_physical_devices("GPU"):
         assert "--data_format=NCHW needs a GPU" in done.stdout
-    assert checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2")) == (101, classes, 2, "sigmoid")
+    described = checkpoint.describe(str(tmp_path / "checkpoint/model.ckpt-2"))
+    assert described == checkpoint.Description(101, classes, 2, "sigmoid", "weighted", 224)
 
 
 def test_folders_that_cannot_be_written_are_said_before_training(records, tmp_path):

@@ -3,27 +3,20 @@
 from pathlib import Path
 
 from data_processing.lists import dictionary
-from data_processing.records import build_dataset
 import distributed
 from models import checkpoint
 from training import best_checkpoint
 from utils.files import write_json, write_text
 
 
-def write_names(folder, dictionary_path, names):
-    """Puts the names of the classes beside the checkpoints in `folder` and in its best/, for image_classification.py.
+def write_names(folder, text):
+    """Puts the dictionary of the classes beside the checkpoints in `folder` and in its best/, for people to look at.
 
-    Args:
-      folder: of the run's checkpoints.
-      dictionary_path: a dictionary to copy, or "".
-      names: of the classes by index, where there is none; or None, if nobody knows them.
+    `text` is that of the dictionary, or None if nobody knows the names. The checkpoints hold it, too.
     """
-    for path in (Path(folder), Path(folder, best_checkpoint.FOLDER)):
+    for path in (Path(folder), Path(folder, best_checkpoint.FOLDER)) if text else ():
         path.mkdir(exist_ok=True)
-        if dictionary_path:
-            write_text(path / dictionary.BESIDE, Path(dictionary_path).read_text(encoding="utf-8-sig"))
-        elif names:
-            build_dataset.write_dictionary(path / dictionary.BESIDE, names)
+        write_text(path / dictionary.BESIDE, text)
 
 
 def evaluate_best(job, validators, index, sizes, ranks):

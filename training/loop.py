@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import itertools
 import threading
+import time
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -11,27 +12,34 @@ from data_processing.input_pipeline.batches import InputConfig, training_batches
 from data_processing.records.index import RecordIndex
 import distributed
 from models import checkpoint
-from training import progress, start
+from training import lock, progress, start
 from training.schedule import ScheduleConfig, learning_rate, size_at
 from training.state import TrainState
 from training.train_step import StepConfig
 from training.validation import ValidationConfig
 
-LOG_INTERVAL = 100
+LOG_INTERVAL, LOG_SECONDS = 100, 30
+SAVE_SECONDS = 20 * 60
+LOCK_SECONDS = 30
 
 
 class RunConfig(NamedTuple):
-    """How long a run is, where it writes, and what it does how often, in steps; see the flags of the same names."""
+    """How long a run is, where it writes, and what it does how often, in steps; see the flags of the same names.
+
+    What is None `defaults.complete` fills in; but a `snapshot` of None is a checkpoint every SAVE_SECONDS, and 0 one at
+    the end only. A `log_interval` of 0 is LOG_INTERVAL steps, or LOG_SECONDS where these take longer.
+    """
 
     model_dir: str
     log_dir: str
-    max_iter: int
     batch_size: int
+    max_iter: int | None = None
+    epochs: float | None = None
     accumulate_steps: int = 1
-    snapshot: int = 0
-    max_to_keep: int = 200
+    snapshot: int | None = None
+    max_to_keep: int = 5
     log_interval: int = 0
-    test_interval: int = 0
+    test_interval: int | None = None
     max_skipped: float = 0.01
 
     def global_batch(self, processes):
@@ -85,11 +93,16 @@ def train(job, ranks, commit, validate=None):
     """
     state, run, first = job.state, job.configs.run, ranks.rank == 0
     if first:
+        # (In elastic training another process may have been the first before.)
+        lock.hold(run.model_dir, patience=LOCK_SECONDS)
         start.print_steps(job.index, state, run, ranks.size)
+    else:
+        lock.release(run.model_dir)
     writer = tf.summary.create_file_writer(run.log_dir) if first else tf.summary.create_noop_writer()
     meter = progress.Meter(len(job.index), run.max_skipped)
     first_step = int(state.step)
     saved, failed, validated = first_step, None, False
+    log_due, save_due = Due(LOG_SECONDS), Due(SAVE_SECONDS)
     for k, batch in _numbered_batches(job, ranks, meter):
         if k == first_step and first:
             shown = {name: x[: progress.IMAGES_SHOWN] for name, x in batch.items()}
@@ -98,14 +111,21 @@ def train(job, ranks, commit, validate=None):
         meter.add(k, rate, job.step(batch, tf.constant(rate, tf.float32)))
         state.records_seen.assign_add(run.global_batch(ranks.size))
         done = k + 1
-        if done % (run.log_interval or LOG_INTERVAL) == 0 or done == run.max_iter:
+        # What the clock says, the first process alone decides.
+        due = [first and not run.log_interval and log_due(), first and run.snapshot is None and save_due()]
+        stopping, logging, saving = distributed.any_rank(tf.constant([job.stop.is_set(), *due])).numpy()
+        committing = done % (run.log_interval or LOG_INTERVAL) == 0 or done == run.max_iter
+        if logging or committing:
+            log_due.restart()
             reports = distributed.gather(meter.report(job.task.loss))
             if first:
                 epoch = int(state.records_seen) / len(job.index)
                 progress.log_progress(writer, reports, job.task.loss, (done, epoch), run)
+        if committing:
             _average_moving(state)
             commit()
-        if run.snapshot and done % run.snapshot == 0:
+        if saving or (run.snapshot and done % run.snapshot == 0):
+            save_due.restart()
             saved, failed = done, _save(meter, state, run, ranks)
         validated = bool(validate and run.test_interval and done % run.test_interval == 0)
         if validated:
@@ -114,7 +134,7 @@ def train(job, ranks, commit, validate=None):
             if first:
                 progress.log_validation(writer, metrics, done)
             meter.restart()
-        if distributed.any_rank(tf.constant([job.stop.is_set()]))[0]:
+        if stopping:
             if first:
                 print(f"asked to stop after step {done:,}; the same command resumes from here")
             break
@@ -126,6 +146,20 @@ def train(job, ranks, commit, validate=None):
     if failed:
         raise failed
     return int(state.step) == run.max_iter, validated
+
+
+class Due:
+    """Whether so many seconds have passed since the last restart."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.restart()
+
+    def restart(self):
+        self.began = time.monotonic()
+
+    def __call__(self):
+        return time.monotonic() - self.began >= self.seconds
 
 
 def _numbered_batches(job, ranks, meter):

@@ -17,7 +17,7 @@ class ScheduleConfig(NamedTuple):
     """See the flags of the same names.
 
     Attributes:
-      lr: the rate after the warm-up.
+      lr: the rate after the warm-up; None until `defaults.complete` fills it in.
       lr_schedule: "step" or "cosine".
       lr_decay_step, lr_decay_factor: of "step": steps between two decays, and the factor of one.
       warmup: steps of warm-up.
@@ -28,7 +28,7 @@ class ScheduleConfig(NamedTuple):
       accumulate_steps: batches of a process in a step.
     """
 
-    lr: float
+    lr: float | None
     lr_schedule: str = "step"
     lr_decay_step: int = 0
     lr_decay_factor: float = 0.1
@@ -36,7 +36,7 @@ class ScheduleConfig(NamedTuple):
     lr_warmup: float = 0.1
     lr_warmup_decay_step: int = 0
     lr_warmup_decay_factor: float = 1.414
-    max_iter: int = 0
+    max_iter: int | None = 0
     lr_scaling: str = "none"
     accumulate_steps: int = 1
 
@@ -59,9 +59,7 @@ def learning_rate(step, config, processes=1):
 
 def _unscaled(step, config):
     if config.lr_schedule == "cosine" and config.max_iter <= config.warmup:
-        raise ValueError(
-            f"--lr_schedule=cosine needs to know the end: set --max_iter above --warmup={config.warmup}"
-        )
+        raise ValueError(f"--lr_schedule=cosine needs to know the end: set --max_iter above --warmup={config.warmup}")
     if step < config.warmup:
         raises = step // config.lr_warmup_decay_step if config.lr_warmup_decay_step else 0
         return config.lr_warmup * config.lr_warmup_decay_factor**raises

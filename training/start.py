@@ -1,25 +1,31 @@
 """How a run begins: what it says of itself, and whether it resumes or starts from other weights."""
 
+import contextlib
 import math
 from pathlib import Path
 import signal
 import tempfile
 import threading
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from models import checkpoint
-from training import best_checkpoint, plan
+from data_processing.lists import dictionary
+from data_processing.records.index import index_split
+from models import checkpoint, inference
+from training import best_checkpoint, lock, plan, settings
 from training.schedule import STAGES, learning_rate
 
 
-def print_network(task, precision):
-    """Prints what is trained, and on what."""
+def print_network(task, precision, chosen=""):
+    """Prints what is trained, and on what; and what `defaults.complete` has `chosen` for it."""
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     print(
         f"ResNet-{task.model.name.removeprefix('resnet_')}, {task.class_num:,} classes, "
         f"{task.model.count_params() / 1e6:.1f} million values, {precision}, on the {device}"
     )
+    if chosen:
+        print(chosen)
 
 
 def print_rates(configs, processes):
@@ -89,15 +95,33 @@ def print_plan(task, index, configs, sizes, processes):
     )
 
 
-def begin(task, state, run, pretrain_ckpt, new_scopes=(), seed=1234):
+class Beginning(NamedTuple):
+    """What a run that is new begins with.
+
+    Attributes:
+      pretrain_ckpt: a checkpoint, or "" for random weights.
+      random_seed: of these.
+      new_scopes: of the variables that the checkpoint need not hold, see `checkpoint.restore_pretrained`.
+      new_logits: whether it is to have new logits although those of the checkpoint fit.
+    """
+
+    pretrain_ckpt: str
+    random_seed: int
+    new_scopes: tuple[str, ...] = ()
+    new_logits: bool = False
+
+
+def begin(task, state, run, beginning, of_run):
     """Resumes from the newest checkpoint of the run or, if there is none, begins with the weights of another.
+
+    From here on the folder is locked, and its settings.json says what the run is made with.
 
     Args:
       task: a `tasks.base.Task`.
       state: its `TrainState`.
       run: the `RunConfig`.
-      pretrain_ckpt: checkpoint to begin with, or "" for the random weights of `seed`.
-      new_scopes: of the variables that it need not hold, see `checkpoint.restore_pretrained`.
+      beginning: a `Beginning`.
+      of_run: the settings of the run by the names of their flags.
 
     Raises ValueError for checkpoints that do not fit, OSError if nothing can be written.
     """
@@ -105,25 +129,38 @@ def begin(task, state, run, pretrain_ckpt, new_scopes=(), seed=1234):
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    if _resume(state, run.model_dir):
-        if pretrain_ckpt:
+    lock.hold(run.model_dir)
+    best = Path(run.model_dir, best_checkpoint.FOLDER)
+    for folder in (run.model_dir, best):
+        checkpoint.sweep(folder)
+    resumed = _resume(state, run.model_dir)
+    for change in settings.record(run.model_dir, of_run, int(state.step)):
+        print(change)
+    if resumed:
+        if beginning.pretrain_ckpt:
             print("--pretrain_ckpt is for the beginning of a run, and not read again")
         return
-    best = Path(run.model_dir, best_checkpoint.FOLDER)
     if checkpoint.newest(best):
         raise ValueError(
             f"{best} is of a run whose checkpoints are gone; give a new --model_dir, or delete that folder"
         )
-    if pretrain_ckpt:
-        _start_from(checkpoint.resolve(pretrain_ckpt), task, state, new_scopes)
+    if beginning.pretrain_ckpt:
+        _start_from(checkpoint.resolve(beginning.pretrain_ckpt), task, state, beginning)
     else:
-        hint = "; give a pre-trained network with --pretrain_ckpt" if new_scopes else ""
-        print(f"starting from random weights, seed {seed}{hint}")
+        hint = "; give a pre-trained network with --pretrain_ckpt" if beginning.new_scopes else ""
+        print(f"starting from random weights, seed {beginning.random_seed}{hint}")
     if state.average:
         state.average.reset()
 
 
 def _resume(state, folder):
+    newest = checkpoint.newest(folder)
+    if newest:
+        with contextlib.suppress(checkpoint.DamagedError):  # (an older one may be whole)
+            settings.check_meaning(newest, state.metadata)
+            # Names are not lost where records come without them.
+            held = checkpoint.describe(newest).dictionary
+            state.metadata = state.metadata._replace(dictionary=state.metadata.dictionary or held)
     try:
         newest, damaged = state.restore_newest(folder)
     except checkpoint.DamagedError:
@@ -139,12 +176,38 @@ def _resume(state, folder):
     return newest is not None
 
 
-def _start_from(prefix, task, state, new_scopes):
-    new = state.restore_pretrained(prefix, new_scopes)
-    held = checkpoint.describe(prefix).class_num
+def _start_from(prefix, task, state, beginning):
+    other = _other_classes(prefix, state, beginning)
+    new = state.restore_pretrained(prefix, beginning.new_scopes, all_new=bool(other))
     print(f"starting from the weights of {prefix}")
+    count = checkpoint.describe(prefix).class_num
     for scope in new:
-        print(f"new {scope.rstrip('/')} layer: {task.class_num:,} classes here, {held:,} in the checkpoint")
+        why = f" ({other})" if other else ""
+        print(f"new {scope.rstrip('/')} layer: {task.class_num:,} classes here, {count:,} in the checkpoint{why}")
+    if other is None and not new:
+        print("its logits are kept: they are of as many classes, which not both name (--new_logits begins them anew)")
+
+
+def _other_classes(prefix, state, beginning):
+    """Returns why the logits of a checkpoint mean other classes than those of the state; "" if not, None if unknown."""
+    if beginning.new_logits:
+        return "--new_logits"
+    held = inference.classes_of(prefix)
+    if not (held and state.metadata.dictionary):
+        return None
+    return held.difference(dictionary.parse(state.metadata.dictionary, "the dictionary"))
+
+
+def validation_index(data_dir, class_num, asked, ranks):
+    """Returns the `RecordIndex` of the records for validation; None if there are none, and nobody `asked` for them."""
+    try:
+        return index_split(data_dir, "val", class_num, quiet=ranks.rank > 0)
+    except ValueError as error:
+        if asked:
+            raise
+        if ranks.rank == 0:
+            print(f"no validation: {error}")
+        return None
 
 
 def stop_on_signals():

@@ -4,47 +4,67 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_processing.lists import dictionary
-from data_processing.records import build_dataset
+from data_processing.records import build_dataset, schema, tfrecord
 
 
-class Classes(NamedTuple):
+class RecordClasses(NamedTuple):
     """Attributes:
     count: number of classes.
-    names: by index, or None where nothing names them.
+    dictionary: the `lists.dictionary.Classes`, or None where nothing names them.
     guessed_from: what says how many there are, where the records do not: a file or a flag; else "".
     """
 
     count: int
-    names: list[str] | None
+    dictionary: dictionary.Classes | None
     guessed_from: str = ""
 
+    @property
+    def names(self):
+        return self.dictionary and self.dictionary.names
 
-def find(data_dir, dataset="", dictionary_path="", class_num=None, default=None) -> Classes:
-    """Returns the `Classes` of the records in `data_dir`.
+    @property
+    def text(self):
+        return self.dictionary and self.dictionary.text
+
+
+def find(data_dir, dataset="", dictionary_path="", class_num=None, default=None) -> RecordClasses:
+    """Returns the `RecordClasses` of the records in `data_dir`.
 
     Args:
       data_dir: folder of shards, or of train/ and val/.
       dataset: see `build_dataset.classes_of_records`.
-      dictionary_path: of their classes, or "": the one that `build_dataset.build` left beside the records, if any.
+      dictionary_path: of their classes, or "": the dictionary.txt that lies beside the records, if any.
       class_num: how many a user says there are, or None.
       default: how many there are if nothing says it.
 
     Raises ValueError if what says it contradicts itself.
     """
-    count = build_dataset.classes_of_records(data_dir, dataset)
-    if count and not dictionary_path and build_dataset.described(data_dir):
-        dictionary_path = str(Path(data_dir, dictionary.BESIDE))
+    count = build_dataset.classes_of_records(data_dir, dataset) or _length_of_dense_labels(data_dir)
     if count and class_num not in (None, count):
         raise ValueError(
             f"--class_num={class_num}, but the records in {data_dir} are of {count} classes; leave --class_num out"
         )
-    names = dictionary.read_names(dictionary_path) if dictionary_path else None
+    beside = (Path(folder, dictionary.BESIDE) for folder in (data_dir, Path(data_dir, "train")))
+    path = dictionary_path or next((str(path) for path in beside if path.is_file()), "")
+    classes = dictionary.load(path) if path else None
     guessed_from = ""
     if not count:
-        count = len(names) if names and class_num is None else class_num or default
-        guessed_from = dictionary_path if names else "--class_num"
-    if names and len(names) != count:
+        count = len(classes.names) if classes and class_num is None else class_num or default
+        guessed_from = path if classes and class_num is None else "--class_num"
+    if classes and len(classes.names) != count:
         raise ValueError(
-            f"{dictionary_path} has {len(names)} classes, and the records {count}; give the records' dictionary"
+            f"{path} has {len(classes.names)} classes, and the records {count}; give the records' dictionary"
         )
-    return Classes(count, names, guessed_from)
+    return RecordClasses(count, classes, guessed_from)
+
+
+def _length_of_dense_labels(data_dir):
+    """Returns how many classes the dense labels of published records are of; None for other labels, or no records."""
+    for split in ("train", "val"):
+        try:
+            first = tfrecord.shard_paths(data_dir, split)[0]
+        except tfrecord.RecordError:
+            continue
+        offsets, _ = tfrecord.index_shard(first)
+        return schema.dense_classes(tfrecord.read_record(first, offsets[0])) if len(offsets) > 1 else None
+    return None

@@ -32,6 +32,11 @@ class RecordIndex:
     def __len__(self):
         return len(self.shard)
 
+    @classmethod
+    def of_count(cls, count, kind):
+        """Returns the index of `count` records that are still to be made: to plan with, not to read."""
+        return cls((), np.zeros(count, np.int32), np.zeros(count, np.int64), kind, ())
+
 
 def index_records(paths, class_num, threads=16):
     """Returns the `RecordIndex` of the shards `paths`, all of which hold labels of one kind, for `class_num` classes.

@@ -32,7 +32,9 @@ def images():
 def test_a_checkpoint_as_a_user_names_it(saved, images):
     """A folder; NCHW, which a machine without a GPU does not have; and what the user believes it to be."""
     model, folder = saved
-    loaded, description, prefix, classes = inference.load(folder, NetworkConfig("NCHW"), {"resnet_size": 10, "class_num": 4})
+    loaded, description, prefix, classes = inference.load(
+        folder, NetworkConfig("NCHW"), {"resnet_size": 10, "class_num": 4}
+    )
     assert prefix == str(folder / "model.ckpt-5")
     assert description == checkpoint.Description(10, CLASSES, 5, "softmax", image_size=32) and classes is None
     expected = model(images[:, 0], training=False)["logits"]

@@ -97,8 +97,33 @@ def test_dropout_acts_on_the_features_alone(model):
 
 def test_build_chooses_loss_and_head():
     config = ClassificationConfig(10, NetworkConfig(), LossConfig(label_smoothing=0.1), Augmentation())
-    kinds = {"weighted": WeightedSigmoidLoss, "plain": SigmoidLoss, "softmax": SoftmaxLoss}
+    kinds = {"weighted": WeightedSigmoidLoss, "sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}
     for loss, kind in kinds.items():
         task = classification.build(config, "single", CLASSES, loss)
         assert type(task.loss) is kind and task.head == ("softmax" if loss == "softmax" else "sigmoid")
         assert task.evaluation.ap_mode == "binned"
+
+
+@pytest.mark.parametrize(
+    ("loss", "head", "kind", "expected"),
+    [
+        (None, None, "single", "softmax"),
+        (None, None, "sparse", "sigmoid"),
+        (None, "sigmoid", "single", "sigmoid"),
+        (None, "softmax", "single", "softmax"),
+        ("weighted", None, "single", "weighted"),
+        ("weighted", "sigmoid", "dense", "weighted"),
+        ("plain", None, "dense", "sigmoid"),
+    ],
+)
+def test_the_loss_is_what_loss_then_head_then_records_say(loss, head, kind, expected):
+    assert classification.choose_loss(loss, head, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "message"),
+    [("weighted", "single", "--loss=weighted is of a sigmoid head"), (None, "dense", "dense")],
+)
+def test_softmax_that_is_contradicted(loss, kind, message):
+    with pytest.raises(ValueError, match=message):
+        classification.choose_loss(loss, "softmax", kind)

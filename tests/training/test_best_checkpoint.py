@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
+from models.checkpoint import Metadata
 from training.best_checkpoint import describe, save_if_better
 
 
 def state(step):
     """What is read of a `TrainState`, with a weight that tells its step."""
-    return SimpleNamespace(step=step, weights={"a": tf.Variable(float(step))}, head="softmax")
+    return SimpleNamespace(step=step, weights={"a": tf.Variable(float(step))}, metadata=Metadata("softmax"))
 
 
 def kept(folder):

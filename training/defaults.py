@@ -1,0 +1,84 @@
+"""How long a run is, how fast it learns and when it validates, where its flags do not say: by the size of its data.
+
+Pre-training sees the records as often as the paper (section 4.3). Fine-tuning follows the rule of BiT (Kolesnikov et
+al. 2020, "Big Transfer", section 3.3): 500 steps of 512 images below 20,000 records, 10,000 below 500,000, else 20,000;
+but it sees few records no more than `MOST_EPOCHS` times, unless that were less than 500 steps.
+"""
+
+import math
+
+import distributed
+
+PRETRAINING_EPOCHS = 60
+# Records below which BiT takes so many steps, of so many images.
+BIT_STEPS = ((20_000, 500), (500_000, 10_000), (math.inf, 20_000))
+BIT_BATCH = 512
+LEAST_STEPS, MOST_EPOCHS = 500, 20
+# Learning rates for a batch of 256 images, by the name of the loss. Those of sigmoids are smaller: they are sums over
+# classes. Measured on the demo's world; docs/transfer.md has the figures.
+PRETRAINING_RATE = 0.025
+FINE_TUNING_RATES = {"softmax": 0.1, "sigmoid": 0.02, "weighted": 0.02}
+# A run is validated so often, but not more than once an epoch.
+VALIDATIONS = 10
+
+
+def pretraining_images(records, batch):
+    """Returns how many images a pre-training sees: each of the records so often. `batch` does not matter."""
+    del batch
+    return PRETRAINING_EPOCHS * records
+
+
+def fine_tuning_images(records, batch):
+    """Returns how many images a fine-tuning on so many `records` sees, with so many images in a step."""
+    steps = next(steps for below, steps in BIT_STEPS if records < below)
+    return min(steps * BIT_BATCH, max(MOST_EPOCHS * records, LEAST_STEPS * batch))
+
+
+def complete(configs, records, processes, images, rate):
+    """Returns the `loop.Configs` of a run with what the flags left open, and a line that says what was chosen, or "".
+
+    Args:
+      configs: the `Configs`, in which `max_iter`, `lr`, `lr_schedule` and `test_interval` may be None.
+      records: number of training records, or None where they are not there yet.
+      processes: how many train together.
+      images: `pretraining_images` or `fine_tuning_images`.
+      rate: learning rate for a batch of 256 images, with which it grows (Goyal et al. 2017).
+
+    Raises ValueError if both --epochs and --max_iter are given, or neither, and `records` is None; and if processes may
+    join and leave, which would not agree on what to choose.
+    """
+    run, schedule, chosen = configs.run, configs.schedule, []
+    if distributed.ELASTIC:
+        if run.max_iter is None or schedule.lr is None:
+            raise ValueError("elastic training needs --max_iter and --lr: the number of processes may change")
+        run = run._replace(test_interval=run.test_interval or 0)
+    if run.epochs is not None and run.max_iter is not None:
+        raise ValueError("--epochs and --max_iter both say how long the run is; give one of them")
+    if run.max_iter is None and records is None:
+        raise ValueError("without records only --max_iter can say how long the run is; give it")
+    batch, steps = run.global_batch(processes), run.max_iter
+    if steps is None:
+        seen = images(records, batch) if run.epochs is None else run.epochs * records
+        steps = max(1, math.ceil(seen / batch))
+        if run.epochs is None:
+            chosen.append(f"{steps:,} steps = {steps * batch / records:.1f} epochs (--epochs)")
+    lr, falling = schedule.lr, schedule.lr_schedule or "step"
+    if lr is None:
+        lr = rate * batch / 256 / schedule.factor(processes)
+        if not (schedule.lr_schedule or schedule.lr_decay_step) and steps > schedule.warmup:
+            falling = "cosine"
+        chosen.append(f"learning rate {lr:.3g} (--lr), --lr_schedule={falling}")
+    interval = run.test_interval
+    if interval is None:
+        interval = _validation_interval(steps, batch, records)
+        chosen.append(f"a validation every {interval:,} steps (--test_interval)")
+    completed = configs._replace(
+        run=run._replace(max_iter=steps, test_interval=interval),
+        schedule=schedule._replace(max_iter=steps, lr=lr, lr_schedule=falling),
+    )
+    return completed, "chosen by the size of the data: " + ", ".join(chosen) if chosen else ""
+
+
+def _validation_interval(steps, batch, records):
+    epoch = math.ceil((records or batch) / batch)
+    return epoch if steps < 0 else max(1, min(max(epoch, steps // VALIDATIONS), steps))

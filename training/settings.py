@@ -1,0 +1,67 @@
+"""What a run was made with, in settings.json beside its checkpoints: so that who goes on with it sees what differs."""
+
+import json
+from pathlib import Path
+
+from data_processing.lists import dictionary
+from models import checkpoint
+from utils.files import write_json
+
+FILE = "settings.json"
+
+
+def flat(config):
+    """Returns the fields of a named tuple, and of those in it, by name."""
+    settings = {}
+    for name, value in config._asdict().items():
+        settings |= flat(value) if hasattr(value, "_fields") else {name: value}
+    return settings
+
+
+def check_meaning(prefix, metadata):
+    """Raises ValueError if a run cannot go on from a checkpoint of its own, since it would mean something else.
+
+    Args:
+      prefix: of the checkpoint.
+      metadata: the `checkpoint.Metadata` of the run.
+    """
+    held = checkpoint.describe(prefix)
+    for flag in ("loss", "head"):
+        before, now = getattr(held, flag), getattr(metadata, flag)
+        if before and now and before != now:
+            raise ValueError(
+                f"{prefix} was trained with --{flag}={before}, and this run has {flag} {now}: give --{flag}={before} "
+                "to go on, or a new --model_dir to begin anew"
+            )
+    if held.dictionary and metadata.dictionary:
+        before, now = (dictionary.parse(one.dictionary, prefix) for one in (held, metadata))
+        if difference := before.difference(now):
+            raise ValueError(
+                f"{prefix} was trained on other classes ({difference}): give the dictionary and records of that run to "
+                "go on, or a new --model_dir to begin anew"
+            )
+
+
+def record(folder, settings, step):
+    """Writes settings.json; returns what differs from what is there, a line each.
+
+    Args:
+      folder: of the checkpoints.
+      settings: by the names of the flags.
+      step: steps done; 0 begins a new run.
+    """
+    path = Path(folder, FILE)
+    settings = json.loads(json.dumps(settings))  # (tuples are lists in JSON)
+    before = json.loads(path.read_text()) if step and path.exists() else {"settings": settings, "changes": []}
+    differing = {
+        name: [before["settings"].get(name), value]
+        for name, value in settings.items()
+        if before["settings"].get(name) != value
+    }
+    changes = before["changes"] + [{"step": step, "changed": differing}] if differing else before["changes"]
+    write_json(path, {"settings": settings, "changes": changes})
+    return [f"--{name} was {_text(old)}, and is {_text(new)} from here on" for name, (old, new) in differing.items()]
+
+
+def _text(value):
+    return "not set" if value is None else value
