@@ -141,6 +141,29 @@ def test_errors_are_one_line(runs):
     assert not (run.folder / "no.txt").exists()
 
 
+def test_weights_that_are_not_finite_are_an_error(world, tmp_path):
+    values = {name: variable.numpy() for name, variable in checkpoint.model_variables(world["model"]).items()}
+    values["global_pool/bn/batch_normalization/gamma"][0] = np.inf
+    checkpoint.save(tmp_path / "checkpoint", 1, values, 1)
+    run = ["extract_feature.py", "--images=images", f"--pretrain_ckpt={tmp_path}/checkpoint", "--result=none.npz"]
+    done = run_script(*run, cwd=world["folder"], status=1)
+    assert "global_pool/bn/batch_normalization/gamma holds NaN or infinity" in done.stderr
+    assert not (world["folder"] / "none.npz").exists() and "Traceback" not in done.stderr
+
+
+def test_the_image_size_is_the_checkpoints(world, tmp_path, capsys):
+    metadata = checkpoint.Metadata("softmax", image_size=SIZE)
+    checkpoint.save(tmp_path / "checkpoint", 1, checkpoint.model_variables(world["model"]), 1, metadata)
+    image = world["folder"] / world["paths"][0]
+    extract_feature.FLAGS.mark_as_parsed()
+    given = dict(images=str(image), result=str(tmp_path / "one.npz"), pretrain_ckpt=str(tmp_path / "checkpoint"))
+    with flagsaver.as_parsed(**given):
+        extract_feature.main([])
+    assert f"from {SIZE} pixels (as it was trained)" in capsys.readouterr().out
+    features = np.load(tmp_path / "one.npz")["features"]
+    np.testing.assert_allclose(features, features_of(world["model"], [mosaic(0)[4:60, 12:68]]), rtol=1e-4, atol=1e-5)
+
+
 def test_an_unknown_ending_is_an_error_before_any_work():
     extract_feature.FLAGS.mark_as_parsed()
     with flagsaver.as_parsed(images="no such folder", result="features.csv"):
