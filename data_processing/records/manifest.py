@@ -35,7 +35,7 @@ def begun(folder, settings) -> Places | None:
         return None
     shards = re.compile(re.escape(settings["split"]) + r"-\d+-of-\d+\.tfrecords")
     has_records = any(shards.fullmatch(path.name) for path in folder.glob("*.tfrecords"))
-    before = BEFORE | _read(places.settings)
+    before = BEFORE | read(places.settings)
     delete = f"its {settings['split']}-*"
     return places if are_same_settings(folder, before, settings, has_records, delete) else None
 
@@ -59,7 +59,7 @@ def _places(folder, split):
     """The `Places` that a split has, or would have if it were begun now."""
     first = Places(folder / "settings.json", folder / "manifest.json", folder / "rejected.tsv")
     own = Places(*(path.with_name(f"{path.stem}-{split}{path.suffix}") for path in first))
-    if own.settings.exists() or first.settings.exists() and _read(first.settings).get("split") != split:
+    if own.settings.exists() or first.settings.exists() and read(first.settings).get("split") != split:
         return own
     return first
 
@@ -96,14 +96,15 @@ def class_num(*folders) -> int | None:
 
 
 def _class_num(path):
-    settings = _read(path).get("settings")
+    settings = read(path).get("settings")
     count = settings.get("class_num") if isinstance(settings, dict) else None
     if not isinstance(count, int):
         raise ValueError(f"{path} does not say the number of classes; build the records anew with build_tfrecords.py")
     return count
 
 
-def _read(path):
+def read(path) -> dict:
+    """Returns what a file of JSON beside the shards holds. Raises ValueError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

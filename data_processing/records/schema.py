@@ -179,4 +179,5 @@ def _labels(features, kind):
     if kind == "dense":
         vector = np.frombuffer(features["label"].bytes_list.value[0], "<f4")
         return [(int(k), float(vector[k])) for k in np.flatnonzero(vector)]
-    return [(features["label"].int64_list.value[0], 1.0)]
+    (label,) = features["label"].int64_list.value
+    return [(label, 1.0)]

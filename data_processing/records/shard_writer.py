@@ -8,7 +8,6 @@ from collections import Counter, deque
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -254,7 +253,7 @@ def _check_list(path, config):
 
 def _finish(places, shards, settings, unlabeled, max_rejected):
     """Writes manifest and rejected images. If several processes come here, they write the same bytes."""
-    parts = {shard.name: json.loads(shard.with_suffix(".json").read_text()) for shard in shards}
+    parts = {shard.name: manifest.read(shard.with_suffix(".json")) for shard in shards}
     rejected = sorted(row for part in parts.values() for row in part.pop("rejected"))
     classes = Counter()
     for part in parts.values():

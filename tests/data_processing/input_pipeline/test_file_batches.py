@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
 
+from data_processing.images import image_files
 from data_processing.input_pipeline import file_batches
 from data_processing.input_pipeline.file_batches import FileConfig, ImageFile
 from data_processing.lists.image_list import ImageListError
@@ -190,3 +193,26 @@ def test_what_cannot_be_read(tmp_path, name, content, error, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         file_batches.list_image_files(str(tmp_path / name) if name else "")
+
+
+PIECES = ["a.jpg", "\t", ",", " ", "\n", "\r\n", "/", "..", "\0", "\ufeff", "é"]
+FUZZED = st.one_of(st.binary(max_size=60), st.lists(st.sampled_from(PIECES)).map("".join).map(str.encode))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(FUZZED, st.sampled_from(["list.txt", "list.csv"]))
+@example(b"\t3", "list.txt")
+@example(b",", "list.csv")
+@example(b"\0" + b"a" * 5000, "list.txt")
+def test_any_list_is_read_or_refused(tmp_path_factory, content, name):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    try:
+        files = file_batches.list_image_files(str(path))
+    except ValueError as error:  # ImageListError is one
+        assert str(error).startswith(f"{path}:")
+        return
+    assert files and not any("\t" in image.name or "\n" in image.name for image in files)
+    for image in files:
+        with pytest.raises(image_files.ImageError):
+            file_batches._decode_file(image.file, max_pixels=100)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 
@@ -75,6 +75,25 @@ def test_pairs_that_are_not_utf_8(tmp_path):
     (tmp_path / "pairs.tsv").write_bytes(b"wnid\tco-occurring wnid\nn00000000\tn\xff\n")
     with pytest.raises(image_list.ImageListError, match="pairs.tsv:2: not UTF-8"):
         closure.read_pairs(tmp_path / "pairs.tsv", entries_of([-1, 0]))
+
+
+PIECES = ["n00000000", "n00000001", "n00000002", "wnid", "#", "\t", "\n", "\r", "\ufeff", "é"]
+FUZZED = st.lists(st.sampled_from(PIECES))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.one_of(st.binary(), FUZZED.map("".join).map(str.encode)))
+@example(b"wnid\tco\nn00000000\tn00000002")
+@example(b"n00000000\tn00000001")
+def test_any_pairs_are_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "pairs.tsv"
+    path.write_bytes(content)
+    try:
+        pairs = closure.read_pairs(path, entries_of([-1, 0, -1]))
+    except (image_list.ImageListError, dictionary.DictionaryError) as error:
+        assert str(error).startswith(f"{path}:")
+        return
+    assert set(pairs) <= {(0, 2), (2, 0), (1, 2), (2, 1)}
 
 
 def test_published_rows_that_are_there_can_be_closed(tmp_path):

@@ -59,18 +59,14 @@ def test_single_label_dictionary(tmp_path):
     path = lines(tmp_path, "0\ttench\tTinca tinca", "1\tgoldfish", "2\thammerhead\thammerhead shark\t")
     assert not is_multi_label(path)
     assert read_names(path) == ["tench, Tinca tinca", "goldfish", "hammerhead, hammerhead shark"]
-    with pytest.raises(
-        DictionaryError, match="dictionary.txt:1: no header line; this is a single-label dictionary"
-    ):
+    with pytest.raises(DictionaryError, match="dictionary.txt:1: no header line; this is a single-label dictionary"):
         read(path)
 
 
 def test_names_alone_are_no_dictionary(tmp_path):
     path = lines(tmp_path, "tench", "gold fish")
     for function in (read, read_names, load):
-        with pytest.raises(
-            DictionaryError, match="dictionary.txt:1: names without indices; number the lines from 0"
-        ):
+        with pytest.raises(DictionaryError, match="dictionary.txt:1: names without indices; number the lines from 0"):
             function(path)
     with pytest.raises(DictionaryError, match="dictionary.txt: no classes behind the header line"):
         load(lines(tmp_path, HEADER))
