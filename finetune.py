@@ -30,7 +30,7 @@ flags.DEFINE_multi_enum("val_crops", CROPS, CROPS, "Crops to validate with at th
 
 # As released: fine-tuning crops images more boldly than pre-training. And --model_dir is not the folder of train.py,
 # whose checkpoints this one begins from.
-DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/"}
+DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/", "batch_norm_decay": None}
 script(
     __name__,
     __doc__,
@@ -43,7 +43,7 @@ from data_processing.records.index import RecordIndex, index_split
 import distributed
 from models import checkpoint
 from models.checkpoint import Metadata
-from models.resnet import freeze
+from models.resnet import NetworkConfig, freeze
 from tasks import classification
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
@@ -68,13 +68,14 @@ def main(argv):
     asked = [str(sizes[-1][1])] if FLAGS.val_sizes is None else FLAGS.val_sizes or [""]
     val_sizes = [parse_size(text, "--val_sizes") for text in asked]
     of_records, index = _records(ranks)
-    task, loss = _task(index.kind, of_records.count, resnet_size)
+    loss = classification.choose_loss(FLAGS.loss, FLAGS.head, index.kind)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs = config(Configs)
     configs = configs._replace(step=configs.step._replace(batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY))
-    configs, chosen = defaults.complete(
-        configs, len(index), processes, defaults.fine_tuning_images, defaults.FINE_TUNING_RATES[loss]
+    configs, network, chosen = defaults.complete(
+        configs, config(NetworkConfig), len(index), processes, defaults.fine_tuning(loss)
     )
+    task = _task(index.kind, of_records.count, loss, resnet_size, network)
     if FLAGS.dry_run:
         if ranks.rank == 0:
             start.print_network(task, FLAGS.precision, chosen)
@@ -88,7 +89,8 @@ def main(argv):
         start.print_network(task, FLAGS.precision, chosen)
         _print_choices(task, loss, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
-        of_run = settings() | flat(configs) | {"class_num": task.class_num, "resnet_size": resnet_size, "loss": loss}
+        of_run = settings() | flat(configs) | flat(network)
+        of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "loss": loss}
         beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)
@@ -154,14 +156,13 @@ def _records(ranks):
     return of_records, index_split(FLAGS.data_dir, "train", of_records.count, quiet=ranks.rank > 0)
 
 
-def _task(kind, class_num, resnet_size):
-    """Returns the task, whose network has random weights, and the name of its loss."""
-    loss = classification.choose_loss(FLAGS.loss, FLAGS.head, kind)
-    of_task = config(classification.ClassificationConfig, resnet_size=resnet_size)
+def _task(kind, class_num, loss, resnet_size, network):
+    """Returns the task with a network of random weights, whose early layers are frozen if --FixBlock2 asks for it."""
+    of_task = config(classification.ClassificationConfig, resnet_size=resnet_size, network=network)
     task = classification.build(of_task, kind, class_num, loss)
     if FLAGS.FixBlock2:
         freeze(task.model, LATE_LAYERS)
-    return task, loss
+    return task
 
 
 def _print_choices(task, loss, val_sizes, validated):

@@ -25,13 +25,14 @@ script(
     __name__,
     __doc__,
     first="data_dir model_dir resnet_size image_size batch_size epochs lr loss pretrain_ckpt dry_run",
-    defaults={"loss": "weighted"},
+    defaults={"loss": "weighted", "batch_norm_decay": None},
 )
 
 from data_processing.records import classes, tfrecord
 from data_processing.records.index import index_split
 import distributed
 from models.checkpoint import Metadata
+from models.resnet import NetworkConfig
 from tasks import classification
 from training import defaults, start
 from training.loop import Configs, Job, train
@@ -49,11 +50,12 @@ def main(argv):
     index = None if FLAGS.dry_run and not _has_shards() else _index("train", of_records.count, ranks)
     kind = index.kind if index else "sparse"
     loss = classification.choose_loss(FLAGS.loss, "sigmoid", kind)
-    task = classification.build(config(classification.ClassificationConfig), kind, of_records.count, loss)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
-    configs, chosen = defaults.complete(
-        config(Configs), index and len(index), processes, defaults.pretraining_images, defaults.PRETRAINING_RATE
+    configs, network, chosen = defaults.complete(
+        config(Configs), config(NetworkConfig), index and len(index), processes, defaults.pretraining(loss)
     )
+    of_task = config(classification.ClassificationConfig, network=network)
+    task = classification.build(of_task, kind, of_records.count, loss)
     if FLAGS.dry_run:
         if ranks.rank == 0:
             start.print_network(task, FLAGS.precision, chosen)
@@ -68,14 +70,15 @@ def main(argv):
         start.print_network(task, FLAGS.precision, chosen)
         start.print_rates(configs, ranks.size)
         beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes)
-        start.begin(task, state, configs.run, beginning, settings() | flat(configs) | {"class_num": task.class_num})
+        of_run = settings() | flat(configs) | flat(network) | {"class_num": task.class_num}
+        start.begin(task, state, configs.run, beginning, of_run)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
     validate, val_index = None, None
     if configs.run.test_interval:
         val_index = start.validation_index(FLAGS.data_dir, of_records.count, FLAGS.test_interval, ranks)
     if val_index:
-        of_task = make_validate(task, val_index, configs.validation)
-        validate = make_validate_state(job, of_task, val_index, FLAGS.image_size)
+        validate = make_validate(task, val_index, configs.validation)
+        validate = make_validate_state(job, validate, val_index, FLAGS.image_size)
     distributed.run(lambda ranks, commit: train(job, ranks, commit, validate), state.variables_by_name().values())
 
 

@@ -40,7 +40,7 @@ class NetworkConfig(NamedTuple):
 
     data_format: str | None = "channels_last"
     precision: str = "float32"
-    batch_norm_decay: float = 0.997
+    batch_norm_decay: float | None = 0.997
     batch_norm_epsilon: float = 1e-5
 
 

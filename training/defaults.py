@@ -5,7 +5,9 @@ al. 2020, "Big Transfer", section 3.3): 500 steps of 512 images below 20,000 rec
 but it sees few records no more than `MOST_EPOCHS` times, unless that were less than 500 steps.
 """
 
+from collections.abc import Callable
 import math
+from typing import NamedTuple
 
 import distributed
 
@@ -16,10 +18,35 @@ BIT_BATCH = 512
 LEAST_STEPS, MOST_EPOCHS = 500, 20
 # Learning rates for a batch of 256 images, by the name of the loss. Those of sigmoids are smaller: they are sums over
 # classes. Measured on the demo's world; docs/transfer.md has the figures.
-PRETRAINING_RATE = 0.025
+PRETRAINING_RATES = {"weighted": 0.025, "sigmoid": 0.025}
 FINE_TUNING_RATES = {"softmax": 0.1, "sigmoid": 0.02, "weighted": 0.02}
+# Decay of the moving averages of batch normalisation: the published one, but in a short run one that forgets what was
+# before within its last tenth or so.
+BATCH_NORM_DECAY, LEAST_BATCH_NORM_DECAY = 0.997, 0.9
 # A run is validated so often, but not more than once an epoch.
 VALIDATIONS = 10
+
+
+class Rule(NamedTuple):
+    """How a run follows from its data.
+
+    Attributes:
+      images: function of the number of records, and of images in a step, to how many images it sees.
+      rate: its learning rate for a batch of 256 images, with which it grows (Goyal et al. 2017).
+    """
+
+    images: Callable[[int, int], int]
+    rate: float
+
+
+def pretraining(loss):
+    """Returns the `Rule` of pre-training with the loss of this name."""
+    return Rule(pretraining_images, PRETRAINING_RATES[loss])
+
+
+def fine_tuning(loss):
+    """Returns the `Rule` of fine-tuning with the loss of this name."""
+    return Rule(fine_tuning_images, FINE_TUNING_RATES[loss])
 
 
 def pretraining_images(records, batch):
@@ -34,15 +61,22 @@ def fine_tuning_images(records, batch):
     return min(steps * BIT_BATCH, max(MOST_EPOCHS * records, LEAST_STEPS * batch))
 
 
-def complete(configs, records, processes, images, rate):
-    """Returns the `loop.Configs` of a run with what the flags left open, and a line that says what was chosen, or "".
+def batch_norm_decay(steps):
+    """Returns the decay of the moving averages of batch normalisation for a run of so many steps."""
+    return min(BATCH_NORM_DECAY, max(LEAST_BATCH_NORM_DECAY, 1 - 10 / steps))
+
+
+def complete(configs, network, records, processes, rule):
+    """Fills in what the flags of a run left open.
 
     Args:
-      configs: the `Configs`, in which `max_iter`, `lr`, `lr_schedule` and `test_interval` may be None.
+      configs: the `loop.Configs`, in which `max_iter`, `lr`, `lr_schedule` and `test_interval` may be None.
+      network: the `NetworkConfig`, in which `batch_norm_decay` may be.
       records: number of training records, or None where they are not there yet.
       processes: how many train together.
-      images: `pretraining_images` or `fine_tuning_images`.
-      rate: learning rate for a batch of 256 images, with which it grows (Goyal et al. 2017).
+      rule: the `Rule`.
+
+    Returns the configs, the network's, and a line that says what was chosen, or "".
 
     Raises ValueError if both --epochs and --max_iter are given, or neither, and `records` is None; and if processes may
     join and leave, which would not agree on what to choose.
@@ -58,13 +92,13 @@ def complete(configs, records, processes, images, rate):
         raise ValueError("without records only --max_iter can say how long the run is; give it")
     batch, steps = run.global_batch(processes), run.max_iter
     if steps is None:
-        seen = images(records, batch) if run.epochs is None else run.epochs * records
+        seen = rule.images(records, batch) if run.epochs is None else run.epochs * records
         steps = max(1, math.ceil(seen / batch))
         if run.epochs is None:
             chosen.append(f"{steps:,} steps = {steps * batch / records:.1f} epochs (--epochs)")
     lr, falling = schedule.lr, schedule.lr_schedule or "step"
     if lr is None:
-        lr = rate * batch / 256 / schedule.factor(processes)
+        lr = rule.rate * batch / 256 / schedule.factor(processes)
         if not (schedule.lr_schedule or schedule.lr_decay_step) and steps > schedule.warmup:
             falling = "cosine"
         chosen.append(f"learning rate {lr:.3g} (--lr), --lr_schedule={falling}")
@@ -76,7 +110,11 @@ def complete(configs, records, processes, images, rate):
         run=run._replace(max_iter=steps, test_interval=interval),
         schedule=schedule._replace(max_iter=steps, lr=lr, lr_schedule=falling),
     )
-    return completed, "chosen by the size of the data: " + ", ".join(chosen) if chosen else ""
+    if network.batch_norm_decay is None:
+        decay = BATCH_NORM_DECAY if run.max_iter is not None else batch_norm_decay(steps)
+        network = network._replace(batch_norm_decay=decay)
+        chosen += [] if decay == BATCH_NORM_DECAY else [f"--batch_norm_decay={decay:.3g}"]
+    return completed, network, "chosen by the size of the data: " + ", ".join(chosen) if chosen else ""
 
 
 def _validation_interval(steps, batch, records):
