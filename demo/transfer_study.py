@@ -211,7 +211,7 @@ def _pretrain(out, kind, seed, rate):
         if kind != SINGLE:
             arguments |= dict(class_num=len(dictionary.read(out / "world" / DICTIONARY)))
             arguments |= dict(loss=PLAIN if kind == PLAIN else WEIGHTED)
-        schedule = _schedule(FLAGS.pretrain_steps, rate) | dict(max_iter=steps, log_interval=50)
+        schedule = _schedule(FLAGS.pretrain_steps, rate) | dict(max_iter=steps, log_interval=50, test_interval=0)
         schedule |= {} if steps else dict(lr_schedule="step")  # half a cosine of no steps is none
         _run(model, "finetune.py" if kind == SINGLE else "train.py", **arguments, **schedule)
     return model
@@ -233,6 +233,7 @@ def _finetune(out, kind, seed, model, rate):
             val_sizes=INPUT_SIZE,
             val_crops="center",
             log_interval=20,
+            test_interval=0,
             **_schedule(steps, rate),
         )
     [metrics] = json.loads((tuned / "validation.json").read_text())["metrics"].values()

@@ -61,7 +61,7 @@ def _finetune(count, seed, arguments):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(noted, now)
         own = [f"--dataset=caltech256:{FLAGS.archive}", f"--train_per_class={count}", f"--random_seed={seed}"]
-        own += [f"--data_dir={folder}/records", f"--log_dir={folder}/log"]
+        own += [f"--data_dir={folder}/records", f"--log_dir={folder}/log", "--test_interval=0"]
         print(f"{count} images a class, split {seed}", flush=True)
         if run_finetune([*own, *arguments, f"--model_dir={folder}"]):
             raise ValueError(f"finetune.py failed on {folder}; its message stands above, the same command resumes")
