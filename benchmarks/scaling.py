@@ -1,6 +1,6 @@
 """From what this machine measures and others published, to step time, efficiency and hours on 1 to 1,024 GPUs.
 
-    python benchmarks/scaling.py --processes=2,4,8 --result=docs/scaling.md
+    python benchmarks/scaling.py --processes=2 --resnet_size=10 --rounds=1 --result=out/scaling.md     (does it run?)
 
 1. Measures here: time to average a tensor against its size, on 2, 4 and 8 processes; a training step with and without
    sharing gradients, on 1 and 2. Fits latency and bandwidth to the former.
@@ -9,7 +9,6 @@
 3. Estimates ours: ResNet-101 with 11,166 classes on clusters of named hardware, by one ring and hierarchically.
 
 Writes a page and its figure, --result (default docs/scaling.md) and the same with .png. Needs Horovod (`make horovod`).
-To see that it runs: --processes=2 --resnet_size=10 --rounds=1 --result=out/scaling.md.
 """
 
 import json

@@ -5,8 +5,8 @@
 
 A class that is added has the highest confidence of those that imply it; a lower one that is there is raised. Labels
 come out in the order of their indices, each once; rows stay in their order, and without labels if they have none. The
-output, closed, comes out as it is when it goes in again. --check writes nothing, counts what is not as it should be, and
-ends with status 1 if anything is.
+output, closed, comes out as it is when it goes in again. --check writes nothing, counts what is not as it should be,
+and ends with status 1 if anything is.
 
 All cores work on chunks of the list, and memory does not grow with it.
 """
