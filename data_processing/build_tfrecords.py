@@ -1,12 +1,15 @@
 """Builds TFRecord shards from an image list and a folder of images.
 
-    python data_processing/build_tfrecords.py --image_list=train.txt --images=images --output_dir=records/train \\
-        --split=train --num_shards=64 --class_num=11166
+    python data_processing/build_tfrecords.py --image_list=train.txt --images=images --output_dir=records \\
+        --split=train --num_shards=64 --dictionary=dictionary_and_semantic_hierarchy.txt
 
 Writes train-00000-of-00064.tfrecords … into --output_dir, each when it is complete, with its counts beside it in a
 .json. What is complete is not made again, so the same command resumes after a crash. When all shards are there it
 writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the images that were left
 out, each with the reason). A second split in the same folder, val say, has manifest-val.json and rejected-val.tsv.
+
+The number of classes is that of --dictionary, which is copied to dictionary.txt beside the shards, from where training
+takes the names; without one --class_num says it.
 
 Of a class that comes twice in a line the higher confidence holds. Images without labels are left out and counted, or
 with --keep_unlabeled become records of no class.
@@ -40,6 +43,7 @@ script(
 
 from data_processing.lists import dictionary
 from data_processing.records.shard_writer import ShardConfig, build
+from utils.files import write_text
 from utils.launcher import rank_and_size
 
 
@@ -48,9 +52,24 @@ def main(argv):
     rank, size = rank_and_size(os.environ, arrays=True)
     if not Path(FLAGS.images).is_dir():
         raise ValueError(f"--images={FLAGS.images} is no folder; give the one that the list's paths are relative to")
-    if FLAGS.dictionary and (count := len(dictionary.read_names(FLAGS.dictionary))) != FLAGS.class_num:
-        raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: set --class_num={count}")
-    build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, config(ShardConfig), rank, size)
+    classes = dictionary.load(FLAGS.dictionary) if FLAGS.dictionary else None
+    count = len(classes.names) if classes else FLAGS.class_num
+    if FLAGS["class_num"].present and count != FLAGS.class_num:
+        raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: leave --class_num out")
+    if classes:
+        _keep_dictionary(Path(FLAGS.output_dir, dictionary.BESIDE), classes)
+    build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, config(ShardConfig, class_num=count), rank, size)
+
+
+def _keep_dictionary(path, classes):
+    """Puts the dictionary beside the shards. Raises ValueError if those of another split there have other classes."""
+    if path.exists() and (difference := dictionary.load(path).difference(classes)):
+        raise ValueError(
+            f"{FLAGS.dictionary} is not of the classes of {path} ({difference}); give the dictionary of the split that "
+            "is there, or another --output_dir"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, classes.text)
 
 
 if __name__ == "__main__":

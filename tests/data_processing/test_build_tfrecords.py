@@ -264,3 +264,23 @@ def test_an_image_that_only_begins_well(mixed, tmp_path):
         assert np.asarray(Image.open(io.BytesIO(image))).shape == (HEIGHT, WIDTH, 3)
         assert tf.io.decode_jpeg(image).shape == (HEIGHT, WIDTH, 3)
     assert accepted and accepted[-1] == len(content) and len(accepted) <= 3
+
+
+def test_the_dictionary_says_how_many_classes_and_stays_beside_the_shards(tmp_path):
+    """A second split in the folder must be of the same names."""
+    make_good(tmp_path)
+    (tmp_path / "list.txt").write_text("baseline.jpg\t0\ngrey.jpg\t2\n")
+    (tmp_path / "names.txt").write_text("0\tdog\n1\tcat\n2\towl\n")
+    (tmp_path / "other.txt").write_text("0\tdog\n1\tcow\n2\towl\n")
+    common = [f"--image_list={tmp_path}/list.txt", f"--images={tmp_path}", f"--output_dir={tmp_path}/out"]
+    common += ["--num_shards=1"]
+    run_script("data_processing/build_tfrecords.py", *common, f"--dictionary={tmp_path}/names.txt")
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"]["class_num"] == 3
+    assert (tmp_path / "out/dictionary.txt").read_text() == (tmp_path / "names.txt").read_text()
+    other = [*common, "--split=val", f"--dictionary={tmp_path}/other.txt"]
+    error = run_script("data_processing/build_tfrecords.py", *other, status=1).stderr
+    assert "other.txt is not of the classes of" in error and "class 1 is 'cow' instead of 'cat'" in error
+    error = run_script(
+        "data_processing/build_tfrecords.py", *common, f"--dictionary={tmp_path}/names.txt", "--class_num=7", status=1
+    ).stderr
+    assert "names.txt has 3 classes, not 7: leave --class_num out" in error
