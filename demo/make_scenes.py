@@ -5,6 +5,7 @@
 Writes into --output_dir:
     images/train_000001.jpg …, images/val_000001.jpg …          scenes with one to five things; a fifth are for val
     train.txt, val.txt                                          image lists, with paths relative to --output_dir
+    labels.csv                                                  the same images, with the names of what is in them
     dictionary_and_semantic_hierarchy.txt                       the classes and their parents
     classes/001.name/001_0001.jpg …                             one thing an image, in the layout of Caltech-256
     voc/                                                        scenes with boxes and masks, in the layout of PASCAL VOC
@@ -17,6 +18,7 @@ already, and was made by the same command, nothing is done.
 The images show emoji of OpenMoji (https://openmoji.org, CC BY-SA 4.0), so they are under that licence too.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -81,14 +83,27 @@ def is_there(output, settings) -> bool:
 
 
 def write_lists(output, made):
-    """Writes train.txt, val.txt and the dictionary into `output`."""
+    """Writes train.txt, val.txt, the dictionary and labels.csv into `output`."""
     dictionary.write(output / "dictionary_and_semantic_hierarchy.txt", world.read().classes)
+    write_csv(output / "labels.csv", made["train"] + made["val"])
     for kind in ("train", "val"):
         rows = []
         for job, objects, _ in made[kind]:
             labels = scenes.labels(objects)
             rows.append(image_list.Row(job.path, tuple(labels), tuple(labels.values())))
         image_list.write(output / f"{kind}.txt", rows)
+
+
+def write_csv(path, made):
+    """Writes the things in each scene by their names, those that are mostly hidden with a confidence."""
+    things = world.read().things
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["path", "labels"])
+        for job, objects, _ in made:
+            labels = scenes.labels(objects)
+            seen = {things[item.thing].name: labels[things[item.thing].label] for item in objects}
+            table.writerow([job.path, "|".join(k if value == 1 else f"{k}:{value}" for k, value in seen.items())])
 
 
 def _voc_rows(made):

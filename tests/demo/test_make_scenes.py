@@ -13,6 +13,7 @@ from PIL import Image, ImageFont
 import pytest
 
 from data_processing.lists import dictionary, image_list
+from data_processing.sources import csv_labels
 from demo import grounds, jobs, scenes, voc, world
 from tests.scripts import ROOT, run_script
 
@@ -68,6 +69,18 @@ def test_things_can_be_drawn_and_look_different():
         assert image.mode == "RGBA" and min(image.size) >= 5
         drawn.add(image.tobytes())
     assert len(drawn) == len(world.read().things)
+
+
+def test_labels_csv_says_what_the_lists_say(made):
+    things = world.read().things
+    table = csv_labels.read(made / "labels.csv", csv_labels.CsvConfig())
+    rows = [row for part in ("train", "val") for row in image_list.read(made / f"{part}.txt")]
+    assert not table.notes and [row.path for row in table.rows] == [row.path for row in rows]
+    of_thing = {thing.name: thing.label for thing in things}
+    for named, row in zip(table.rows, rows, strict=True):
+        listed = dict(zip(row.labels, row.confidences, strict=True))
+        assert {of_thing[name]: value for name, value in named.labels.items()}.items() <= listed.items()
+    assert any(value < 1 for row in table.rows for value in row.labels.values())
 
 
 def test_lists_hold_every_ancestor(made):
