@@ -92,12 +92,9 @@ def train(job, ranks, commit, validate=None):
     Returns whether the run is at its end, and whether what it ended with was validated.
     """
     state, run, first = job.state, job.configs.run, ranks.rank == 0
+    _hold_lock(run.model_dir, first)
     if first:
-        # (In elastic training another process may have been the first before.)
-        lock.hold(run.model_dir, patience=LOCK_SECONDS)
         start.print_steps(job.index, state, run, ranks.size)
-    else:
-        lock.release(run.model_dir)
     writer = tf.summary.create_file_writer(run.log_dir) if first else tf.summary.create_noop_writer()
     meter = progress.Meter(len(job.index), run.max_skipped)
     first_step = int(state.step)
@@ -138,14 +135,20 @@ def train(job, ranks, commit, validate=None):
             if first:
                 print(f"asked to stop after step {done:,}; the same command resumes from here")
             break
+    writer.close()
     # Only the first process knows whether it could save, and all must take part in saving.
     unsaved = saved != int(state.step) or failed is not None or (first and not checkpoint.newest(run.model_dir))
-    if distributed.any_rank(tf.constant([unsaved]))[0]:
-        failed = _save(meter, state, run, ranks)
-    writer.close()
-    if failed:
+    if distributed.any_rank(tf.constant([unsaved]))[0] and (failed := _save(meter, state, run, ranks)):
         raise failed
     return int(state.step) == run.max_iter, validated
+
+
+def _hold_lock(folder, first):
+    """The first process holds the lock; in elastic training another may have been the first before."""
+    if first:
+        lock.hold(folder, patience=LOCK_SECONDS)
+    else:
+        lock.release(folder)
 
 
 class Due:
