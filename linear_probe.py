@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from evaluation.features import read
 from evaluation.probes import PROBES, evaluate
-from utils.files import write_json
+from utils.files import writable, write_json
 
 
 def main(argv):
@@ -33,6 +33,8 @@ def main(argv):
     unknown = set(FLAGS.probes) - PROBES.keys()
     if unknown:
         raise ValueError(f"--probes={','.join(FLAGS.probes)}: choose from {', '.join(PROBES)}")
+    if FLAGS.result:
+        writable(FLAGS.result)  # else an error after hours
     counts = train_per_class()
     features, classes = read(FLAGS.features)
     names, labels = np.unique(classes, return_inverse=True)

@@ -231,6 +231,8 @@ def _record(row, images, config):
         return row, None, error.strerror
     except image_files.ImageError as error:
         return row, None, str(error)
+    except MemoryError as error:
+        raise OSError(f"{row.path}: out of memory; free some, and resume with the same command") from error
     image = schema.Image(encoded, width, height, row.path)
     record = schema.encode(image, row.labels, row.confidences, config.label_format, config.class_num)
     return row, tfrecord.frame(record), None

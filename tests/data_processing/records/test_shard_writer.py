@@ -150,3 +150,10 @@ def test_what_fails_in_reading_is_the_machine(images, monkeypatch):
     monkeypatch.setattr(archives, "read_file", lambda folder, path, max_pixels: np.random.default_rng(0).bytes(99))
     _, record, reason = shard_writer._record(row, images, CONFIG)
     assert record is None and "not an image" in reason
+
+    def as_jpeg(data, max_pixels):
+        raise MemoryError
+
+    monkeypatch.setattr(shard_writer.image_files, "as_jpeg", as_jpeg)
+    with pytest.raises(OSError, match="0.jpg: out of memory"):
+        shard_writer._record(row, images, CONFIG)
