@@ -16,7 +16,6 @@ Started N times, by mpirun or as a Slurm array, each process fetches its share; 
 
 import asyncio
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import hashlib
 import os
@@ -46,7 +45,8 @@ script(__name__, __doc__, first="connections per_host timeout retry_failed", req
 
 from tqdm import tqdm
 
-from data_processing.download import fetch
+from data_processing.download import fetch, folder
+from data_processing.download.daemon_threads import DaemonThreads
 from data_processing.lists import image_list
 from utils.files import atomic_write
 from utils.launcher import rank_and_size
@@ -127,7 +127,7 @@ def _read_failed(output):
     failed = {}
     for path in _failed_files(output):
         for url, _, may_pass, _ in _failed_rows(path):
-            failed[fetch.digest(url)] = may_pass == "yes"
+            failed[folder.digest(url)] = may_pass == "yes"
     return failed
 
 
@@ -150,11 +150,11 @@ def _urls_to_fetch(path, output, rank, size, failed, counts):
     for row in tqdm(image_list.read(path, require_labels=False), "list", unit=" rows", unit_scale=True, position=1):
         if counts["stopped"]:
             return
-        name = fetch.digest(row.path)
+        name = folder.digest(row.path)
         if int(name, 16) % size != rank or (key := bytes.fromhex(name)) in yielded:
             continue
         yielded.add(key)
-        if fetch.find(output, row.path):
+        if folder.find(output, row.path):
             counts["there"] += 1
         elif failed.get(name) is False:
             counts["failed before"] += 1
@@ -174,7 +174,7 @@ async def _download(urls, output, limits, scratch, rank, counts):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     began = time.monotonic()
     with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        DaemonThreads(len(os.sched_getaffinity(0)), "check") as pool,
         open(output / f".failed-{rank}.tsv", "a", encoding="utf-8", errors="replace") as failures,
         tqdm(unit=" images", unit_scale=True, smoothing=0.1, position=0) as bar,
     ):
@@ -202,16 +202,16 @@ def _write_lists(path, output):
     failures = {}
     for failed_path in _failed_files(output):
         for fields in _failed_rows(failed_path):
-            failures[bytes.fromhex(fetch.digest(fields[0]))] = "\t".join(fields)
+            failures[bytes.fromhex(folder.digest(fields[0]))] = "\t".join(fields)
     came, written = 0, set()
     with atomic_write(output / "downloaded.txt") as good_path, atomic_write(output / "failed.tsv") as bad_path:
         with open(good_path, "w", encoding="utf-8") as good, open(bad_path, "w", encoding="utf-8") as bad:
             bad.write(FAILED_COLUMNS + "\n")
             for row in image_list.read(path, require_labels=False):
-                if fetched := fetch.find(output, row.path):
+                if fetched := folder.find(output, row.path):
                     good.write(image_list.format_row(row._replace(path=fetched), path))
                     came += 1
-                elif (key := bytes.fromhex(fetch.digest(row.path))) not in written:
+                elif (key := bytes.fromhex(folder.digest(row.path))) not in written:
                     written.add(key)
                     bad.write(failures.get(key, f"{row.path}\tnot tried\tyes\t") + "\n")
     for failed_path in output.glob(".failed-*.tsv"):

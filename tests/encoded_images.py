@@ -47,6 +47,13 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+def many_scans(size, scans, mode="L"):
+    """A progressive JPEG of one color whose last scan, of a few bytes, comes again and again."""
+    data = encoded(Image.new(mode, size, 77), "JPEG", progressive=True)
+    last, end = data.rindex(b"\xff\xc4"), len(data) - 2
+    return data[:end] + data[last:end] * (scans - data.count(b"\xff\xda")) + data[end:]
+
+
 GREEN = Image.new("P", (9, 9), 2)
 FORMATS = {
     "baseline": jpeg(),

@@ -10,6 +10,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from tests.encoded_images import encoded, many_scans
+
 # Seconds that a downloader under test waits for an answer.
 TIMEOUT = 2.0
 
@@ -26,6 +28,9 @@ PLACEHOLDER = jpeg(99)
 # An image of many pixels in few bytes.
 BOMB = io.BytesIO()
 Image.new("L", (9000, 9000)).save(BOMB, "PNG")
+# One of few pixels and much work; and an image with more of a comment than fits into a JPEG.
+SCANS = many_scans((900, 900), 30)
+COMMENTED = encoded(Image.new("P", (40, 30), 2), "GIF", comment=b"!" * 70_000)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,6 +69,16 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "delayed":
             time.sleep(0.2)
             self.answer(IMAGE)
+        elif kind == "gated":
+            self.server.gate.wait(60)
+            self.answer(IMAGE)
+        elif kind == "elsewhere":  # another user's, on this server
+            path = self.path.removeprefix("/elsewhere/")
+            self.answer(b"", 302, Location=f"http://user{path}@127.0.0.1:{self.server.server_port}/delayed/{path}")
+        elif kind == "scans":
+            self.answer(SCANS)
+        elif kind == "commented":
+            self.answer(COMMENTED)
         elif kind == "truncated":
             self.answer(IMAGE[:-200], length=len(IMAGE))
             self.close_connection = True
@@ -136,14 +151,29 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # clients that hang up
 
+    def process_request(self, *args):
+        with self.lock:
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        super().process_request(*args)
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        with self.lock:
+            self.open -= 1
+
 
 @contextlib.contextmanager
-def image_server():
-    """Runs a server; its `url`, how often each path was `seen`, and the `most` requests at a time."""
-    running = Server(("127.0.0.1", 0), Handler)
-    running.lock, running.seen, running.active, running.most = threading.Lock(), Counter(), 0, 0
-    running.url = f"http://127.0.0.1:{running.server_port}"
+def image_server(host="127.0.0.1"):
+    """Runs a server. Its `url`, how often each path was `seen`, the `most` requests and `most_open` connections at a
+    time, and the `gate` that holds some answers back.
+    """
+    running = Server((host, 0), Handler)
+    running.lock, running.seen, running.gate = threading.Lock(), Counter(), threading.Event()
+    running.active = running.most = running.open = running.most_open = 0
+    running.url = f"http://{host}:{running.server_port}"
     threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield running
+    running.gate.set()
     running.shutdown()
     running.server_close()

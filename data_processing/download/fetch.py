@@ -1,29 +1,29 @@
 """Fetches images from URLs that nobody vouches for: many at a time, within limits, politely.
 
-An image is streamed into a file, never held in memory; it gets its name when it has been found to be an image. Its
-name follows from its URL alone, "images/3f/3f0c….jpg", so that no two collide, none leaves the folder, and what is
-there need not be fetched again.
+An image is streamed into a file, never held in memory, and checked before it gets its name.
 """
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 import contextlib
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+import functools
 import hashlib
 import itertools
-import os
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import aiohttp
+from yarl import URL
 
 from data_processing.download import addresses
+from data_processing.download.daemon_threads import DaemonThreads
+from data_processing.download.folder import digest, keep
 from data_processing.download.retry_queue import HOST_DOWN, RetryQueue
+from data_processing.download.servers import Allowance, Servers
 from data_processing.images import image_files
 
-ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp"}
 # What Flickr sends, as 200 OK, for a photo that is gone: 2,051 bytes with this MD5, or a redirect to this name.
 PLACEHOLDER_DIGESTS = {"880a7a58e05d3e83797f27573bb6d35c"}
 PLACEHOLDER_NAME = "photo_unavailable"
@@ -32,10 +32,8 @@ TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 BLOCK = 2**16
-# Names that are looked up at the same time; and URLs that have begun, or wait for their host, for each connection.
-LOOKUPS = 64
+# URLs that have begun, or wait for their host, for each connection.
 QUEUED = 64
-AGENT = "ml-images-downloader/1.0"
 
 
 class Limits(NamedTuple):
@@ -43,8 +41,8 @@ class Limits(NamedTuple):
 
     Attributes:
       connections: images fetched at the same time, from all hosts.
-      per_host: images fetched at the same time from one host.
-      timeout: seconds for one try of one image.
+      per_host: images fetched at the same time from one host, and from one address, whatever the hosts' names there.
+      timeout: seconds for one try of one image; its check comes on top.
       attempts: tries of one image.
       retry_wait: seconds before the second try; they double with each. What a server asks for (Retry-After) counts if
         it is more.
@@ -89,23 +87,6 @@ class _Failure(Exception):
         self.kind, self.detail, self.temporary, self.wait = kind, detail, temporary, wait
 
 
-def digest(url) -> str:
-    """Returns what the name of a URL's image is made of: 32 hexadecimal digits."""
-    return hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def find(folder, url) -> str | None:
-    """Returns the path, below `folder`, of the image that was fetched from a URL, or None."""
-    name = digest(url)
-    for ending in ENDINGS.values():
-        path = f"images/{name[:2]}/{name}{ending}"
-        with contextlib.suppress(OSError):
-            # A power cut may leave a name without its content.
-            if os.path.getsize(os.path.join(folder, path)):
-                return path
-    return None
-
-
 async def download(urls, folder, limits, scratch, pool):
     """Yields a `Result` for each URL, as they come.
 
@@ -117,35 +98,42 @@ async def download(urls, folder, limits, scratch, pool):
       pool: executor in which images are checked; its workers are how many images are decoded at a time.
     """
     loop = asyncio.get_running_loop()
-    # In its threads names are looked up, and those of dead hosts take long.
-    loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "lookup"))
     # It may take long to find the next URL whose image is not there yet.
-    reader = ThreadPoolExecutor(1, "list")
+    reader = DaemonThreads(1, "list")
     queue = RetryQueue(limits.per_host, limits.attempts, limits.retry_wait, limits.max_wait)
-    urls, ended, reading, running = iter(urls), False, None, {}
-    async with _session(limits) as session:
+    urls, ended, reading, waker, running = iter(urls), False, None, None, {}
+    async with Servers(limits.connections, limits.per_host, limits.allow_private_hosts) as servers:
+
+        def is_room():
+            # Who waits for a server keeps nobody from another.
+            begun = len(running) - servers.places.waiting
+            return begun < limits.connections and len(running) < QUEUED * limits.connections
+
         try:
             while True:
-                while len(running) < limits.connections and (job := queue.take(loop.time())):
+                if waker is None or waker.done():
+                    servers.places.changed.clear()
+                    waker = asyncio.create_task(servers.places.changed.wait())
+                while is_room() and (job := queue.take(loop.time())):
                     if job.host_is_down:
                         queue.end(job, loop.time())
                         detail = f"{HOST_DOWN} URLs of {job.name} failed one after another"
                         yield Result(job.url, kind="host down", detail=detail, temporary=True)
                     else:
-                        task = asyncio.create_task(_fetch(session, job.url, folder, limits, scratch, pool))
+                        task = asyncio.create_task(_fetch(servers, job.url, folder, limits, scratch, pool))
                         running[task] = job
                 room = queue.untouched < limits.connections and len(queue) < QUEUED * limits.connections
                 if room and not ended and reading is None:
                     reading = loop.run_in_executor(reader, _some, urls, 4 * limits.connections)
                 tasks = running.keys() | ({reading} if reading else set())
-                pause = queue.sleep(loop.time()) if len(running) < limits.connections else None
+                pause = queue.sleep(loop.time()) if is_room() else None
                 if not tasks:
                     if pause is None:
                         return
                     await asyncio.sleep(pause)
                     continue
-                done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {reading}:
+                done, _ = await asyncio.wait(tasks | {waker}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {reading, waker}:
                     result, asked = task.result()
                     if not queue.tried(running.pop(task), loop.time(), result.temporary, asked):
                         yield result
@@ -154,47 +142,37 @@ async def download(urls, folder, limits, scratch, pool):
                     ended = not more
                     for url in more:
                         if parts := _split(url):
-                            queue.add(url, parts.netloc)
+                            queue.add(url, f"{parts.raw_host.rstrip('.')}:{parts.port}")
                         else:
                             yield Result(url, kind="bad URL", detail="not http:// or https:// and a host")
         finally:
-            for task in running:
+            reader.shutdown()
+            for task in (*running, *filter(None, (reading, waker))):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            reader.shutdown()
-
-
-def _session(limits):
-    connector = aiohttp.TCPConnector(
-        limit=0, ttl_dns_cache=300, socket_factory=addresses.socket_factory(limits.allow_private_hosts)
-    )
-    # Nothing is unpacked on the way: what is compressed further than an image is none.
-    headers = {"User-Agent": AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=limits.timeout),
-        headers=headers,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
 
 
 def _some(urls, count):
     return list(itertools.islice(urls, count))
 
 
-async def _fetch(session, url, folder, limits, scratch, pool):
+async def _fetch(servers, url, folder, limits, scratch, pool):
     """Tries once to get an image; returns a `Result`, and how many seconds its host asks to be left alone."""
     temp_path, size = Path(scratch, f"{digest(url)}.part"), 0
     try:
-        size, md5 = await asyncio.wait_for(_get(session, url, temp_path, limits), limits.timeout)
+        size, md5 = await _get(servers, url, temp_path, limits)
         if md5 in limits.placeholders:
             raise _Failure("placeholder", f"MD5 {md5}")
         loop = asyncio.get_running_loop()
-        path = await loop.run_in_executor(pool, _keep, temp_path, folder, digest(url), limits)
+        settings = limits.max_pixels, limits.resize_short
+        path = await loop.run_in_executor(pool, keep, temp_path, folder, digest(url), *settings)
         return Result(url, path=path, size=size), 0.0
     except _Failure as error:
         failure = error
+    except image_files.ImageError as error:
+        truncated = str(error).startswith(image_files.TRUNCATED) or not size
+        kind = "HTML" if str(error).startswith("HTML") else "damaged" if truncated else "not an image"
+        failure = _Failure(kind, str(error), temporary=truncated)
     except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
         failure = _Failure("timeout", f"more than {limits.timeout:g} s", temporary=True)
     except aiohttp.ClientPayloadError as error:
@@ -223,38 +201,45 @@ async def _fetch(session, url, folder, limits, scratch, pool):
 def _split(url):
     """The parts of a URL, or None if it is none that can be fetched."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-        return parts if parts.scheme in ("http", "https") and parts.hostname else None
+        parts = URL(url)
+        return parts if parts.scheme in ("http", "https") and parts.raw_host and parts.raw_host.strip(".") else None
     except ValueError:
         return None
 
 
-async def _get(session, url, temp_path, limits):
+async def _get(servers, url, temp_path, limits):
     """Streams what a URL leads to into the file `temp_path`; returns its size in bytes and its MD5."""
+    allowance = Allowance(limits.timeout)
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False) as response:
-            if response.status in REDIRECTS and "Location" in response.headers:
-                try:
-                    url = urljoin(url, response.headers["Location"])
-                except ValueError as error:
-                    raise _Failure("bad redirect", response.headers["Location"]) from error
-                if _split(url) is None:
-                    raise _Failure("bad redirect", url)
-                if Path(urlsplit(url).path).name.startswith(PLACEHOLDER_NAME):
-                    raise _Failure("placeholder", url)
-                continue
-            _check(response, limits)
-            md5, size = hashlib.md5(usedforsecurity=False), 0
-            with open(temp_path, "wb") as file:
-                async for block in response.content.iter_chunked(BLOCK):
-                    size += len(block)
-                    if size > limits.max_bytes:
-                        raise _Failure("too large", f"more than {limits.max_bytes} bytes")
-                    md5.update(block)
-                    file.write(block)
-            return size, md5.hexdigest()
+        came = await servers.ask(url, allowance, functools.partial(_receive, url, temp_path, limits))
+        if not isinstance(came, str):
+            return came
+        url = came
     raise _Failure("too many redirects", f"more than {MAX_REDIRECTS}")
+
+
+async def _receive(url, temp_path, limits, response):
+    """Streams what a server answers into a file; returns size and MD5 or, of a redirect, the URL that it leads to."""
+    if response.status in REDIRECTS and "Location" in response.headers:
+        try:
+            url = urljoin(url, response.headers["Location"])
+        except ValueError as error:
+            raise _Failure("bad redirect", response.headers["Location"]) from error
+        if not (parts := _split(url)):
+            raise _Failure("bad redirect", url)
+        if parts.name.startswith(PLACEHOLDER_NAME):
+            raise _Failure("placeholder", url)
+        return url
+    _check(response, limits)
+    md5, size = hashlib.md5(usedforsecurity=False), 0
+    with open(temp_path, "wb") as file:
+        async for block in response.content.iter_chunked(BLOCK):
+            size += len(block)
+            if size > limits.max_bytes:
+                raise _Failure("too large", f"more than {limits.max_bytes} bytes")
+            md5.update(block)
+            file.write(block)
+    return size, md5.hexdigest()
 
 
 def _check(response, limits):
@@ -276,24 +261,3 @@ def _retry_after(response):
         date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
         return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
     return 0.0
-
-
-def _keep(temp_path, folder, name, limits):
-    """Checks that a file is an image, makes it smaller if asked to, and gives it its name; returns its path."""
-    data = temp_path.read_bytes()
-    try:
-        if limits.resize_short:
-            jpeg, _, _ = image_files.as_jpeg(data, limits.max_pixels)
-            temp_path.write_bytes(image_files.shrink(jpeg, limits.resize_short))
-            ending = ".jpg"
-        else:
-            ending = ENDINGS[image_files.check(data, limits.max_pixels)]
-    except image_files.ImageError as error:
-        truncated = str(error).startswith(image_files.TRUNCATED) or not data
-        kind = "HTML" if str(error).startswith("HTML") else "damaged" if truncated else "not an image"
-        raise _Failure(kind, str(error), temporary=truncated) from error
-    path = f"images/{name[:2]}/{name}{ending}"
-    final = Path(folder, path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(temp_path, final)
-    return path

@@ -60,6 +60,7 @@ FAILS = {
     "endless": ("too large", 1),
     "trickle": ("timeout", 2),
     "bomb": ("not an image", 1),
+    "scans": ("not an image", 1),
     "placeholder": ("placeholder", 1),
     "flickr": ("placeholder", 1),
     "empty": ("damaged", 2),
@@ -147,12 +148,63 @@ def test_politeness(server, tmp_path):
     assert len(lists(tmp_path / "out")[0]) == 24
 
 
+def test_one_server_has_few_connections_whatever_its_names(server, tmp_path):
+    """Spelled in many ways, by other users, and after redirects."""
+    port = server.server_port
+    hosts = "127.0.0.1 127.1 127.0.1 0x7f.1 0177.1 2130706433 0x7f000001 localhost LOCALHOST".split()
+    spelled = [f"http://{host}:{port}/delayed/{k}" for k, host in enumerate(hosts)]
+    spelled += [f"http://user{k}:word@127.0.0.1:{port}/delayed/u{k}" for k in range(15)]
+    spelled += [f"{server.url}/elsewhere/e{k}" for k in range(15)]
+    image_list.write(tmp_path / "urls.txt", [image_list.Row(url, (), ()) for url in spelled])
+    done = run(tmp_path / "urls.txt", tmp_path / "out", "--per_host=3", "--timeout=20")
+    assert done.returncode == 0, done.stderr
+    came, failed = lists(tmp_path / "out")
+    assert not failed and len(came) == len(spelled)
+    assert server.most == 3 and server.most_open == 3
+
+
 def test_resizes_at_the_door(server, tmp_path):
-    (tmp_path / "urls.txt").write_text(f"{server.url}/fine/a.jpg\t1:0.5\n")
+    (tmp_path / "urls.txt").write_text(f"{server.url}/fine/a.jpg\t1:0.5\n{server.url}/commented/a\t1:0.5\n")
     assert run(tmp_path / "urls.txt", tmp_path / "out", "--resize_short=12").returncode == 0
-    [row] = lists(tmp_path / "out")[0]
-    with Image.open(tmp_path / "out" / row.path) as image:
-        assert image.size == (16, 12) and image.format == "JPEG"
+    rows = lists(tmp_path / "out")[0]
+    assert len(rows) == 2
+    for row in rows:
+        with Image.open(tmp_path / "out" / row.path) as image:
+            assert image.size == (16, 12) and image.format == "JPEG" and "comment" not in image.info
+
+
+# Threads that do not return: of a decoder, or of a look-up of a name.
+ENDLESS = """
+import sys, threading
+sys.path.insert(0, {root!r})
+sys.argv[0] = {script!r}
+from data_processing.images import image_files
+from data_processing.download import servers
+def endless(*_):
+    print("began", flush=True)
+    threading.Event().wait()
+{what} = endless
+import runpy
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("what", ["image_files.check", "servers._look_up"])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stops_while_an_image_is_checked_or_a_name_looked_up(server, tmp_path, what, stop):
+    (tmp_path / "urls.txt").write_text(f"{server.url}/fine/a.jpg\t1\n")
+    _, script, *options = command(tmp_path / "urls.txt", tmp_path / "out", "--timeout=1000")
+    code = ENDLESS.format(root=str(ROOT), script=str(script), what=what)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "began\n"
+    process.send_signal(stop)
+    text = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "the same command resumes" in text and "Traceback" not in text
+    assert not list((tmp_path / "out").glob(".scratch*")) and not (tmp_path / "out" / "downloaded.txt").exists()
+    assert run(tmp_path / "urls.txt", tmp_path / "out").returncode == 0
+    assert len(lists(tmp_path / "out")[0]) == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
