@@ -1,7 +1,8 @@
 """The first frame of a GIF as a file of its own, inside of a graph.
 
 TensorFlow paints transparent pixels black, and does not say which they are. So the frame is written anew, without the
-block that makes a color transparent, and with white in the place of that color. What stands where in a GIF:
+block that makes a color transparent, and with white in the place of that color. And it unpacks all frames, of whatever
+size, to return one: so those that follow are cut off. What stands where in a GIF:
 
     header          6  "GIF89a"
     screen          7  width uint16, height uint16, flags, background, aspect
@@ -20,6 +21,10 @@ SCREEN = 6
 GLOBAL_COLOURS = 13
 EXTENSION, IMAGE, END = 0x21, 0x2C, 0x3B
 GRAPHIC_CONTROL = 0xF9
+# Steps of a loop, tens of microseconds each, to find the frame and its end. Up to RUN blocks of one length are a step:
+# almost all files have blocks of 255 bytes.
+MAX_STEPS = 10_000
+RUN = 256
 HAS_COLOURS = 0x80
 INTERLACED = 0x40
 # The most colors, and the flags that say so.
@@ -30,7 +35,7 @@ class Frame(NamedTuple):
     """The first frame.
 
     Attributes:
-      encoded: string [], a GIF of the frame alone at the place (0, 0), and whatever followed it.
+      encoded: string [], a GIF of the frame alone at the place (0, 0).
       size, corner: width and height, left and top, int32 [2], in pixels.
       canvas: width and height of the image that it is a part of, int64 [2].
       background: color of the rest of the canvas, uint8 [3].
@@ -44,11 +49,11 @@ class Frame(NamedTuple):
 
 
 def first_frame(encoded):
-    """Returns the `Frame` of a GIF, string []. An error of the operation if it has none."""
+    """Returns the `Frame` of a GIF, string []. An error of the operation if it has none, or blocks for MAX_STEPS."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     flags = _byte(data, SCREEN + 4)
     colors = _colors(data, GLOBAL_COLOURS, flags)
-    at, transparent = _skip_extensions(data, GLOBAL_COLOURS + 3 * tf.shape(colors)[0])
+    at, transparent, steps = _skip_extensions(data, GLOBAL_COLOURS + 3 * tf.shape(colors)[0])
     left_top, size = _uint16s(data, at + 1), _uint16s(data, at + 5)
     flags = _byte(data, at + 9)
     own = _colors(data, at + 10, flags)
@@ -58,9 +63,12 @@ def first_frame(encoded):
     screen = tf.concat([data[:SCREEN], _bytes_of(size), [0, 0, 0]], axis=0)
     image = tf.concat([[IMAGE], tf.zeros([4], tf.uint8), _bytes_of(size)], axis=0)
     image = tf.concat([image, [tf.cast(flags & INTERLACED | MOST_COLOURS, tf.uint8)]], axis=0)
-    pixels = tf.strings.substr(encoded, at + 10 + 3 * tf.shape(own)[0], tf.strings.length(encoded))
+    begin = at + 10 + 3 * tf.shape(own)[0]
+    end, _ = _skip_blocks(data, begin + 1, steps)
+    pixels = tf.strings.substr(encoded, begin, end - begin)
+    header = _as_string(tf.concat([screen, image, tf.reshape(colors, [-1])], axis=0))
     return Frame(
-        tf.strings.join([_as_string(tf.concat([screen, image, tf.reshape(colors, [-1])], axis=0)), pixels]),
+        tf.strings.join([header, pixels, tf.constant(bytes([END]))]),
         size,
         left_top,
         # (Pillow makes a canvas larger that does not hold its frame.)
@@ -70,26 +78,51 @@ def first_frame(encoded):
 
 
 def _skip_extensions(data, at):
-    """From the byte `at` on: where the image begins, and its transparent color, or -1; int32 []."""
+    """From the byte `at` on: where the image begins, its transparent color or -1, and the steps taken; int32 []."""
 
-    def more(at, _):
+    def more(at, _, __):
         return _byte(data, at) != IMAGE
 
-    def skip(at, transparent):
+    def skip(at, transparent, steps):
         kind = _byte(data, at)
         with tf.control_dependencies([tf.debugging.assert_none_equal(kind, END, message="a GIF without an image")]):
-            return tf.cond(kind == EXTENSION, lambda: extension(at, transparent), lambda: (at + 1, transparent))
+            steps = _count(steps)
+        other = at + 1, transparent, steps
+        return tf.cond(kind == EXTENSION, lambda: extension(at, transparent, steps), lambda: other)
 
-    def extension(at, transparent):
+    def extension(at, transparent, steps):
         is_control = _byte(data, at + 1) == GRAPHIC_CONTROL
         is_transparent = tf.cond(is_control, lambda: _byte(data, at + 3) & 1 == 1, lambda: tf.constant(False))
         transparent = tf.cond(is_transparent, lambda: _byte(data, at + 6), lambda: transparent)
-        (end,) = tf.while_loop(
-            lambda block: _byte(data, block) != 0, lambda block: [block + 1 + _byte(data, block)], [at + 2]
-        )
-        return end + 1, transparent
+        at, steps = _skip_blocks(data, at + 2, steps)
+        return at, transparent, steps
 
-    return tf.while_loop(more, skip, [at, tf.constant(-1)])
+    return tf.while_loop(more, skip, [at, tf.constant(-1), tf.constant(0)])
+
+
+def _skip_blocks(data, at, steps):
+    """From the byte `at` on: where the blocks have ended, or the file, and the steps taken so far; int32 []."""
+    size = tf.shape(data)[0]
+
+    def more(at, _):
+        return tf.cond(at < size, lambda: _byte(data, at) != 0, lambda: tf.constant(False))
+
+    def skip(at, steps):
+        length = _byte(data, at) + 1
+        lengths = tf.cast(data[at : at + RUN * length : length], tf.int32) + 1
+        # Where the first of another length stands.
+        same = tf.argmin(tf.concat([lengths == length, [False]], axis=0), output_type=tf.int32)
+        return at + same * length, _count(steps)
+
+    at, steps = tf.while_loop(more, skip, [at, steps])
+    return at + 1, steps
+
+
+def _count(steps):
+    """One step more; an error if there are too many."""
+    check = tf.debugging.assert_less(steps, MAX_STEPS, message=f"a GIF of more than {MAX_STEPS} kinds of blocks")
+    with tf.control_dependencies([check]):
+        return steps + 1
 
 
 def _byte(data, at):

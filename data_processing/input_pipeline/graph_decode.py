@@ -1,12 +1,12 @@
 """Untrusted image files to pixels inside of a graph, for an exported network: JPEG, PNG, GIF and BMP.
 
 In TensorFlow's operations what `data_processing.images.image_files.decode` does with Pillow: alpha and transparent
-colors are laid on white, and what is too large is an error before it is decoded.
+colors are laid on white, and what is too large, or too much work, is an error before it is decoded.
 """
 
 import tensorflow as tf
 
-from data_processing.images.image_files import MAX_PIXELS
+from data_processing.images.image_files import LEAST_SCAN, MAX_PIXELS, MAX_SCANS
 from data_processing.input_pipeline.gif_frame import first_frame
 from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO, decode_jpeg
 
@@ -14,8 +14,8 @@ from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO, decode_j
 def decode(encoded):
     """Returns an encoded image, string [], as RGB uint8 [height, width, 3].
 
-    An error of the operation if it is none of the four formats, is damaged, has more than MAX_PIXELS, or is more than
-    MAX_ASPECT_RATIO times as long as wide.
+    An error of the operation if it is none of the four formats, is damaged, has more than MAX_PIXELS, is more than
+    MAX_ASPECT_RATIO times as long as wide, or passes over its pixels too often.
     """
 
     def begins(magic):
@@ -26,7 +26,7 @@ def decode(encoded):
         with tf.control_dependencies([tf.debugging.Assert(False, ["neither JPEG, PNG, GIF nor BMP, or truncated"])]):
             return tf.zeros([0, 0, 3], tf.uint8)
 
-    formats = [(tf.io.is_jpeg(encoded), lambda: decode_jpeg(encoded))]
+    formats = [(tf.io.is_jpeg(encoded), lambda: _jpeg(encoded))]
     formats += [(begins(b"\x89PNG"), lambda: _png(encoded)), (begins(b"GIF8"), lambda: _gif(encoded))]
     formats += [(begins(b"BM"), lambda: _bmp(encoded))]
     return tf.ensure_shape(tf.case(formats, default=others), [None, None, 3])
@@ -47,6 +47,18 @@ def _size_at(encoded, at, little_endian):
     """Width and height, int64 [2], two int32 from byte `at` on."""
     size = tf.io.decode_raw(tf.strings.substr(encoded, at, 8), tf.int32, little_endian=little_endian)
     return tf.abs(tf.cast(size, tf.int64))
+
+
+def _jpeg(encoded):
+    size = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
+    # Each scan begins with these two bytes, and compressed pixels do not hold them. A preview or a profile may, so this
+    # is an upper bound of what `image_files` counts.
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    scans = tf.math.count_nonzero((data[:-1] == 0xFF) & (data[1:] == 0xDA))
+    work = scans * tf.maximum(tf.reduce_prod(size), LEAST_SCAN)
+    check = tf.debugging.assert_less_equal(work, tf.constant(MAX_SCANS * MAX_PIXELS, tf.int64), "too many scans")
+    with tf.control_dependencies([check]):
+        return decode_jpeg(tf.identity(encoded))
 
 
 def _bmp(encoded):

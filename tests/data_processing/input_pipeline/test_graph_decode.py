@@ -1,6 +1,7 @@
 """Decoding in the graph against Pillow: the same pixels of every kind of file, and the same refusals."""
 
 import io
+import itertools
 import struct
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from data_processing.images import image_files
-from data_processing.input_pipeline import graph_decode
+from data_processing.input_pipeline import gif_frame, graph_decode
+from tests.encoded_images import many_scans
 
 RNG = np.random.default_rng(0)
 # Fields of one colour each, which JPEG keeps.
@@ -81,12 +83,19 @@ def with_size(kind, at, form, *size):
         (FILES["png"][:-200], "PNG"),
         (b"<!DOCTYPE html>", "neither JPEG, PNG, GIF nor BMP"),
         (b"", "neither JPEG, PNG, GIF nor BMP"),
+        (many_scans((3000, 3000), 120), "too many scans"),
     ],
-    ids=["png", "gif", "bmp", "huge png", "narrow png", "header of a png", "cut png", "html", "empty"],
+    ids=["png", "gif", "bmp", "huge png", "narrow png", "header of a png", "cut png", "html", "empty", "scans"],
 )
 def test_refused(data, message, decode):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         decode(data)
+
+
+@pytest.mark.parametrize("scans", [((90, 60), 1000), ((3000, 2500), 12)])
+def test_many_scans_of_few_pixels_pass_and_a_dozen_of_many(scans, decode):
+    data = many_scans(*scans)
+    np.testing.assert_array_equal(decode(data), image_files.decode(data))
 
 
 def gif(colours=16, transparency=None, **options):
@@ -124,6 +133,32 @@ def without_colours(data):
     return data[:10] + bytes([data[10] & 0x70]) + data[11:13] + data[colours_of(data) :]
 
 
+def in_blocks(data, lengths):
+    """The pixels in blocks of other lengths, which are repeated."""
+    at = data.index(b",\0\0\0\0") + 11
+    pixels, lengths = b"", itertools.cycle(lengths)
+    while length := data[at]:
+        pixels += data[at + 1 : at + 1 + length]
+        at += 1 + length
+    begin, blocks = data.index(b",\0\0\0\0") + 11, b""
+    while pixels:
+        length = min(next(lengths), len(pixels))
+        blocks, pixels = blocks + bytes([length]) + pixels[:length], pixels[length:]
+    return data[:begin] + blocks + data[at:]
+
+
+def with_second_frame(data, size, pixels):
+    """A frame of another size follows."""
+    return data[:-1] + b"," + struct.pack("<HHHHB", 0, 0, *size, 0) + pixels + data[-1:]
+
+
+def noise(*size):
+    """A GIF of many blocks."""
+    data = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, size, np.uint8), "L").save(data, "GIF")
+    return data.getvalue()
+
+
 def grey_gif(**options):
     return encoded("L", "GIF", **options)
 
@@ -159,6 +194,13 @@ GIFS = {
     "too few colours, one transparent": with_fewer_colours(gif(transparency=12)),
     "no colours": without_colours(gif()),
     "no colours, one transparent": without_colours(gif(transparency=3)),
+    "second is huge": with_second_frame(gif(), (20_000, 20_000), b"\x08" + (b"\xff" + bytes(255)) * 9 + b"\0"),
+    "second is damaged": with_second_frame(gif(), (90, 60), b"\x08\x09no pixels"),
+    "many blocks": noise(400, 500),
+    "blocks of one byte": in_blocks(gif(), [1]),
+    "blocks of several lengths": in_blocks(noise(40, 50), [255, 255, 3, 1, 1, 200]),
+    "a last block that is full": in_blocks(noise(40, 50), [5]),
+    "without an end": gif()[:-1],
 }
 
 
@@ -177,12 +219,21 @@ def test_gifs_are_laid_on_white_as_by_pillow(kind, decode):
         (GIFS["opaque"][: colours_of(GIFS["opaque"])] + b";" * 20, "a GIF without an image"),
         (GIFS["one transparent"][:-400], "GIF"),
         (on_canvas(GIFS["opaque"], (50, 50), 60_000, 60_000), "too many pixels"),
+        (in_blocks(noise(150, 150), [1, 2]), "more than 10000 kinds of blocks"),
+        (GIFS["opaque"][: colours_of(GIFS["opaque"])] + bytes(20_000), "more than 10000 kinds of blocks"),
     ],
-    ids=["colours alone", "no image", "cut", "a frame far outside"],
+    ids=["colours alone", "no image", "cut", "a frame far outside", "many kinds of blocks", "zeros"],
 )
 def test_gifs_refused(data, message, decode):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         decode(data)
+
+
+def test_the_frame_is_alone():
+    """What follows it is unpacked by TensorFlow, too, and would take gigabytes."""
+    alone = gif_frame.first_frame(GIFS["opaque"]).encoded.numpy()
+    assert gif_frame.first_frame(GIFS["second is huge"]).encoded == alone
+    assert gif_frame.first_frame(GIFS["first of two"]).encoded.numpy().count(b",\0\0\0\0Z\0<") == 1
 
 
 def test_kinds_in_one_batch():
