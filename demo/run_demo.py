@@ -46,7 +46,7 @@ def main(argv):
     world, model = out / "world", out / "model"
     class_num = _make_data(world, out / "records")
     use = dict(data_format="NHWC", image_size=INPUT_SIZE, batch_size=100)
-    rows = _train_and_use(out, class_num, use)
+    rows = _train_and_use(out, use)
     transfer = _transfer(out, model, use)
     colours = baseline.evaluate(world, class_num)
     metrics = json.loads((out / "evaluation/metrics.json").read_text())["metrics"]
@@ -75,7 +75,6 @@ def _make_data(world, records):
         class_images=max(4, FLAGS.num_images // 375),
         voc_images=FLAGS.num_images // 15,
     )
-    class_num = len(dictionary.read(world / DICTIONARY))
     for split in ("train", "val"):
         run_script(
             "data_processing/build_tfrecords.py",
@@ -84,19 +83,19 @@ def _make_data(world, records):
             output_dir=records / split,
             split=split,
             num_shards=4,
-            class_num=class_num,
+            dictionary=world / DICTIONARY,
         )
-    return class_num
+    return len(dictionary.read(world / DICTIONARY))
 
 
-def _train_and_use(out, class_num, use):
+def _train_and_use(out, use):
     """Trains, evaluates, names the classes of a few images and extracts the features of all validation images.
 
     Returns the rows of the validation list. `use` holds the flags of the scripts that use the network.
     """
     world, model = out / "world", out / "model"
-    labelled = dict(data_dir=out / "records", model_dir=model, dictionary=world / DICTIONARY)
-    run_script("train.py", **labelled, log_dir=out / "log", class_num=class_num, **_recipe(FLAGS.steps))
+    labelled = dict(data_dir=out / "records", model_dir=model)
+    run_script("train.py", **labelled, log_dir=out / "log", **_recipe(FLAGS.steps))
     run_script("evaluate.py", **labelled, result=out / "evaluation", **use)
     rows = list(image_list.read(world / "val.txt"))
     _write_list(out / "images.txt", world, rows)
@@ -105,7 +104,7 @@ def _train_and_use(out, class_num, use):
         "image_classification.py",
         images=out / "few_images.txt",
         model_dir=model,
-        dictionary=world / DICTIONARY,
+        threshold=0,
         top_k_pred=12,
         result=out / "predictions.json",
         **use,

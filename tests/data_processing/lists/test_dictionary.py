@@ -182,7 +182,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
 
 
 @pytest.mark.slow
-@settings(max_examples=5_000, deadline=None)
+@settings(max_examples=2_000, deadline=None)
 @given(FUZZED)
 def test_many_more_bytes_are_read_or_refused(tmp_path_factory, content):
     check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content)

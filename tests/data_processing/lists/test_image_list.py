@@ -194,7 +194,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content, require_labels
 
 
 @pytest.mark.slow
-@settings(max_examples=5_000, deadline=None)
+@settings(max_examples=2_000, deadline=None)
 @given(FUZZED, st.booleans())
 def test_many_more_bytes_are_read_or_refused(tmp_path_factory, content, require_labels):
     check_any_bytes(tmp_path_factory.getbasetemp() / "fuzz.txt", content, require_labels)
