@@ -1,14 +1,18 @@
 """Files that only claim to be images, are truncated or changed, or say that they are huge."""
 
+import io
 from pathlib import Path
+import random
 import struct
 import subprocess
 import sys
+import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 import pytest
 
 from data_processing.images import image_files
@@ -21,6 +25,7 @@ from tests.encoded_images import (
     encoded,
     jpeg,
     png_header,
+    smooth,
     with_orientation,
 )
 
@@ -125,6 +130,76 @@ def test_huge_canvases_take_no_memory_and_odd_metadata_no_word(tmp_path):
     assert sorted(run.stdout.splitlines()) == sorted(10 * [f"huge {name}" for name in huge_canvases()])
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "JPEG"])
+def test_metadata_does_not_come_along(form):
+    """Of 70,000 bytes: more than a comment, or the EXIF, of a JPEG may have."""
+    text, options = PngInfo(), {}
+    if form == "GIF":
+        options = {"comment": b"!" * 70_000}
+    elif form == "PNG":
+        text.add_text("comment", "!" * 70_000)
+        text.add_text("exif", "!" * 70_000)
+        options = {"pnginfo": text, "exif": b"Exif\0\0" + b"!" * 70_000, "icc_profile": b"!" * 70_000}
+    elif form == "WEBP":
+        options = {"exif": b"Exif\0\0" + b"!" * 70_000, "xmp": b"!" * 70_000, "icc_profile": b"!" * 70_000}
+    elif form == "JPEG":
+        options = {"comment": b"!" * 65_000, "icc_profile": b"!" * 70_000, "xmp": b"!" * 60_000}
+    mode = "CMYK" if form == "JPEG" else "RGB"
+    data = encoded(Image.fromarray(smooth()).convert(mode), form, **options)
+    assert len(data) > 70_000
+    again, width, height = image_files.as_jpeg(data)
+    assert (width, height) == (WIDTH, HEIGHT) and b"!!!!" not in again
+    for small in (image_files.shrink(again, 12), image_files.shrink(jpeg(comment=b"!" * 65_000), 12)):
+        assert Image.open(io.BytesIO(small)).size == (20, 12) and b"!!!!" not in small
+
+
+def without_palette():
+    data = encoded(GREEN, "PNG")
+    begin, end = data.index(b"PLTE") - 4, data.index(b"IDAT") - 4
+    return data[:begin] + data[end:]
+
+
+def test_a_palette_is_missing():
+    """Pillow has an assertion for it."""
+    for function in (image_files.decode, image_files.as_jpeg):
+        with pytest.raises(image_files.ImageError, match="cannot be converted to RGB: AssertionError"):
+            function(without_palette())
+
+
+ODD = [AssertionError(), TypeError("odd\nbytes"), RecursionError("deep"), OSError(5, "I/O")]
+PLACES = [(Image, "open"), (ImageFile.ImageFile, "load"), (Image.Image, "convert"), (Image.Image, "save")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=repr)
+@pytest.mark.parametrize("place", PLACES, ids=["open", "load", "convert", "save"])
+def test_whatever_is_raised_for_the_bytes_of_an_image_is_its_fault(error, place, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(*place, fail)
+    with pytest.raises(image_files.ImageError) as caught:
+        image_files.as_jpeg(FORMATS["png"])
+    assert caught.value.__cause__ is error and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), MemoryError),
+        (OSError("out of memory when reading image file"), MemoryError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (SystemExit(1), SystemExit),
+    ],
+)
+def test_what_is_no_image_s_fault_passes(error, kind, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(kind):
+        image_files.as_jpeg(FORMATS["png"])
+
+
 def check_total(data):
     """Pixels or an ImageError, nothing else, for bytes that may be anything."""
     try:
@@ -164,3 +239,45 @@ def test_changed_images(data, changes, header):
     for position, value in changes:
         changed[int(position * min(len(data), 300 if header else len(data)))] = value
     check_total(bytes(changed))
+
+
+PALETTE = Image.fromarray(smooth()).quantize(16)
+FLIPPED = [
+    *FORMATS.values(),
+    encoded(PALETTE, "PNG"),
+    encoded(PALETTE, "PNG", transparency=3),
+    encoded(Image.fromarray(smooth()).convert("LA"), "PNG"),
+    encoded(Image.fromarray(smooth()[..., 0].astype(np.uint16) * 256), "PNG"),
+    encoded(Image.fromarray(smooth()), "PNG", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]),
+    encoded(PALETTE, "GIF", transparency=3, comment=b"hello"),
+    encoded(PALETTE, "GIF", save_all=True, append_images=[PALETTE.transpose(0)]),
+    encoded(PALETTE, "BMP"),
+    encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG"),
+    encoded(Image.fromarray(smooth()), "WEBP", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]),
+    with_orientation(6),
+]
+
+
+def with_checksums(data):
+    """A PNG whose checksums are right again, so that decoders look at what was changed."""
+    at, data = 8, bytearray(data)
+    while data.startswith(b"\x89PNG") and at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            break
+        data[end - 4 : end] = struct.pack(">I", zlib.crc32(data[at + 4 : end - 4]))
+        at = end
+    return bytes(data)
+
+
+@pytest.mark.parametrize("number", range(len(FLIPPED)))
+def test_flipped_bits(number):
+    """A few thousand files in all, most of them with a change in the first hundred bytes."""
+    choose = random.Random(number)
+    for _ in range(250):
+        changed = bytearray(FLIPPED[number])
+        for _ in range(choose.choice([1, 1, 2, 4])):
+            at = choose.randrange(min(len(changed), choose.choice([100, 100, len(changed)])))
+            changed[at] = choose.choice([changed[at] ^ 1 << choose.randrange(8), choose.randrange(256)])
+        data = bytes(changed)
+        check_total(with_checksums(data) if choose.random() < 0.8 else data)
