@@ -31,7 +31,7 @@ from absl import flags
 
 use("max_pixels")
 flags.DEFINE_integer("connections", 256, "Images fetched at the same time.", lower_bound=1)
-flags.DEFINE_integer("per_host", 32, "Images fetched at the same time from one host.", lower_bound=1)
+flags.DEFINE_integer("per_host", 32, "Images fetched at the same time from one host or address.", lower_bound=1)
 flags.DEFINE_float("timeout", 60.0, "Seconds for one try of one image.", lower_bound=0.1)
 flags.DEFINE_integer("attempts", 4, "Tries of an image whose failure may pass.", lower_bound=1)
 flags.DEFINE_float("retry_wait", 1.0, "Seconds before the second try; they double.", lower_bound=0.0)

@@ -103,18 +103,12 @@ async def download(urls, folder, limits, scratch, pool):
     queue = RetryQueue(limits.per_host, limits.attempts, limits.retry_wait, limits.max_wait)
     urls, ended, reading, waker, running = iter(urls), False, None, None, {}
     async with Servers(limits.connections, limits.per_host, limits.allow_private_hosts) as servers:
-
-        def is_room():
-            # Who waits for a server keeps nobody from another.
-            begun = len(running) - servers.places.waiting
-            return begun < limits.connections and len(running) < QUEUED * limits.connections
-
         try:
             while True:
                 if waker is None or waker.done():
                     servers.places.changed.clear()
                     waker = asyncio.create_task(servers.places.changed.wait())
-                while is_room() and (job := queue.take(loop.time())):
+                while _is_room(running, servers, limits) and (job := queue.take(loop.time())):
                     if job.host_is_down:
                         queue.end(job, loop.time())
                         detail = f"{HOST_DOWN} URLs of {job.name} failed one after another"
@@ -126,7 +120,7 @@ async def download(urls, folder, limits, scratch, pool):
                 if room and not ended and reading is None:
                     reading = loop.run_in_executor(reader, _some, urls, 4 * limits.connections)
                 tasks = running.keys() | ({reading} if reading else set())
-                pause = queue.sleep(loop.time()) if is_room() else None
+                pause = queue.sleep(loop.time()) if _is_room(running, servers, limits) else None
                 if not tasks:
                     if pause is None:
                         return
@@ -150,6 +144,12 @@ async def download(urls, folder, limits, scratch, pool):
             for task in (*running, *filter(None, (reading, waker))):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+def _is_room(running, servers, limits):
+    """Whether another try may begin. Those that wait for a server keep nobody from another."""
+    begun = len(running) - servers.places.waiting
+    return begun < limits.connections and len(running) < QUEUED * limits.connections
 
 
 def _some(urls, count):
