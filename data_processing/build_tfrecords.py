@@ -27,7 +27,7 @@ from flags import FLAGS, config, run, script, use
 from absl import flags
 
 use("keep_unlabeled max_pixels max_rejected random_seed")
-flags.DEFINE_integer("num_shards", 64, "Number of shards.", lower_bound=1, upper_bound=99999)
+flags.DEFINE_integer("num_shards", None, "Number of shards; if not set, 64, or one for each of fewer images.", 1, 99999)
 flags.DEFINE_enum(
     "label_format",
     "sparse",
@@ -42,9 +42,12 @@ script(
 )
 
 from data_processing.lists import dictionary
-from data_processing.records.shard_writer import ShardConfig, build
+from data_processing.records.shard_writer import ShardConfig, build, count_lines
 from utils.files import write_text
 from utils.launcher import rank_and_size
+
+# Enough to share among the processes of a large run.
+SHARDS = 64
 
 
 def main(argv):
@@ -58,7 +61,10 @@ def main(argv):
         raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: leave --class_num out")
     if classes:
         _keep_dictionary(Path(FLAGS.output_dir, dictionary.BESIDE), classes)
-    build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, config(ShardConfig, class_num=count), rank, size)
+    of_shards = config(ShardConfig, class_num=count)
+    if not of_shards.num_shards:
+        of_shards = of_shards._replace(num_shards=max(1, min(SHARDS, count_lines(FLAGS.image_list, of_shards))))
+    build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, of_shards, rank, size)
 
 
 def _keep_dictionary(path, classes):

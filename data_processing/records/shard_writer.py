@@ -50,7 +50,7 @@ class ShardConfig(NamedTuple):
       class_num: number of classes.
       num_shards: number of shards.
       random_seed: of the order in which images are mixed over the shards.
-      max_rejected: share of the images that may be left out before it is an error.
+      max_rejected: share of the images that may be left out before it is an error; one of 20 may, unless it is 0.
       max_pixels: of the largest image.
       keep_unlabeled: whether images without labels become records, of no class, or are left out.
     """
@@ -104,6 +104,11 @@ def build(list_path, images, output, config, rank=0, size=1):
         _finish(places, shards, settings, unlabeled, config.max_rejected)
     else:
         print(f"{process}done; the last process to end writes {places.manifest}")
+
+
+def count_lines(list_path, config) -> int:
+    """Returns how many lines of a list become records, if their images can be used."""
+    return len(_lines(list_path, config._replace(num_shards=0))[0])
 
 
 def _lines(list_path, config):
@@ -270,7 +275,10 @@ def _finish(places, shards, settings, unlabeled, max_rejected):
         f"{records:,} records in {len(shards)} shards; {len(classes):,} of {settings['class_num']:,} classes have "
         f"images; {len(rejected):,} images rejected{f', {unlabeled:,} without labels {kept}' if unlabeled else ''}"
     )
-    if len(rejected) > max_rejected * (records + len(rejected)):
+    images = records + len(rejected)
+    # A single one is no sign of a mistake, where it is not many of a few, and unless none may be left out.
+    allowed = max(max_rejected * images, 1 if max_rejected and images >= 20 else 0)
+    if len(rejected) > allowed:
         reasons = Counter(reason for _, reason in rejected).most_common(3)
         raise ValueError(
             f"{len(rejected):,} of {records + len(rejected):,} images were rejected, more than --max_rejected="

@@ -87,7 +87,7 @@ def _without_absent(source, max_rejected):
     count = len(source.train) + len(source.val)
     parts = [[row for row in rows if row.path not in source.absent] for rows in (source.train, source.val)]
     absent = count - len(parts[0]) - len(parts[1])
-    if absent > max(1, max_rejected * count):
+    if absent > max(max_rejected * count, 1 if max_rejected and count >= 20 else 0):
         raise SourceError(
             f"{absent:,} of {count:,} images are not in {source.images}, more than "
             f"--max_rejected={max_rejected:g}; is --images the folder that the paths are relative to?"

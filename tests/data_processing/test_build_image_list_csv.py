@@ -193,3 +193,19 @@ def test_records_and_statistics_of_such_lists(tmp_path, keep):
         f"--output_dir={tmp_path}/statistics",
     )
     assert "12 images, 9 classes" in done.stdout
+
+
+def test_one_missing_image_of_a_few_stops_no_records(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "list.txt").write_text("".join(f"{k}.jpg\t0\n" for k in range(20)))
+    for k in range(19):
+        (tmp_path / "images" / f"{k}.jpg").write_bytes(jpeg(k))
+    options = [f"--image_list={tmp_path}/list.txt", f"--images={tmp_path}/images", "--class_num=1"]
+    done = run_script("data_processing/build_tfrecords.py", *options, f"--output_dir={tmp_path}/records")
+    # As many shards as images, where nobody says how many.
+    assert "19 records in 20 shards; 1 of 1 classes have images; 1 images rejected" in done.stdout
+    assert (tmp_path / "records/rejected.tsv").read_text() == "19.jpg\tNo such file or directory\n"
+    done = run_script(
+        "data_processing/build_tfrecords.py", *options, f"--output_dir={tmp_path}/none", "--max_rejected=0", status=1
+    )
+    assert "1 of 20 images were rejected, more than --max_rejected=0 (1 x No such file" in done.stderr

@@ -189,7 +189,7 @@ def test_runs_that_cannot_resume(mixed, built, tmp_path):
     other = run_that_fails(*again, "--num_shards=4", "--random_seed=5", "--max_rejected=1")
     bad_line = run_that_fails(*first, "--num_shards=1", f"--image_list={wrong}")
     not_single = run_that_fails(*first, "--num_shards=1", f"--image_list={two}", "--label_format=single")
-    few = run_that_fails(*first, f"--image_list={two}")
+    few = run_that_fails(*first, f"--image_list={two}", "--num_shards=64")
     nowhere = run_that_fails(*first, f"--image_list={two}", "--images=nowhere")
     assert "of 3 shards 3 are there already" in too_many[0]
     count = f"{len(mixed.bad)} of {len(mixed.rows)} images were rejected, more than --max_rejected=0.01"
