@@ -78,14 +78,17 @@ def _classes(folder, part):
         raise _refusal(folder, f"no folders of classes in {part}/")
     if part and (loose := _images_in(folder / part)):
         raise _refusal(folder, f"{part}/{loose[0]} lies beside the folders of classes")
-    classes = {}
+    classes, links = {}, []
     for name in names:
         place = folder / part / name
-        paths = [Path(path).relative_to(folder) for path in image_files.image_paths(place)]
+        paths = [Path(path).relative_to(folder) for path in image_files.image_paths(place, links)]
         if deep := [path for path in paths if (folder / path).parent != place and not _is_hidden(path)]:
             hint = f"; is it folder:{place}?" if len(names) == 1 and not part else ""
             raise _refusal(folder, f"{deep[0].as_posix()} lies deeper than in the folder of a class{hint}")
         classes[Path(part, name).as_posix()] = [path.as_posix() for path in paths if (folder / path).parent == place]
+    if links:
+        first = ", ".join(links[:3]) + (", …" if len(links) > 3 else "")
+        print(f"{folder / part}: {len(links):,} links to folders, or out of those of classes, are left out: {first}")
     return classes
 
 

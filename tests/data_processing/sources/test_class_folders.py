@@ -130,3 +130,14 @@ def test_links_of_a_split_that_lead_out_are_refused(tmp_path):
     (folder / "train/b").symlink_to(folder / ".b")
     source = class_folders.read(folder)
     assert classes_of(source, source.train) == {"train/a/1.jpg": "a", "train/b/2.jpg": "b"}
+
+
+def test_links_to_images_elsewhere_are_counted(tmp_path, capsys):
+    folder = make(tmp_path / "data", "a/1.jpg", "b/2.jpg")
+    make(tmp_path, "other.jpg")
+    (folder / "a/out.jpg").symlink_to(tmp_path / "other.jpg")
+    (folder / "b/same.jpg").symlink_to(folder / "b/2.jpg")
+    source = class_folders.read(folder)
+    assert classes_of(source, source.train) == {"a/1.jpg": "a", "b/2.jpg": "b", "b/same.jpg": "b"}
+    printed = capsys.readouterr().out
+    assert printed == f"{folder}: 1 links to folders, or out of those of classes, are left out: {folder}/a/out.jpg\n"
