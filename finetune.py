@@ -1,12 +1,13 @@
-"""Fine-tunes a pre-trained network on a dataset with one class an image, or on multi-label records.
+"""Fine-tunes a pre-trained network on a dataset with one class an image, or on multi-label records or a CSV.
 
-    python finetune.py --dataset=caltech256:256_ObjectCategories.tar --train_per_class=30 --data_dir=records \\
-        --pretrain_ckpt=checkpoints/resnet.ckpt --model_dir=out/caltech256 --batch_size=32 --lr=0.01 --max_iter=5000
+    python finetune.py --dataset=csv:labels.csv --images=images --data_dir=records --pretrain_ckpt=checkpoints \\
+        --model_dir=out/mine
 
 `--dataset` makes records in --data_dir, once; without it --data_dir holds records that are there. The checkpoint may be
-ours or a published one; where the number of classes differs, the layer of the logits is a new one. The network with the
-best validation is kept in MODEL_DIR/best, with the names of its classes; at the end it is evaluated at all --val_sizes
-and --val_crops, in a table and in MODEL_DIR/validation.json. The same command resumes from the newest checkpoint, and
+ours or a published one; depth and image size are its own, and for classes of other names the logits are new. Epochs,
+learning rate and validations follow from the number of images where flags leave them open. The network with the best
+validation is kept in MODEL_DIR/best, with the names of its classes; at the end it is evaluated at all --val_sizes and
+--val_crops, in a table and in MODEL_DIR/validation.json. The same command resumes from the newest checkpoint, and
 `mpirun` starts several processes, both as with train.py.
 """
 

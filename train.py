@@ -1,11 +1,12 @@
 """Trains a ResNet on multi-label (or single-label) records with the weighted sigmoid loss of ML-Images.
 
-    python train.py --data_dir=records --class_num=11166 --model_dir=out/checkpoint --batch_size=64 --lr=0.01
+    python train.py --data_dir=records --model_dir=out/checkpoint --resnet_size=50 --batch_size=64 --epochs=60
 
-`--data_dir` is a folder of shards `train-….tfrecords` (and `val-…`), or one with subfolders train/ and val/. The same
-command resumes from the newest checkpoint in --model_dir with exactly the batches that would have come next. SIGTERM
-and Ctrl-C stop it after the current step, with a checkpoint. With `--test_interval`, the best network so far, or its
-average with `--ema_decay`, is kept in MODEL_DIR/best.
+`--data_dir` is a folder of shards `train-….tfrecords` (and `val-…`), or one with subfolders train/ and val/. What flags
+leave open follows from the records, and is said. The same command resumes from the newest checkpoint in --model_dir
+with exactly the batches that would have come next. SIGTERM and Ctrl-C stop it after the current step, with a
+checkpoint; others are written every 20 minutes, or `--snapshot` steps. At each validation the best network so far, or
+its average with `--ema_decay`, is kept in MODEL_DIR/best. One run at a time writes into a folder.
 
     mpirun -np 4 python train.py …
 
