@@ -128,6 +128,9 @@ def _classes(network):
 def _store_threshold(prefix, metrics):
     """Leaves the best threshold beside the checkpoint, and says so."""
     threshold, f1 = metrics["best_threshold"], metrics["best_f1"]
+    if FLAGS.test_iter:
+        print(f"threshold {threshold:.4f}, best for F1 ({f1:.4f}) on some of the images, not stored (--test_iter)")
+        return
     if math.isnan(threshold):
         print("no label is positive, so no threshold is best, and none is stored")
         return

@@ -11,7 +11,6 @@ validation is kept in MODEL_DIR/best, with the names of its classes; at the end 
 `mpirun` starts several processes, both as with train.py.
 """
 
-import contextlib
 import dataclasses
 
 from flags import CROPS, FLAGS, config, run, script, settings, train_per_class, use
@@ -49,7 +48,7 @@ from tasks import classification
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
-from training.settings import flat
+from training.settings import flat, read
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
@@ -62,9 +61,7 @@ BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 def main(argv):
     del argv
     ranks = distributed.start()
-    held = _pretrained(ranks)
-    resnet_size = held.resnet_size if held else FLAGS.resnet_size
-    image_size = FLAGS.image_size if FLAGS["image_size"].present or not held else held.image_size or FLAGS.image_size
+    resnet_size, image_size = _network_sizes(ranks)
     sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{image_size}")
     asked = [str(sizes[-1][1])] if FLAGS.val_sizes is None else FLAGS.val_sizes or [""]
     val_sizes = [parse_size(text, "--val_sizes") for text in asked]
@@ -91,7 +88,7 @@ def main(argv):
         _print_choices(task, loss, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
         of_run = settings() | flat(configs) | flat(network)
-        of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "loss": loss}
+        of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
         beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)
@@ -113,24 +110,29 @@ def main(argv):
     distributed.run(train_to_the_end, state.variables_by_name().values())
 
 
-def _pretrained(ranks):
-    """Returns the `checkpoint.Description` of what this run goes on from, its own or --pretrain_ckpt, or None.
+def _network_sizes(ranks):
+    """Returns depth and image size of the network, where no flag says it those of the checkpoint it begins with.
 
-    Before records are made for hours it is known whether there is such a checkpoint. The first process reads it.
+    A run that goes on has its own. Before records are made for hours it is known whether there is such a checkpoint.
+    The first process reads it.
     """
-    held = None
+    sizes = None
     if ranks.rank == 0 or distributed.ELASTIC:
-        with contextlib.suppress(checkpoint.DamagedError):  # (an older one may be whole)
-            newest = checkpoint.newest(FLAGS.model_dir)
-            held = newest and checkpoint.describe(newest)
-        if held is None and FLAGS.pretrain_ckpt:
-            held = checkpoint.describe(checkpoint.resolve(FLAGS.pretrain_ckpt))
+        prefix, held = checkpoint.describe_newest(FLAGS.model_dir)
+        image_size = read(FLAGS.model_dir).get("image_size") if held else None
+        if not held and FLAGS.pretrain_ckpt:
+            prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
+            held = checkpoint.describe(prefix)
+            image_size = held.image_size
         if held and FLAGS["resnet_size"].present and held.resnet_size != FLAGS.resnet_size:
             raise ValueError(
-                f"--resnet_size={FLAGS.resnet_size}, but {newest or FLAGS.pretrain_ckpt} is a ResNet-"
-                f"{held.resnet_size}: set --resnet_size={held.resnet_size}, or give another checkpoint"
+                f"--resnet_size={FLAGS.resnet_size}, but {prefix} is a ResNet-{held.resnet_size}: set --resnet_size="
+                f"{held.resnet_size}, or give another checkpoint"
             )
-    return held if distributed.ELASTIC else distributed.gather(held)[0]
+        if FLAGS["image_size"].present or not image_size:
+            image_size = FLAGS.image_size
+        sizes = held.resnet_size if held else FLAGS.resnet_size, image_size
+    return sizes if distributed.ELASTIC else distributed.gather(sizes)[0]
 
 
 def _dataset_config():

@@ -87,7 +87,8 @@ def _rule(prefix, head):
     if threshold is None and head == "sigmoid" and (stored := thresholds.read(prefix)):
         threshold, source = stored.threshold, f"best F1 on {stored.data_dir}, {thresholds.path_of(prefix)}"
     if threshold is None:
-        return (FLAGS.top_k_pred, None), f"the {FLAGS.top_k_pred} best classes (--top_k_pred)"
+        hint = "; no threshold is stored, evaluate.py finds one" if head == "sigmoid" else ""
+        return (FLAGS.top_k_pred, None), f"the {FLAGS.top_k_pred} best classes (--top_k_pred){hint}"
     most = FLAGS.top_k_pred if FLAGS["top_k_pred"].present else None
     limit = f", at most {most} (--top_k_pred)" if most else ""
     return (most, threshold), f"classes of p >= {threshold:.4g} ({source}){limit}"

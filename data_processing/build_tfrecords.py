@@ -61,7 +61,8 @@ def main(argv):
         raise ValueError(f"{FLAGS.dictionary} has {count} classes, not {FLAGS.class_num}: leave --class_num out")
     if classes:
         _keep_dictionary(Path(FLAGS.output_dir, dictionary.BESIDE), classes)
-    of_shards = config(ShardConfig, class_num=count)
+    given = classes is not None or FLAGS["class_num"].present
+    of_shards = config(ShardConfig, class_num=count, class_num_given=given)
     if not of_shards.num_shards:
         of_shards = of_shards._replace(num_shards=max(1, min(SHARDS, count_lines(FLAGS.image_list, of_shards))))
     build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, of_shards, rank, size)

@@ -14,16 +14,17 @@ the released ones have the same names and layouts, importing is restoring and ex
     head, loss, image_size, dictionary                                                              ours, see `Metadata`
 """
 
+import contextlib
 from pathlib import Path
 import re
 import shutil
 import tempfile
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from models.metadata import Description, Metadata
 from models.resnet import DEPTHS
 
 NAME = "model.ckpt"
@@ -43,41 +44,6 @@ class CheckpointError(ValueError):
 
 class DamagedError(CheckpointError):
     """A checkpoint cannot be read: truncated, say, or of other bytes than were written."""
-
-
-class Metadata(NamedTuple):
-    """What a checkpoint of ours says of its network besides the weights; None where nothing is known.
-
-    Attributes:
-      head: "softmax" or "sigmoid", what the logits are meant for.
-      loss: name of the loss that it was trained with.
-      image_size: height and width of the images, in pixels, that it was trained or validated with at last.
-      dictionary: text of the dictionary of its classes, see `lists.dictionary.parse`.
-    """
-
-    head: str | None = None
-    loss: str | None = None
-    image_size: int | None = None
-    dictionary: str | None = None
-
-
-class Description(NamedTuple):
-    """What a checkpoint holds.
-
-    Attributes:
-      resnet_size: the network's depth; 0 if it is none of `models.resnet.DEPTHS`.
-      class_num: number of classes; 0 without logits, as of a network that was trained for boxes or masks.
-      step: steps that it was trained.
-      head, loss, image_size, dictionary: see `Metadata`.
-    """
-
-    resnet_size: int
-    class_num: int
-    step: int
-    head: str | None = None
-    loss: str | None = None
-    image_size: int | None = None
-    dictionary: str | None = None
 
 
 def model_variables(*models):
@@ -123,6 +89,14 @@ def newest(folder):
     return prefixes[-1] if prefixes else None
 
 
+def describe_newest(folder):
+    """Returns prefix and `Description` of the newest checkpoint in `folder` that can be described; or two None."""
+    for prefix in reversed(_prefixes(Path(folder))):
+        with contextlib.suppress(DamagedError):
+            return prefix, describe(prefix)
+    return None, None
+
+
 def describe(prefix):
     """Returns the `Description` of the checkpoint with this prefix. Raises CheckpointError if it is none of ours."""
     reader = _reader(prefix)
@@ -133,8 +107,11 @@ def describe(prefix):
     bottleneck = "stages_0_block_0/conv3_b2/conv2d/kernel" in shapes
     width = shapes.get("stages_0_block_0/conv1_b1/conv2d/kernel", [0])[-1]
     size = next((size for size, depth in DEPTHS.items() if depth == (blocks, bottleneck, width)), 0)
-    step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
-    said = {name: reader.get_tensor(name) for name in Metadata._fields if name in shapes}
+    try:
+        said = {name: reader.get_tensor(name) for name in Metadata._fields if name in shapes}
+        step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
+    except UNREADABLE as error:
+        raise DamagedError(f"{prefix}: damaged ({error}); take an older checkpoint") from error
     metadata = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in said.items()}
     return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, **metadata)
 
@@ -212,6 +189,9 @@ def save(folder, step, variables, max_to_keep, metadata=Metadata()):
         said = {name: tf.constant(value) for name, value in metadata._asdict().items() if value is not None}
         _write(folder, f"{NAME}-{step}", {**variables, **said, "global_step": np.int64(step)})
         written = str(folder / f"{NAME}-{step}")
+        # What was found of weights that had this name before is not true of these.
+        for stale in folder.glob(f"{NAME}-{step}.*.json"):
+            stale.unlink()
         keep = [path for path in _prefixes(folder) if path != written] + [written]
         for old in keep[:-max_to_keep]:
             for part in [Path(f"{old}.index"), *folder.glob(f"{Path(old).name}.*")]:

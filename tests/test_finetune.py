@@ -154,8 +154,8 @@ def test_the_best_network_names_images_and_its_export_gives_the_same_answers(fol
     options = [f"--images={tmp_path}/images", f"--result={tmp_path}/result.json"]
     assert "3 classes, softmax head" in run_script("image_classification.py", *common, *options).stdout
     output = run_script("export.py", *common, f"--output_dir={tmp_path}/exported").stdout
-    assert f"written: {tmp_path}/exported, ResNet-10, 3 classes, softmax head (the checkpoint says so; " in output
-    assert output.endswith("for 40 pixels\n")
+    assert f"written: {tmp_path}/exported, ResNet-10, 3 classes, softmax head (the checkpoint says so), " in output
+    assert output.endswith("for 40 pixels (--image_size), no threshold\n")
 
     expected = json.loads((tmp_path / "result.json").read_text())
     exported = tf.saved_model.load(str(tmp_path / "exported"))
@@ -206,6 +206,31 @@ def test_the_shortest_command_takes_size_and_depth_from_the_checkpoint_and_time_
         "finetune.py", *short, f"--model_dir={tmp_path}/new", "--max_iter=1", "--lr=0", "--new_logits"
     ).stdout
     assert "new logits layer: 3 classes here, 3 in the checkpoint (--new_logits)" in output
+
+
+def test_a_run_that_goes_on_keeps_its_image_size_and_has_a_checkpoint_from_its_first_validation_on(folder, tmp_path):
+    """The size of the images that it trains on, not the one that it validates at."""
+    own = [
+        f"--data_dir={folder}/records",
+        "--resnet_size=10",
+        "--image_size=32",
+        "--val_sizes=40",
+        "--val_crops=center",
+    ]
+    own += [f"--model_dir={tmp_path}/model", f"--log_dir={tmp_path}/log", "--lr=0.01", "--batch_size=8"]
+    output = run_script("finetune.py", *own, "--max_iter=4", "--test_interval=2").stdout
+    assert re.findall(r"step (\d+): saved|step (\d+)  validation", output) == [
+        ("2", ""),
+        ("", "2"),
+        ("4", ""),
+        ("", "4"),
+    ]
+    for k in (1, 2):
+        resumed = [option for option in own if not option.startswith("--image_size")]
+        output = run_script("finetune.py", *resumed, f"--max_iter={4 + k}", "--test_interval=0").stdout
+        assert f"resuming after step {3 + k}" in output and "--image_size" not in output
+    settings = json.loads((tmp_path / "model/settings.json").read_text())["settings"]
+    assert settings["image_size"] == 32 and settings["max_iter"] == 6
 
 
 def test_names_decide_whether_the_logits_are_kept(folder, whole, tmp_path):

@@ -163,7 +163,9 @@ def test_the_stored_threshold_then_the_flag_then_the_best(world, capsys):
     model_dir = str(folder / "named")
     out, rows = classify(world, capsys, model_dir=model_dir, top_k_pred="2")
     head = f"ResNet-10, 6 classes, sigmoid head (the checkpoint says so), {SIZE} pixels (as it was trained); named: "
-    assert out.splitlines()[0] == f"{head}the 2 best classes (--top_k_pred)"
+    assert out.splitlines()[0] == (
+        f"{head}the 2 best classes (--top_k_pred); no threshold is stored, evaluate.py finds one"
+    )
     check_classes(rows, scores, 0, most=2)
     high = float(np.sort(scores.max(axis=1))[1:3].mean())  # one that two images do not reach
     path = thresholds.write(f"{model_dir}/model.ckpt-1", thresholds.Threshold(high, 0.5, "records"))

@@ -1,11 +1,10 @@
 """The checkpoint with the best validation so far, in a folder of its own."""
 
-import json
 import math
 from pathlib import Path
 
 from models import checkpoint
-from utils.files import write_json
+from utils.files import read_json, write_json
 
 FOLDER = "best"
 FILE = "validation.json"
@@ -39,7 +38,7 @@ def describe(folder):
     path = Path(folder, FILE)
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
+    content = read_json(path)
     # Runs that began before the key had its present name.
     return {"step": content["step"], "metrics": content.get("metrics") or content["measures"]}
 

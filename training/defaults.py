@@ -63,7 +63,7 @@ def fine_tuning_images(records, batch):
 
 def batch_norm_decay(steps):
     """Returns the decay of the moving averages of batch normalisation for a run of so many steps."""
-    return min(BATCH_NORM_DECAY, max(LEAST_BATCH_NORM_DECAY, 1 - 10 / steps))
+    return min(BATCH_NORM_DECAY, max(LEAST_BATCH_NORM_DECAY, round(1 - 10 / steps, 3)))
 
 
 def complete(configs, network, records, processes, rule):

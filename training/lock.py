@@ -22,6 +22,7 @@ def hold(folder, patience=0.0):
 
     `patience` is how many seconds to wait for another that gives it up. Raises ValueError, which says who holds it.
     """
+    Path(folder).mkdir(parents=True, exist_ok=True)
     path = os.path.realpath(Path(folder, FILE))
     if path in _held:
         return

@@ -92,7 +92,7 @@ def train(job, ranks, commit, validate=None):
     Returns whether the run is at its end, and whether what it ended with was validated.
     """
     state, run, first = job.state, job.configs.run, ranks.rank == 0
-    _hold_lock(run.model_dir, first)
+    _share(state, run.model_dir, first)
     if first:
         start.print_steps(job.index, state, run, ranks.size)
     writer = tf.summary.create_file_writer(run.log_dir) if first else tf.summary.create_noop_writer()
@@ -114,17 +114,16 @@ def train(job, ranks, commit, validate=None):
         committing = done % (run.log_interval or LOG_INTERVAL) == 0 or done == run.max_iter
         if logging or committing:
             log_due.restart()
-            reports = distributed.gather(meter.report(job.task.loss))
-            if first:
-                epoch = int(state.records_seen) / len(job.index)
-                progress.log_progress(writer, reports, job.task.loss, (done, epoch), run)
+            _log(job, meter, writer, done, first)
         if committing:
             _average_moving(state)
             commit()
-        if saving or (run.snapshot and done % run.snapshot == 0):
+        validated = bool(validate and run.test_interval) and (done % run.test_interval == 0 or done == run.max_iter)
+        # The best network is not kept without a checkpoint to go on from.
+        by_step = done % run.snapshot == 0 if run.snapshot else validated and (run.snapshot is None or not saved)
+        if saving or by_step:
             save_due.restart()
-            saved, failed = done, _save(meter, state, run, ranks)
-        validated = bool(validate and run.test_interval and done % run.test_interval == 0)
+            saved, failed = done, _save(meter, state, run, ranks, by_clock=not by_step)
         if validated:
             _average_moving(state)
             metrics = validate(ranks)
@@ -143,12 +142,21 @@ def train(job, ranks, commit, validate=None):
     return int(state.step) == run.max_iter, validated
 
 
-def _hold_lock(folder, first):
-    """The first process holds the lock; in elastic training another may have been the first before."""
+def _share(state, folder, first):
+    """Gives the first process the lock and what any knows of the run: in elastic training another was the first."""
+    state.metadata = max(distributed.gather(state.metadata), key=lambda metadata: bool(metadata.dictionary))
     if first:
         lock.hold(folder, patience=LOCK_SECONDS)
     else:
         lock.release(folder)
+
+
+def _log(job, meter, writer, done, first):
+    """Prints and writes what all processes have counted since the last line."""
+    reports = distributed.gather(meter.report(job.task.loss))
+    if first:
+        epoch = int(job.state.records_seen) / len(job.index)
+        progress.log_progress(writer, reports, job.task.loss, (done, epoch), job.configs.run)
 
 
 class Due:
@@ -186,12 +194,22 @@ def _average_moving(state):
         variable.assign(mean)
 
 
-def _save(meter, state, run, ranks):
-    """Saves a checkpoint; returns the error if that failed: a run of weeks continues, and tries again at the next."""
+def _save(meter, state, run, ranks, by_clock=False):
+    """Saves a checkpoint; returns the error if that failed: a run of weeks continues, and tries again at the next.
+
+    What the clock asks for leaves the state as it is to the bit, so that the run repeats.
+    """
     meter.check()  # a checkpoint with a loss that is not finite would only be a trap
+    moving = state.moving_statistics()
+    own = [tf.identity(variable) for variable in moving]
     _average_moving(state)
-    if ranks.rank:
-        return None
+    error = _write(state, run) if ranks.rank == 0 else None
+    for variable, value in zip(moving, own, strict=True) if by_clock else ():
+        variable.assign(value)
+    return error
+
+
+def _write(state, run):
     try:
         print(f"step {int(state.step):,}: saved {state.save(run.model_dir, run.max_to_keep)}", flush=True)
     except checkpoint.CheckpointError as error:

@@ -90,7 +90,11 @@ def parse_sizes(text):
                 f"--image_size_schedule={text}: '{part}' is not EPOCH:SIZE, size {SMALLEST_IMAGE} or more"
             ) from error
     epochs = [epoch for epoch, _ in boundaries]
-    if epochs[0] != 0 or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+    if (
+        epochs[0] != 0
+        or not all(map(math.isfinite, epochs))
+        or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False))
+    ):
         raise ValueError(f"--image_size_schedule={text}: epochs must begin with 0 and rise")
     return boundaries
 

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from data_processing.lists import dictionary
-from models import checkpoint
-from utils.files import write_json
+from utils.files import read_json, write_json
 
 FILE = "settings.json"
 
@@ -18,15 +17,15 @@ def flat(config):
     return settings
 
 
-def check_meaning(prefix, metadata):
+def check_meaning(prefix, held, metadata):
     """Raises ValueError if a run cannot go on from a checkpoint of its own, since it would mean something else.
 
     Args:
       prefix: of the checkpoint.
+      held: its `checkpoint.Description`.
       metadata: the `checkpoint.Metadata` of the run.
     """
-    held = checkpoint.describe(prefix)
-    for flag in ("loss", "head"):
+    for flag in ("head", "loss"):
         before, now = getattr(held, flag), getattr(metadata, flag)
         if before and now and before != now:
             raise ValueError(
@@ -42,6 +41,12 @@ def check_meaning(prefix, metadata):
             )
 
 
+def read(folder):
+    """Returns the settings of the run in `folder` by the names of the flags; {} if it left none."""
+    path = Path(folder, FILE)
+    return read_json(path)["settings"] if path.exists() else {}
+
+
 def record(folder, settings, step):
     """Writes settings.json; returns what differs from what is there, a line each.
 
@@ -52,7 +57,7 @@ def record(folder, settings, step):
     """
     path = Path(folder, FILE)
     settings = json.loads(json.dumps(settings))  # (tuples are lists in JSON)
-    before = json.loads(path.read_text()) if step and path.exists() else {"settings": settings, "changes": []}
+    before = read_json(path) if step and path.exists() else {"settings": settings, "changes": []}
     differing = {
         name: [before["settings"].get(name), value]
         for name, value in settings.items()

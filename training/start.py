@@ -1,6 +1,5 @@
 """How a run begins: what it says of itself, and whether it resumes or starts from other weights."""
 
-import contextlib
 import math
 from pathlib import Path
 import signal
@@ -11,10 +10,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from data_processing.lists import dictionary
+from data_processing.records import tfrecord
 from data_processing.records.index import index_split
 from models import checkpoint, inference
 from training import best_checkpoint, lock, plan, settings
 from training.schedule import STAGES, learning_rate
+
+RATES_SHOWN = 40
 
 
 def print_network(task, precision, chosen=""):
@@ -55,8 +57,9 @@ def print_steps(index, state, run, processes):
     parts += [f"{run.accumulate_steps} times"] if run.accumulate_steps > 1 else []
     factors = f" = {' x '.join([*parts, str(run.batch_size)])}" if parts else ""
     done = f"; done: {int(state.step):,} steps, {int(state.records_seen):,} records" if state and state.step > 0 else ""
+    shards = f"in {len(index.paths)} shards" if index.paths else "still to be made"
     print(
-        f"{len(index):,} records ({index.kind} labels) in {len(index.paths)} shards; batch "
+        f"{len(index):,} records ({index.kind} labels) {shards}; batch "
         f"{batch:,}{factors}, {steps:,.1f} steps an epoch; {end}{done}",
         flush=True,
     )
@@ -80,7 +83,10 @@ def print_plan(task, index, configs, sizes, processes):
     else:
         print(f"batch {batch:,} = {processes} processes x {run.accumulate_steps} times x {run.batch_size}")
     print(f"{'from step':>12}{'epoch':>10}{'learning rate':>16}")
-    for step, rate in plan.boundaries(lambda step: learning_rate(step, schedule, processes), max(run.max_iter, 1)):
+    rates = plan.boundaries(lambda step: learning_rate(step, schedule, processes), max(run.max_iter, 1))
+    # Of a cosine, which changes with each step, a tenth each.
+    shown = rates if len(rates) <= RATES_SHOWN else [*rates[:: math.ceil(len(rates) / 10)], rates[-1]]
+    for step, rate in shown:
         print(f"{step:12,} {f'{step * batch / len(index):.2f}' if index else '-':>9}{rate:16.6g}")
     needed = plan.memory(task.model, run.batch_size, max(size for _, size in sizes))
     print(
@@ -134,6 +140,8 @@ def begin(task, state, run, beginning, of_run):
     for folder in (run.model_dir, best):
         checkpoint.sweep(folder)
     resumed = _resume(state, run.model_dir)
+    if not state.metadata.dictionary:
+        print("the classes have no names, and so no prediction will: give them with --dictionary")
     for change in settings.record(run.model_dir, of_run, int(state.step)):
         print(change)
     if resumed:
@@ -147,20 +155,17 @@ def begin(task, state, run, beginning, of_run):
     if beginning.pretrain_ckpt:
         _start_from(checkpoint.resolve(beginning.pretrain_ckpt), task, state, beginning)
     else:
-        hint = "; give a pre-trained network with --pretrain_ckpt" if beginning.new_scopes else ""
-        print(f"starting from random weights, seed {beginning.random_seed}{hint}")
+        print(f"starting from random weights, seed {beginning.random_seed}")
     if state.average:
         state.average.reset()
 
 
 def _resume(state, folder):
-    newest = checkpoint.newest(folder)
+    newest, held = checkpoint.describe_newest(folder)
     if newest:
-        with contextlib.suppress(checkpoint.DamagedError):  # (an older one may be whole)
-            settings.check_meaning(newest, state.metadata)
-            # Names are not lost where records come without them.
-            held = checkpoint.describe(newest).dictionary
-            state.metadata = state.metadata._replace(dictionary=state.metadata.dictionary or held)
+        settings.check_meaning(newest, held, state.metadata)
+        # Names are not lost where records come without them.
+        state.metadata = state.metadata._replace(dictionary=state.metadata.dictionary or held.dictionary)
     try:
         newest, damaged = state.restore_newest(folder)
     except checkpoint.DamagedError:
@@ -201,13 +206,14 @@ def _other_classes(prefix, state, beginning):
 def validation_index(data_dir, class_num, asked, ranks):
     """Returns the `RecordIndex` of the records for validation; None if there are none, and nobody `asked` for them."""
     try:
-        return index_split(data_dir, "val", class_num, quiet=ranks.rank > 0)
-    except ValueError as error:
+        tfrecord.shard_paths(data_dir, "val")
+    except tfrecord.RecordError as error:
         if asked:
             raise
         if ranks.rank == 0:
             print(f"no validation: {error}")
         return None
+    return index_split(data_dir, "val", class_num, quiet=ranks.rank > 0)
 
 
 def stop_on_signals():

@@ -50,6 +50,14 @@ def writable(path) -> Path:
     return target
 
 
+def read_json(path):
+    """Returns the content of a file of JSON. Raises ValueError, which names the file, if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, or take it from a backup") from error
+
+
 def write_json(path, content):
     """Writes `content` as JSON."""
     write_text(path, json.dumps(content, indent=1) + "\n")

@@ -16,7 +16,7 @@ from data_processing.records import manifest, shard_writer
 from data_processing.sources import datasets
 from data_processing.sources.datasets import DatasetConfig
 from data_processing.sources.labeled_images import SourceError
-from utils.files import write_json, write_text
+from utils.files import read_json, write_json, write_text
 
 # What the records in a folder are of.
 DONE = "dataset.json"
@@ -64,10 +64,13 @@ def build(source, output, config: DatasetConfig) -> Dataset:
     if made := _claim(output, settings):
         return made
     images = datasets.read(source, output / "images", config)
-    counts = {}
-    for name, rows in datasets.parts(images, config).items():
-        if not rows:
-            raise SourceError(f"{source}: nothing is left for {name}; set --train_per_class or --val_fraction")
+    counts, parts = {}, datasets.parts(images, config)
+    for name, rows in parts.items():
+        if not datasets.usable(rows, config):
+            raise SourceError(
+                f"{source}: no image with a label is left for {name}; set --train_per_class or --val_fraction"
+            )
+    for name, rows in parts.items():
         built = _build_part(name, rows, images, output, config)
         if not built["records"]:
             raise SourceError(f"{source}: no image for {name} can be used; see {output / name / 'rejected.tsv'}")
@@ -178,7 +181,7 @@ def _claim(output, settings):
 def described(folder) -> dict | None:
     """Returns what dataset.json of a folder says: settings and, once all is there, a `Dataset`'s; None without it."""
     path = Path(folder, DONE)
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def classes_of_records(data_dir, dataset="") -> int | None:

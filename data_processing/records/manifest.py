@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.files import create_json, write_json
 
 # Settings that came later: what they were before.
-BEFORE = {"keep_unlabeled": False}
+BEFORE = {"keep_unlabeled": False, "class_num_given": True}
 
 
 class Places(NamedTuple):
@@ -85,22 +85,24 @@ def class_num(*folders) -> int | None:
     Raises ValueError if two manifests differ in it.
     """
     paths = [path for folder in folders for path in sorted(Path(folder).glob("manifest*.json"))]
-    counts = [_class_num(path) for path in paths]
-    for path, count in zip(paths, counts, strict=True):
-        if count != counts[0]:
+    counts = {path: count for path in paths if (count := _class_num(path)) is not None}
+    first = next(iter(counts), None)
+    for path, count in counts.items():
+        if count != counts[first]:
             raise ValueError(
-                f"{paths[0]} is of records of {counts[0]} classes, {path} of {count}; keep the two in folders of their "
-                "own, or build one of them anew"
+                f"{first} is of records of {counts[first]} classes, {path} of {count}; keep the two in folders of "
+                "their own, or build one of them anew"
             )
-    return counts[0] if counts else None
+    return counts.get(first)
 
 
 def _class_num(path):
+    """Returns the number of classes in a manifest, or None if it is but the default."""
     settings = read(path).get("settings")
     count = settings.get("class_num") if isinstance(settings, dict) else None
     if not isinstance(count, int):
         raise ValueError(f"{path} does not say the number of classes; build the records anew with build_tfrecords.py")
-    return count
+    return count if settings.get("class_num_given", True) else None
 
 
 def read(path) -> dict:

@@ -53,6 +53,8 @@ class ShardConfig(NamedTuple):
       max_rejected: share of the images that may be left out before it is an error; one of 20 may, unless it is 0.
       max_pixels: of the largest image.
       keep_unlabeled: whether images without labels become records, of no class, or are left out.
+      class_num_given: whether a user said how many classes there are; else it is a default, and a manifest with it
+        says nothing.
     """
 
     split: str
@@ -63,6 +65,7 @@ class ShardConfig(NamedTuple):
     max_rejected: float
     max_pixels: int = image_files.MAX_PIXELS
     keep_unlabeled: bool = False
+    class_num_given: bool = True
 
 
 def build(list_path, images, output, config, rank=0, size=1):

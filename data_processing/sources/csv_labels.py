@@ -28,6 +28,8 @@ ONE_HOT = {"": 0.0, "true": 1.0, "false": 0.0}
 # A field with all of 10,000 labels is longer than Python's own limit, 131,072; one whose quote has no end is not read
 # to the end of a large file.
 MAX_FIELD = 2**24
+# What else may stand between names, unless a user says so.
+SEPARATORS = (",", ";", "/")
 
 
 class CsvConfig(NamedTuple):
@@ -73,6 +75,7 @@ def read(path, config) -> Table:
     columns = _columns(header, where, config)
     if config.one_hot:
         classes = [(k, found.name(name)) for k, name in enumerate(header) if k not in (columns.path, columns.split)]
+    otherwise = {}
     for where, fields in records:
         if len(fields) < len(header):
             found.error(f"rows with fewer fields than the {len(header)} columns, or a name with a line end", where)
@@ -86,10 +89,23 @@ def read(path, config) -> Table:
             labels = _one_hot(fields, classes, where, found)
         else:
             labels = _names(fields[columns.label], config.separator, where, found)
+            if fields[columns.label].strip():
+                separator = next((c for c in (config.separator, *SEPARATORS) if c in fields[columns.label]), "")
+                otherwise.setdefault(separator, []).append(where)
         if not image_list.can_hold(image):
             found.note("images left out, whose path is empty or holds a tab or line end", f"{where}: {image!r}")
             continue
         found.add(image, labels, where, split)
+    for separator in SEPARATORS:
+        # A name may hold such a character, but hardly most of them and none the other.
+        if len(places := otherwise.get(separator, ())) > max(1, len(otherwise.get("", ()))):
+            if config.separator not in otherwise:
+                for where in places:
+                    found.note(
+                        f"fields without '{config.separator}' between names but with '{separator}'; if that separates "
+                        f"them, give --separator='{separator}'",
+                        where,
+                    )
     return found.table()
 
 

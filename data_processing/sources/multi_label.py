@@ -140,6 +140,10 @@ def _absent(table, images) -> frozenset[str]:
             continue
         absent.append(path)
         table.notes.setdefault(what, []).append(f"{where}: {path!r}")
+    none_here = f"images that are not in {images}, of which no record will be made"
+    if len(table.notes.get(none_here, ())) == len(table.rows) > 0:
+        places = table.notes.pop(none_here)
+        table.notes[f"{none_here}; these are all: is --images the folder that the paths are relative to?"] = places
     return frozenset(absent)
 
 

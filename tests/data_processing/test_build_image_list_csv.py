@@ -65,7 +65,8 @@ def test_lists_hold_every_image_and_names_are_kept(tmp_path):
     assert [entry.names for entry in entries] == list(dict.fromkeys(sum(images.values(), [])))
     empty = sum(not names for names in images.values())
     assert f"{empty} images without labels, which stay in the lists; --keep_unlabeled" in done.stdout
-    assert f"201 images that are not in {tmp_path}/images, of which no record will be made: {path}:2: '" in done.stdout
+    absent = f"201 images that are not in {tmp_path}/images, of which no record will be made; these are all: is"
+    assert f"{absent} --images the folder that the paths are relative to?: {path}:2: '" in done.stdout
     counted = (
         f"{len(train)} images in {tmp_path}/out/train.txt, {len(val)} images in {tmp_path}/out/val.txt; 10 classes"
     )

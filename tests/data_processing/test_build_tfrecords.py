@@ -15,6 +15,7 @@ import tensorflow as tf
 from data_processing.images import bare, image_files
 from data_processing.lists import image_list
 from data_processing.lists.image_list import Row
+from data_processing.records import manifest
 from data_processing.records.shard_writer import ShardConfig, build_shards
 from tests.build_tfrecords_runs import CLASSES, files, finish, start
 from tests.scripts import run_script
@@ -277,6 +278,10 @@ def test_the_dictionary_says_how_many_classes_and_stays_beside_the_shards(tmp_pa
     run_script("data_processing/build_tfrecords.py", *common, f"--dictionary={tmp_path}/names.txt")
     assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"]["class_num"] == 3
     assert (tmp_path / "out/dictionary.txt").read_text() == (tmp_path / "names.txt").read_text()
+    assert manifest.class_num(tmp_path / "out") == 3
+    guessed = [*common[:2], f"--output_dir={tmp_path}/guessed", "--num_shards=1"]
+    run_script("data_processing/build_tfrecords.py", *guessed)
+    assert manifest.class_num(tmp_path / "guessed") is None  # the default says nothing
     other = [*common, "--split=val", f"--dictionary={tmp_path}/other.txt"]
     error = run_script("data_processing/build_tfrecords.py", *other, status=1).stderr
     assert "other.txt is not of the classes of" in error and "class 1 is 'cow' instead of 'cat'" in error

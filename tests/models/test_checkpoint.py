@@ -242,3 +242,21 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"checkpoint", "model.ckpt-3.index", "model.ckpt-3.data-00000-of-00001"}
     assert checkpoint.newest(tmp_path) == prefix
+
+
+@pytest.mark.parametrize("damage", ["empty", "flipped", "missing"])
+def test_the_newest_that_can_be_described(tmp_path, damage):
+    kernel = {checkpoint.FIRST_KERNEL: np.zeros((7, 7, 3, 64), np.float32)}
+    assert checkpoint.describe_newest(tmp_path) == (None, None)
+    for step in (3, 4):
+        prefix = checkpoint.save(tmp_path, step, kernel, 2, Metadata("sigmoid", dictionary="0\tdog\n"))
+    data = tmp_path / "model.ckpt-4.data-00000-of-00001"
+    {
+        "empty": lambda: data.write_bytes(b""),
+        "flipped": lambda: data.write_bytes(bytes(255 - b for b in data.read_bytes())),
+        "missing": data.unlink,
+    }[damage]()
+    with pytest.raises(checkpoint.DamagedError, match="model.ckpt-4: damaged"):
+        checkpoint.describe(prefix)
+    newest, described = checkpoint.describe_newest(tmp_path)
+    assert newest.endswith("model.ckpt-3") and described.head == "sigmoid"

@@ -38,6 +38,17 @@ def test_is_free_when_its_process_is_killed(holder, tmp_path):
     assert (tmp_path / lock.FILE).read_text().startswith(f"process {os.getpid()} on ")
     lock.release(tmp_path)
     lock.release(tmp_path)
+    lock.hold(tmp_path / "new/folder")  # of a process that has not made it
+    lock.release(tmp_path / "new/folder")
+
+
+def test_what_is_released_another_can_take(tmp_path):
+    lock.hold(tmp_path)
+    code = "import sys; from training import lock; lock.hold(sys.argv[1])"
+    take = [sys.executable, "-c", code, tmp_path]
+    assert "is in use by" in subprocess.run(take, cwd=ROOT, capture_output=True, text=True).stderr
+    lock.release(tmp_path)
+    assert subprocess.run(take, cwd=ROOT).returncode == 0
 
 
 def test_waits_for_who_gives_it_up(holder, tmp_path):

@@ -89,6 +89,8 @@ def test_schedule_of_sizes():
         ("0:224,30", "'30' is not EPOCH:SIZE"),
         ("x:224", "'x:224' is not EPOCH:SIZE"),
         ("0:16", "'0:16' is not EPOCH:SIZE, size 32 or more"),
+        ("0:64,nan:96", "epochs must begin with 0 and rise"),
+        ("0:64,inf:96", "epochs must begin with 0 and rise"),
         ("5:224", "epochs must begin with 0 and rise"),
         ("0:224,30:299,20:320", "epochs must begin with 0 and rise"),
     ):

@@ -20,6 +20,7 @@ def test_a_named_tuple_and_those_in_it():
 
 
 def test_what_differs_is_said_once_and_kept(tmp_path):
+    assert settings.read(tmp_path) == {}
     first = {"lr": 0.1, "sizes": (32, 40), "data_dir": None}
     assert settings.record(tmp_path, first, 0) == []
     assert settings.record(tmp_path, first, 5) == []
@@ -29,6 +30,7 @@ def test_what_differs_is_said_once_and_kept(tmp_path):
     written = json.loads((tmp_path / "settings.json").read_text())
     assert written["settings"] == {"lr": 0.01, "sizes": [32, 40], "data_dir": "here"}
     assert written["changes"] == [{"step": 7, "changed": {"lr": [0.1, 0.01], "data_dir": [None, "here"]}}]
+    assert settings.read(tmp_path) == written["settings"]
     # A run that begins anew has no past.
     assert settings.record(tmp_path, first, 0) == []
     assert json.loads((tmp_path / "settings.json").read_text())["changes"] == []
@@ -39,8 +41,8 @@ def test_another_meaning_is_refused(tmp_path):
     variables = {checkpoint.FIRST_KERNEL: kernel}
     held = Metadata("sigmoid", "weighted", 32, NAMES)
     prefix = checkpoint.save(tmp_path, 3, variables, 1, held)
-    settings.check_meaning(prefix, held._replace(image_size=48))
-    settings.check_meaning(prefix, Metadata())
+    settings.check_meaning(prefix, checkpoint.describe(prefix), held._replace(image_size=48))
+    settings.check_meaning(prefix, checkpoint.describe(prefix), Metadata())
     for other, message in (
         (held._replace(loss="sigmoid"), "was trained with --loss=weighted, and this run has loss sigmoid"),
         (held._replace(head="softmax"), "was trained with --head=sigmoid, and this run has head softmax"),
@@ -48,5 +50,12 @@ def test_another_meaning_is_refused(tmp_path):
         (held._replace(dictionary="0\tdog\n"), r"other classes \(1 classes instead of 2\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            settings.check_meaning(prefix, other)
-    settings.check_meaning(checkpoint.save(tmp_path, 4, variables, 1), held)  # an older one, which says nothing
+            settings.check_meaning(prefix, checkpoint.describe(prefix), other)
+    prefix = checkpoint.save(tmp_path, 4, variables, 1)
+    settings.check_meaning(prefix, checkpoint.describe(prefix), held)  # an older one, which says nothing
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="settings.json: damaged"):
+        settings.read(tmp_path)

@@ -137,9 +137,7 @@ def test_frozen_layers_do_not_change_by_a_bit_and_layers_have_their_own_rates():
     named = model_variables(ours)
     before = {name: v.numpy() for name, v in named.items()}
     inputs = single_batch(0)
-    step, state = train_step_of(
-        ours, SoftmaxLoss(), weight_decay=1e-2, batch_norm_weight_decay=0.1, lr_layer_decay=0.5
-    )
+    step, state = train_step_of(ours, SoftmaxLoss(), weight_decay=1e-2, batch_norm_weight_decay=0.1, lr_layer_decay=0.5)
     step(inputs, tf.constant(0.1))
 
     variables = {name: v for name, v in model_variables(theirs).items() if v.trainable}
@@ -166,9 +164,7 @@ def test_dropout_follows_seed_step_and_rank():
         feature = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(images))
         dense = keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.GlorotUniform(5), name="logits")
         model = keras.Model(images, {"feature": feature, "logits": dense(feature)})
-        step, state = train_step_of(
-            model, SoftmaxLoss(), rank=rank, weight_decay=0, drop_rate=rate, random_seed=seed
-        )
+        step, state = train_step_of(model, SoftmaxLoss(), rank=rank, weight_decay=0, drop_rate=rate, random_seed=seed)
         state.step.assign(steps)
         return float(step(single_batch(0), tf.constant(0.0))["loss"])
 

@@ -106,7 +106,7 @@ def test_what_a_csv_cannot_be(tmp_path, source):
     with pytest.raises(SourceError, match=r"--dataset=cvs:a.csv: write it as one of .*; csv:FILE of paths"):
         plan("cvs:a.csv", tmp_path / "out")
     (tmp_path / "labels.csv").write_text("path,label\n1.jpg,x\n")
-    with pytest.raises(SourceError, match="nothing is left for val"):
+    with pytest.raises(SourceError, match="no image with a label is left for val"):
         build(csv, tmp_path / "out", **config)
 
 

@@ -217,3 +217,16 @@ def test_any_bytes_give_a_table_or_an_error_that_names_the_file(tmp_path_factory
     else:
         assert table.rows and len({row.path for row in table.rows}) == len(table.rows)
         assert {name for row in table.rows for name in row.labels} <= set(table.names)
+
+
+def test_names_between_something_else_are_noticed(tmp_path):
+    """Only where none stands between what is looked for, and most names would be odd."""
+    for text, separators in (
+        ('path,labels\na.jpg,"dog,cat"\nb.jpg,"cat,bird"\nc.jpg,dog\n', [","]),
+        ("path,labels\na.jpg,dog;cat\nb.jpg,cat;bird\n", [";"]),
+        ('path,labels\na.jpg,"snail, or slug"\nb.jpg,dog|cat\nc.jpg,"x, y"\n', []),
+        ('path,labels\na.jpg,"snail, or slug"\nb.jpg,dog\nc.jpg,cat\n', []),
+    ):
+        (tmp_path / "labels.csv").write_text(text)
+        notes = " ".join(read(tmp_path / "labels.csv", CsvConfig()).notes)
+        assert [c for c in ",;/" if f"--separator='{c}'" in notes] == separators, text
