@@ -48,7 +48,7 @@ def main(argv):
     ranks = distributed.start()
     sizes = [(0.0, FLAGS.image_size)]
     of_records = _classes(ranks)
-    index = None if FLAGS.dry_run and not _has_shards() else _index("train", of_records.count, ranks)
+    index = None if FLAGS.dry_run and not _has_shards() else _index(of_records.count, ranks)
     kind = index.kind if index else "sparse"
     loss = classification.choose_loss(FLAGS.loss, "sigmoid", kind)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
@@ -92,8 +92,8 @@ def _classes(ranks):
     return of_records
 
 
-def _index(split, class_num, ranks):
-    return index_split(FLAGS.data_dir, split, class_num, quiet=ranks.rank > 0)
+def _index(class_num, ranks):
+    return index_split(FLAGS.data_dir, "train", class_num, quiet=ranks.rank > 0)
 
 
 def _has_shards():

@@ -68,10 +68,9 @@ from tqdm import tqdm
 from data_processing.images import archives
 from data_processing.lists import dictionary, image_list, wordnet
 from data_processing.sources import coco, csv_labels, labeled_images, multi_label, splits, wordnet_hierarchy
+from data_processing.sources.table import report_lines
 from utils.files import atomic_write, write_tsv
 
-# Names that are printed of what is left out.
-SHOWN = 5
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 LARGE = ("imagenet", "lists", "open_images", "tfds")
 
@@ -94,8 +93,12 @@ def main(argv):
         raise ValueError("the sources have no labels; see --help for what they are")
     write_tsv(output / "counts.tsv", "# id\timages", counts.most_common())
     print(f"{counts.total():,} labels of {len(counts):,} classes of the sources: {output / 'counts.tsv'}")
-    _report("images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8", unusable)
-    _report("damaged archives, whose other images are missing; fetch them again", archives.damaged())
+    found = {
+        "images left out, whose path or URL is empty, holds a tab or line end, or is not UTF-8": unusable,
+        "damaged archives, whose other images are missing; fetch them again": archives.damaged(),
+    }
+    for line in report_lines({what: names for what, names in found.items() if names}):
+        print(line)
 
 
 def _list_own(output):
@@ -166,12 +169,6 @@ def _read_sources(output):
     if not sources:
         raise ValueError("no source: give --csv, --coco, --imagenet, --lists, --open_images or --tfds")
     return itertools.chain(*sources)
-
-
-def _report(problem, names):
-    if names:
-        first = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-        print(f"{len(names):,} {problem}: {first}")
 
 
 def _usable(rows, unusable):

@@ -42,12 +42,9 @@ script(
 )
 
 from data_processing.lists import dictionary
-from data_processing.records.shard_writer import ShardConfig, build, count_lines
+from data_processing.records.shard_writer import ShardConfig, build
 from utils.files import write_text
 from utils.launcher import rank_and_size
-
-# Enough to share among the processes of a large run.
-SHARDS = 64
 
 
 def main(argv):
@@ -63,8 +60,6 @@ def main(argv):
         _keep_dictionary(Path(FLAGS.output_dir, dictionary.BESIDE), classes)
     given = classes is not None or FLAGS["class_num"].present
     of_shards = config(ShardConfig, class_num=count, class_num_given=given)
-    if not of_shards.num_shards:
-        of_shards = of_shards._replace(num_shards=max(1, min(SHARDS, count_lines(FLAGS.image_list, of_shards))))
     build(FLAGS.image_list, FLAGS.images, FLAGS.output_dir, of_shards, rank, size)
 
 

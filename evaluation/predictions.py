@@ -45,11 +45,7 @@ def as_text(image, best):
 
 def write_text(path, predictions):
     """Writes `as_text` of each prediction, an image and its best classes; returns how many images."""
-    count = 0
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        for count, (image, best) in enumerate(predictions, start=1):  # noqa: B007
-            file.write(as_text(image, best) + "\n")
-    return count
+    return _write_each(path, predictions, as_text)
 
 
 def write_json(path, predictions):
@@ -65,10 +61,14 @@ def write_json(path, predictions):
 
 def write_json_lines(path, predictions):
     """Writes an object a line; arguments and result as of `write_text`."""
+    return _write_each(path, predictions, _as_json)
+
+
+def _write_each(path, predictions, form):
     count = 0
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for count, (image, best) in enumerate(predictions, start=1):  # noqa: B007
-            file.write(_as_json(image, best) + "\n")
+            file.write(form(image, best) + "\n")
     return count
 
 

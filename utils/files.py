@@ -50,12 +50,12 @@ def writable(path) -> Path:
     return target
 
 
-def read_json(path):
-    """Returns the content of a file of JSON. Raises ValueError, which names the file, if it is damaged."""
+def read_json(path, advice="delete it, or take it from a backup"):
+    """Returns the content of a file of JSON. Raises ValueError, with the file and `advice`, if it is damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, or take it from a backup") from error
+        raise ValueError(f"{path}: damaged ({error}); {advice}") from error
 
 
 def write_json(path, content):

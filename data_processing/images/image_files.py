@@ -131,6 +131,14 @@ def _fail(error):
     raise error
 
 
+def most_rejected(images, max_rejected) -> float:
+    """Returns how many of so many images may be left out where their share, in [0, 1], may be `max_rejected`.
+
+    A single one is no sign of a mistake, where it is not many of a few, and unless none may be left out.
+    """
+    return max(max_rejected * images, 1 if max_rejected and images >= 20 else 0)
+
+
 def safe_join(root, path):
     """Returns `path`, relative to the folder `root`, as a path; ImageError if it would lie outside of `root`."""
     joined = Path(root, path)

@@ -6,12 +6,11 @@
 The first of each appear when a split is begun; the others when all of its shards are there.
 """
 
-import json
 from pathlib import Path
 import re
 from typing import NamedTuple
 
-from utils.files import create_json, write_json
+from utils.files import create_json, read_json, write_json
 
 # Settings that came later: what they were before.
 BEFORE = {"keep_unlabeled": False, "class_num_given": True}
@@ -107,8 +106,5 @@ def _class_num(path):
 
 def read(path) -> dict:
     """Returns what a file of JSON beside the shards holds. Raises ValueError if it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, and build the records anew") from error
+    content = read_json(path, "delete it, and build the records anew")
     return content if isinstance(content, dict) else {}

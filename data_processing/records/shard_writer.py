@@ -24,6 +24,8 @@ from data_processing.records import manifest, schema, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
+# Enough to share among the processes of a large run.
+SHARDS = 64
 # Images after which a worker reports its progress.
 REPORT_EVERY = 16
 # What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
@@ -48,7 +50,7 @@ class ShardConfig(NamedTuple):
       split: what their names begin with.
       label_format: one of `schema.KINDS`.
       class_num: number of classes.
-      num_shards: number of shards.
+      num_shards: number of shards; None: SHARDS, or one for each of fewer images.
       random_seed: of the order in which images are mixed over the shards.
       max_rejected: share of the images that may be left out before it is an error; one of 20 may, unless it is 0.
       max_pixels: of the largest image.
@@ -60,7 +62,7 @@ class ShardConfig(NamedTuple):
     split: str
     label_format: str
     class_num: int
-    num_shards: int
+    num_shards: int | None
     random_seed: int
     max_rejected: float
     max_pixels: int = image_files.MAX_PIXELS
@@ -86,7 +88,8 @@ def build(list_path, images, output, config, rank=0, size=1):
     """
     if not SPLIT.fullmatch(config.split):
         raise ValueError(f"--split={config.split!r} is no name of a split; write letters and digits, as in train")
-    offsets, unlabeled = _lines(list_path, config)
+    offsets, unlabeled, num_shards = _lines(list_path, config)
+    config = config._replace(num_shards=num_shards)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     settings = {"image_list_sha256": sha256(list_path), **config._asdict()}
@@ -109,24 +112,23 @@ def build(list_path, images, output, config, rank=0, size=1):
         print(f"{process}done; the last process to end writes {places.manifest}")
 
 
-def count_lines(list_path, config) -> int:
-    """Returns how many lines of a list become records, if their images can be used."""
-    return len(_lines(list_path, config._replace(num_shards=0))[0])
-
-
 def _lines(list_path, config):
-    """Returns where the lines begin that become records, int64 [images], and how many images have no labels."""
+    """Returns where the lines begin that become records, int64 [images], and how many images have no labels.
+
+    The third is the number of shards that they are for.
+    """
     offsets, labeled = image_list.line_offsets(list_path)
     unlabeled = len(offsets) - int(labeled.sum())
     # With --label_format=single they are wrong lines, which the check of the list tells.
     if not config.keep_unlabeled and config.label_format != "single":
         offsets = offsets[labeled]
-    if len(offsets) < config.num_shards:
+    num_shards = config.num_shards or max(1, min(SHARDS, len(offsets)))
+    if len(offsets) < num_shards:
         left_out = f" (without the {unlabeled:,} that have no labels)" if len(offsets) < len(labeled) else ""
         raise ValueError(
-            f"{list_path} has {len(offsets):,} images{left_out}, fewer than --num_shards={config.num_shards}"
+            f"{list_path} has {len(offsets):,} images{left_out}, fewer than --num_shards={num_shards}"
         )
-    return offsets, unlabeled
+    return offsets, unlabeled, num_shards
 
 
 def build_shards(shards, list_path, images, config, workers=None):
@@ -279,9 +281,7 @@ def _finish(places, shards, settings, unlabeled, max_rejected):
         f"images; {len(rejected):,} images rejected{f', {unlabeled:,} without labels {kept}' if unlabeled else ''}"
     )
     images = records + len(rejected)
-    # A single one is no sign of a mistake, where it is not many of a few, and unless none may be left out.
-    allowed = max(max_rejected * images, 1 if max_rejected and images >= 20 else 0)
-    if len(rejected) > allowed:
+    if len(rejected) > image_files.most_rejected(images, max_rejected):
         reasons = Counter(reason for _, reason in rejected).most_common(3)
         raise ValueError(
             f"{len(rejected):,} of {records + len(rejected):,} images were rejected, more than --max_rejected="

@@ -96,17 +96,21 @@ def read(path, config) -> Table:
             found.note("images left out, whose path is empty or holds a tab or line end", f"{where}: {image!r}")
             continue
         found.add(image, labels, where, split)
-    for separator in SEPARATORS:
-        # A name may hold such a character, but hardly most of them and none the other.
-        if len(places := otherwise.get(separator, ())) > max(1, len(otherwise.get("", ()))):
-            if config.separator not in otherwise:
-                for where in places:
-                    found.note(
-                        f"fields without '{config.separator}' between names but with '{separator}'; if that separates "
-                        f"them, give --separator='{separator}'",
-                        where,
-                    )
+    if config.separator not in otherwise:
+        _note_others(otherwise, config.separator, found)
     return found.table()
+
+
+def _note_others(otherwise, expected, found):
+    """Notes what stands in most fields where the `expected` separator stands in none; a few names may hold it.
+
+    `otherwise` is {separator or "": places of the fields with it}.
+    """
+    for separator in SEPARATORS:
+        if len(places := otherwise.get(separator, ())) > max(1, len(otherwise.get("", ()))):
+            what = f"fields without '{expected}' between names but with '{separator}'; if that separates them, give "
+            for where in places:
+                found.note(f"{what}--separator='{separator}'", where)
 
 
 def _lines(path):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from data_processing.images import image_files
 from data_processing.lists import image_list
 from data_processing.sources import multi_label, single_label
 from data_processing.sources.csv_labels import CsvConfig
@@ -87,7 +88,7 @@ def _without_absent(source, max_rejected):
     count = len(source.train) + len(source.val)
     parts = [[row for row in rows if row.path not in source.absent] for rows in (source.train, source.val)]
     absent = count - len(parts[0]) - len(parts[1])
-    if absent > max(max_rejected * count, 1 if max_rejected and count >= 20 else 0):
+    if absent > image_files.most_rejected(count, max_rejected):
         raise SourceError(
             f"{absent:,} of {count:,} images are not in {source.images}, more than "
             f"--max_rejected={max_rejected:g}; is --images the folder that the paths are relative to?"
