@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 import shutil
 
-from flags import FLAGS, config, run, script, use
+from flags import FLAGS, config, given, run, script, use
 from absl import flags
 
 use(
@@ -66,15 +66,13 @@ def main(argv):
     network = inference.load(
         FLAGS.model_dir,
         config(NetworkConfig),
-        {name: FLAGS[name].value for name in ("class_num", "resnet_size") if FLAGS[name].present},
+        {name: given(name) for name in ("class_num", "resnet_size")},
         dictionary_path=FLAGS.dictionary,
     )
     class_num, named = network.description.class_num, _classes(network)
     index = index_records(shards, class_num)
     head, _ = inference.choose_head(FLAGS.head, network.description, multi_label=index.kind != "single")
-    size, says = inference.choose_image_size(
-        FLAGS.image_size if FLAGS["image_size"].present else None, network.description, FLAGS.image_size
-    )
+    size, says = inference.choose_image_size(given("image_size"), network.description, FLAGS.image_size)
     measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
     task = Classification(network.model, index.kind, head, crop=FLAGS.crop, evaluation=measured)
     inputs = config(InputConfig, batch_size=task.eval_batch_size(FLAGS.batch_size), image_size=size)

@@ -21,7 +21,7 @@ import contextlib
 from pathlib import Path
 import shutil
 
-from flags import FLAGS, run, script, use
+from flags import FLAGS, given, run, script, use
 from absl import logging
 
 use("batch_norm_epsilon visiable_gpu")
@@ -106,9 +106,7 @@ def main(argv):
     )
     description, classes = network.description, network.classes
     head, why = inference.choose_head(FLAGS.head, description, classes and classes.ancestors is not None)
-    size, says = inference.choose_image_size(
-        FLAGS.image_size if FLAGS["image_size"].present else None, description, FLAGS.image_size
-    )
+    size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
     threshold, source = _threshold(network.prefix, head)
     names = classes.names if classes else [str(k) for k in range(description.class_num)]
     _save(Classifier(network.model, names, head, FLAGS.top_k_pred, size, threshold), output)

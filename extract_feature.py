@@ -14,7 +14,7 @@ An image that cannot be read is reported and left out; then the exit status is 1
 
 import sys
 
-from flags import FLAGS, config, run, script, use
+from flags import FLAGS, config, given, run, script, use
 
 use("model_dir max_pixels num_preprocess_threads resnet_size xla data_format precision batch_norm_epsilon visiable_gpu")
 
@@ -44,12 +44,10 @@ def main(argv):
     network = inference.load(
         FLAGS.pretrain_ckpt or FLAGS.model_dir,
         config(NetworkConfig),
-        {"resnet_size": FLAGS.resnet_size} if FLAGS["resnet_size"].present else {},
+        {"resnet_size": given("resnet_size")},
         with_logits=False,
     )
-    size, says = inference.choose_image_size(
-        FLAGS.image_size if FLAGS["image_size"].present else None, network.description, FLAGS.image_size
-    )
+    size, says = inference.choose_image_size(given("image_size"), network.description, FLAGS.image_size)
     predict = inference.output_function(network.model, "feature", xla=FLAGS.xla)
     predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig, image_size=size), ranks)
     distributed.on_first(predictions, lambda joined: _write(write, joined, files, (network, f"{size} pixels ({says})")))

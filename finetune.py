@@ -13,7 +13,7 @@ validation is kept in MODEL_DIR/best, with the names of its classes; at the end 
 
 import dataclasses
 
-from flags import CROPS, FLAGS, config, run, script, settings, train_per_class, use
+from flags import CROPS, FLAGS, config, given, run, script, settings, train_per_class, use
 from absl import flags
 
 use(
@@ -152,7 +152,7 @@ def _records(ranks):
         if ranks.rank == 0:
             build_dataset.build(FLAGS.dataset, FLAGS.data_dir, _dataset_config())
         distributed.gather(None)  # the others wait for it
-    asked = FLAGS.class_num if FLAGS["class_num"].present else None
+    asked = given("class_num")
     of_records = classes.find(FLAGS.data_dir, FLAGS.dataset, FLAGS.dictionary, asked, FLAGS.class_num)
     if ranks.rank == 0 and of_records.guessed_from:
         print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")

@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow leaves oneDNN off on processors without AVX-512, where a training step then takes four times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-__all__ = ["CROPS", "FLAGS", "config", "run", "script", "settings", "train_per_class", "use"]
+__all__ = ["CROPS", "FLAGS", "config", "given", "run", "script", "settings", "train_per_class", "use"]
 
 # Names of the flags of shared_flags.py that the running script uses.
 _used = []
@@ -122,6 +122,11 @@ def config(kind, **others):
         elif name in FLAGS:
             values[name] = FLAGS[name].value
     return kind(**values | others)
+
+
+def given(name):
+    """Returns the value of a flag that a user gave, or None: what it has by default, others may know better."""
+    return FLAGS[name].value if FLAGS[name].present else None
 
 
 def train_per_class(single=False):

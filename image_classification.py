@@ -19,7 +19,7 @@ others. Under `mpirun` each process computes a share, and the first one prints a
 
 import sys
 
-from flags import FLAGS, config, run, script, use
+from flags import FLAGS, config, given, run, script, use
 from absl import flags
 
 use("class_num resnet_size num_preprocess_threads max_pixels xla data_format precision batch_norm_epsilon visiable_gpu")
@@ -53,15 +53,13 @@ def main(argv):
     network = inference.load(
         FLAGS.model_dir,
         config(NetworkConfig),
-        {name: FLAGS[name].value for name in ("class_num", "resnet_size") if FLAGS[name].present},
+        {name: given(name) for name in ("class_num", "resnet_size")},
         dictionary_path=FLAGS.dictionary,
     )
     files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
     description, classes = network.description, network.classes
     head, why = inference.choose_head(FLAGS.head, description, classes and classes.ancestors is not None)
-    size, says = inference.choose_image_size(
-        FLAGS.image_size if FLAGS["image_size"].present else None, description, FLAGS.image_size
-    )
+    size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
     rule, named = _rule(network.prefix, head)
     ancestors = _ancestors(classes) if FLAGS.hierarchy else None
     predict = inference.score_function(network.model, head, ancestors, FLAGS.xla)
@@ -89,7 +87,7 @@ def _rule(prefix, head):
     if threshold is None:
         hint = "; no threshold is stored, evaluate.py finds one" if head == "sigmoid" else ""
         return (FLAGS.top_k_pred, None), f"the {FLAGS.top_k_pred} best classes (--top_k_pred){hint}"
-    most = FLAGS.top_k_pred if FLAGS["top_k_pred"].present else None
+    most = given("top_k_pred")
     limit = f", at most {most} (--top_k_pred)" if most else ""
     return (most, threshold), f"classes of p >= {threshold:.4g} ({source}){limit}"
 

@@ -16,7 +16,7 @@ of them stops all with a checkpoint; to mpirun itself send SIGUSR1.
 
 import textwrap
 
-from flags import FLAGS, config, run, script, settings, use
+from flags import FLAGS, config, given, run, script, settings, use
 
 use(
     "data augmentation network loss optimizer run processes dictionary drop_rate num_gpus top_k_pred label_smoothing "
@@ -85,7 +85,7 @@ def main(argv):
 
 def _classes(ranks):
     """Returns the `RecordClasses` of --data_dir, and says where their number comes from, if the records do not say."""
-    asked = FLAGS.class_num if FLAGS["class_num"].present else None
+    asked = given("class_num")
     of_records = classes.find(FLAGS.data_dir, "", FLAGS.dictionary, asked, FLAGS.class_num)
     if ranks.rank == 0 and of_records.guessed_from and asked is None:
         print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")

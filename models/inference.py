@@ -37,7 +37,7 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
     Args:
       path: prefix of the checkpoint, or a folder, of which the newest is taken.
       config: `NetworkConfig`, with the data format as a user asks for it; see `models.resnet.resolve_data_format`.
-      expected: dictionary from flag ("resnet_size", "class_num") to value, as the user believes it to be.
+      expected: dictionary from flag ("resnet_size", "class_num") to value, as the user believes it to be, or None.
       with_logits: False for who uses the features alone, and needs no logits: a network of boxes or masks has none, and
         gets some of random weights.
       dictionary_path: of its classes, as a user says, or "".
@@ -48,7 +48,7 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
     description = checkpoint.describe(prefix)
     for name, value in (expected or {}).items():
         held = getattr(description, name)
-        if value != held:
+        if value not in (None, held):
             raise CheckpointError(
                 f"--{name}={value}, but {prefix} has {name} {held}; leave --{name} out, or give another checkpoint"
             )

@@ -76,6 +76,9 @@ def reads(path):
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "FLAGS":
             # FLAGS[name], of names that stand somewhere in the script.
             yield from [node.slice.value] if isinstance(node.slice, ast.Constant) else texts
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "given":
+            [name] = node.args
+            yield from [name.value] if isinstance(name, ast.Constant) else texts
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "config":
             given = {keyword.arg for keyword in node.keywords}
             yield from set(fields(path, ast.unparse(node.args[0]))) - given - idle
