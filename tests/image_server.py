@@ -4,6 +4,7 @@ from collections import Counter
 import contextlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import io
+import socket
 import threading
 import time
 
@@ -151,16 +152,26 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # clients that hang up
 
-    def process_request(self, *args):
+    def process_request(self, request, address):
         with self.lock:
-            self.open += 1
-            self.most_open = max(self.most_open, self.open)
-        super().process_request(*args)
+            self.connections.add(request)
+            self.most_open = max(self.most_open, sum(map(_is_open, self.connections)))
+        super().process_request(request, address)
 
     def shutdown_request(self, request):
-        super().shutdown_request(request)
         with self.lock:
-            self.open -= 1
+            self.connections.discard(request)
+        super().shutdown_request(request)
+
+
+def _is_open(connection):
+    """Whether the client has not closed a connection yet: its thread here may hear of that a moment later."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -170,7 +181,8 @@ def image_server(host="127.0.0.1"):
     """
     running = Server((host, 0), Handler)
     running.lock, running.seen, running.gate = threading.Lock(), Counter(), threading.Event()
-    running.active = running.most = running.open = running.most_open = 0
+    running.active = running.most = running.most_open = 0
+    running.connections = set()
     running.url = f"http://{host}:{running.server_port}"
     threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield running
