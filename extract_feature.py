@@ -12,6 +12,7 @@ share of the features, and the first one writes them.
 An image that cannot be read is reported and left out; then the exit status is 1, and the result holds the others.
 """
 
+import functools
 import sys
 
 from flags import FLAGS, config, given, run, script, use
@@ -29,6 +30,7 @@ script(
 from tqdm import tqdm
 
 from data_processing.input_pipeline import file_batches
+from data_processing.input_pipeline.transforms import evaluation_image
 import distributed
 from evaluation import features
 from models import inference
@@ -49,7 +51,8 @@ def main(argv):
     )
     size, says = inference.choose_image_size(given("image_size"), network.description, FLAGS.image_size)
     predict = inference.output_function(network.model, "feature", xla=FLAGS.xla)
-    predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig, image_size=size), ranks)
+    transform = functools.partial(evaluation_image, image_size=size, crop=FLAGS.crop)
+    predictions = file_batches.predictions(predict, files, transform, config(file_batches.FileConfig), ranks)
     distributed.on_first(predictions, lambda joined: _write(write, joined, files, (network, f"{size} pixels ({says})")))
 
 

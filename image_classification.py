@@ -17,6 +17,7 @@ to 1). An image that cannot be read is reported and left out; then the exit stat
 others. Under `mpirun` each process computes a share, and the first one prints and writes.
 """
 
+import functools
 import sys
 
 from flags import FLAGS, config, given, run, script, use
@@ -34,6 +35,7 @@ script(
 )
 
 from data_processing.input_pipeline import file_batches
+from data_processing.input_pipeline.transforms import evaluation_image
 from data_processing.lists import dictionary
 import distributed
 from evaluation import predictions, thresholds
@@ -63,8 +65,8 @@ def main(argv):
     rule, named = _rule(network.prefix, head)
     ancestors = _ancestors(classes) if FLAGS.hierarchy else None
     predict = inference.score_function(network.model, head, ancestors, FLAGS.xla)
-    read = config(file_batches.FileConfig, crop="center", image_size=size)
-    scores = file_batches.predictions(predict, files, read, ranks)
+    transform = functools.partial(evaluation_image, image_size=size)
+    scores = file_batches.predictions(predict, files, transform, config(file_batches.FileConfig), ranks)
 
     def write(joined):
         print(

@@ -70,16 +70,20 @@ def make_images(folder, count, seed):
 
 def from_files(model, predict, files, result):
     """The path of extract_feature.py, with its threads and its writing."""
-    predictions = file_batches.predictions(predict, files, config(file_batches.FileConfig))
+    predictions = file_batches.predictions(predict, files, crop, config(file_batches.FileConfig))
     rows = ((read, numbers) for read, numbers, _ in file_batches.by_image(predictions, files))
     width = model.output["feature"].shape[-1]
     assert features.writer(str(result))(result, rows, width) == len(files)
 
 
+def crop(image):
+    return evaluation_image(image, FLAGS.image_size, FLAGS.crop)
+
+
 def load_batches(files):
     """All images as batches in the memory that the network reads."""
     paths = [image.file for image in files]
-    return [batch["image"] for batch in file_batches.file_batches(paths, config(file_batches.FileConfig))]
+    return [batch["input"] for batch in file_batches.file_batches(paths, crop, config(file_batches.FileConfig))]
 
 
 def from_memory(predict, batches):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_processing.images import image_files
-from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO, evaluation_image
+from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO
 from data_processing.lists.image_list import decode_line
 from distributed import Ranks
 
@@ -93,59 +93,64 @@ class FileConfig(NamedTuple):
 
     Attributes:
       batch_size: images that a process computes at once.
-      image_size: height and width of the network's input, in pixels.
-      crop: what is used of an image, see `transforms.evaluation_image`.
       max_pixels: largest image.
       num_preprocess_threads: files that are read and decoded at the same time.
     """
 
     batch_size: int
-    image_size: int
-    crop: str = "center"
     max_pixels: int = image_files.MAX_PIXELS
     num_preprocess_threads: int = 4
 
 
-def file_batches(paths, config, ranks=Ranks()):
-    """Returns a dataset of the images at `paths`, in their order, read and decoded in parallel.
+def file_batches(paths, transform, config, ranks=Ranks()):
+    """Returns a dataset of the images at `paths`, read and decoded in parallel.
 
     Args:
       paths: of the files.
+      transform: function of an image, uint8 [height, width, 3], to a network's input: a tensor, or several in a
+        dictionary or tuple. Images whose first tensors have other shapes come in different batches, so that none is
+        padded for the sake of another.
       config: a `FileConfig`.
-      ranks: which process this is; of the batches it takes every `size`-th.
+      ranks: which process this is; of each `size` times `batch_size` images it takes its `batch_size`.
 
     Each element is a dictionary of
-      image: float32 [batch, image_size, image_size, 3] in [-1, 1], the evaluation crop (see `evaluation_image`), or
-        [batch, 10, image_size, image_size, 3] with crop="10crop"; zeros where the file cannot be used;
+      input: what `transform` returns, with a first axis for the batch; of a file that cannot be used, it is that of an
+        image of one black pixel;
       index: int64 [batch], into `paths`;
       error: string [batch], why the file cannot be used, or "".
-    The last batch has as many rows as are left. An image with more than `max_pixels` pixels, or more than
-    MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
+    Images of one shape are in their order, and their last batch has as many rows as are left. An image with more than
+    `max_pixels` pixels, or more than MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
     """
-    batch_size, size = config.batch_size, config.image_size
-    shape = [size, size, 3] if config.crop == "center" else [10, size, size, 3]
+    batch_size = config.batch_size
 
-    def decode(index):
+    def decoded(index):
         try:
-            return _decode_file(paths[index], config.max_pixels), b""
+            return decode_file(paths[index], config.max_pixels), b""
         except image_files.ImageError as error:
             return np.zeros([1, 1, 3], np.uint8), str(error).encode()
 
     def load(index):
-        image, error = tf.numpy_function(decode, [index], [tf.uint8, tf.string])
+        image, error = tf.numpy_function(decoded, [index], [tf.uint8, tf.string])
         image = tf.ensure_shape(image, [None, None, 3])
-        error = tf.ensure_shape(error, [])
-        cropped = tf.cond(error == "", lambda: evaluation_image(image, size, config.crop), lambda: tf.zeros(shape))
-        return {"image": tf.ensure_shape(cropped, shape), "index": index, "error": error}
+        return {"input": transform(image), "index": index, "error": tf.ensure_shape(error, [])}
+
+    def shape(example):
+        # Three numbers of less than 21 bits: what is longer is too large an image, and a fourth are the channels.
+        sides = tf.shape(tf.nest.flatten(example["input"])[0], tf.int64)[:3]
+        return tf.reduce_sum(sides * 2 ** tf.constant([0, 21, 42], tf.int64))
 
     # Paths are looked up by index in Python: a second copy of millions of strings in TensorFlow would be needless.
     own = tf.data.Dataset.range(len(paths)).filter(lambda index: index // batch_size % ranks.size == ranks.rank)
     dataset = own.map(load, num_parallel_calls=config.num_preprocess_threads, deterministic=True)
-    return dataset.batch(batch_size).prefetch(2)
+    return dataset.group_by_window(shape, lambda key, group: group.batch(batch_size), batch_size).prefetch(2)
 
 
-def _decode_file(path, max_pixels):
-    """RGB uint8 [height, width, 3]; ImageError for everything that may be wrong with a file."""
+def decode_file(path, max_pixels=image_files.MAX_PIXELS):
+    """Returns the image in a file, RGB uint8 [height, width, 3].
+
+    Raises ImageError for everything that may be wrong with it, also if it has more than `max_pixels` pixels or is more
+    than MAX_ASPECT_RATIO times as long as wide.
+    """
     try:
         data = image_files.read_file(path, max_pixels)
     except OSError as error:
@@ -159,30 +164,31 @@ def _decode_file(path, max_pixels):
     return image
 
 
-def predictions(predict, files, config, ranks=Ranks()):
+def predictions(predict, files, transform, config, ranks=Ranks()):
     """Yields, batch by batch, what a network says of this process's share of images in files.
 
     Args:
-      predict: function of a batch of images to a tensor or array [batch, ...].
+      predict: function of a batch of inputs to a tensor or array [batch, ...], or to several in a dictionary or tuple.
       files: list of `ImageFile`.
-      config, ranks: of `file_batches`.
+      transform, config, ranks: of `file_batches`.
 
     Yields dictionaries of arrays: "prediction", and "index" and "error" of `file_batches`.
     """
-    for batch in file_batches([image.file for image in files], config, ranks):
-        batch["prediction"] = predict(batch.pop("image"))
-        yield {name: np.asarray(value) for name, value in batch.items()}
+    for batch in file_batches([image.file for image in files], transform, config, ranks):
+        batch["prediction"] = predict(batch.pop("input"))
+        yield tf.nest.map_structure(np.asarray, batch)
 
 
 def by_image(batches, files):
     """Yields, for each batch of `predictions`, of which several processes' may be joined, three things:
 
     the images that were read, a list of `ImageFile`; the rows of the prediction that belong to them, an array
-    [read, ...]; and the other images of the batch, a list of (`ImageFile`, reason).
+    [read, ...] or several; and the other images of the batch, a list of (`ImageFile`, reason).
     """
     for batch in batches:
-        prediction, errors = batch["prediction"], batch["error"]
+        errors = batch["error"]
         here = [files[index] for index in batch["index"]]
         read = errors == b""
         unreadable = [(here[k], errors[k].decode("utf-8", "replace")) for k in np.flatnonzero(~read)]
-        yield [here[k] for k in np.flatnonzero(read)], prediction[read], unreadable
+        rows = tf.nest.map_structure(lambda array, read=read: array[read], batch["prediction"])
+        yield [here[k] for k in np.flatnonzero(read)], rows, unreadable

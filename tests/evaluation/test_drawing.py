@@ -35,7 +35,7 @@ def test_lines_lie_on_the_boxs_pixels_and_the_image_is_left_alone():
 @pytest.mark.parametrize("value", [0, 76, 128, 255])
 @pytest.mark.parametrize("color", [RED, (0, 0, 0), (255, 255, 255), (128, 128, 128), drawing.color_of(3)])
 def test_on_any_ground_something_stands_out(value, color):
-    """Of the line and its edge at least one differs from the ground by a quarter of the scale, and so do the letters."""
+    """One of the line and its edge differs from the ground by a quarter of the scale, and so do the letters."""
     drawn = drawing.draw(ground(90, 90, value), [[20, 30, 80, 80]], ["dog 0.93"], [color]).astype(int)
     assert abs(drawn[77:80, 50] - value).max() > 64 and abs(drawn[60, 20:23] - value).max() > 64
     caption = drawn[18:28, 20:60].reshape(-1, 3)

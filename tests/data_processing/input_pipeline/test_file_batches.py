@@ -1,5 +1,6 @@
 """Images in files as batches: which, in what order, with which pixels, and what is said of bad ones."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
+import tensorflow as tf
 
 from data_processing.images import image_files
 from data_processing.input_pipeline import file_batches
 from data_processing.input_pipeline.file_batches import FileConfig, ImageFile
+from data_processing.input_pipeline.transforms import evaluation_image
 from data_processing.lists.image_list import ImageListError
+from distributed import Ranks
 
 SIZE = 56  # short side 64: an image of 64 pixels' height is not resized
 
@@ -23,9 +27,10 @@ def mosaic(seed, height=64, width=80):
     return tiles.repeat(8, axis=0).repeat(8, axis=1)
 
 
-def read_batches(paths, **options):
-    config = FileConfig(batch_size=4, image_size=SIZE)._replace(**options)
-    return list(file_batches.file_batches(paths, config).as_numpy_iterator())
+def read_batches(paths, crop="center", transform=None, **options):
+    transform = transform or functools.partial(evaluation_image, image_size=SIZE, crop=crop)
+    config = FileConfig(batch_size=4)._replace(**options)
+    return list(file_batches.file_batches(paths, transform, config).as_numpy_iterator())
 
 
 def test_pixels_and_order(tmp_path):
@@ -39,7 +44,7 @@ def test_pixels_and_order(tmp_path):
     assert [len(batch["index"]) for batch in batches] == [4, 4, 2]
     assert [k for batch in batches for k in batch["index"]] == list(range(10))
     assert all(error == b"" for batch in batches for error in batch["error"])
-    images = np.concatenate([batch["image"] for batch in batches])
+    images = np.concatenate([batch["input"] for batch in batches])
     assert images.dtype == np.float32 and images.shape == (10, SIZE, SIZE, 3)
     for image, path in zip(images, paths, strict=True):
         pixels = np.asarray(Image.open(path), np.float32)
@@ -52,10 +57,10 @@ def test_ten_crops(tmp_path):
     pixels = mosaic(1)
     Image.fromarray(pixels).save(path)
     (batch,) = read_batches([path], crop="10crop")
-    assert batch["image"].shape == (1, 10, SIZE, SIZE, 3)
+    assert batch["input"].shape == (1, 10, SIZE, SIZE, 3)
     cuts = [pixels[y : y + SIZE, x : x + SIZE] for y, x in ((0, 0), (0, 24), (8, 0), (8, 24), (4, 12))]
     expected = np.stack(cuts + [np.fliplr(cut) for cut in cuts])
-    np.testing.assert_allclose(batch["image"][0], expected / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(batch["input"][0], expected / 127.5 - 1, atol=1e-6)
 
 
 def test_bad_files_keep_their_place(tmp_path):
@@ -85,11 +90,11 @@ def test_bad_files_keep_their_place(tmp_path):
     for reason, error in zip([*expected.values(), ""], errors, strict=True):
         assert error.startswith(reason) if reason != "null" else "null" in error
         assert bool(error) == bool(reason)
-    images = np.concatenate([batch["image"] for batch in batches])
-    assert not images[1:-1].any()
+    images = np.concatenate([batch["input"] for batch in batches])
+    assert (images[1:-1] == -1).all()
     np.testing.assert_array_equal(images[0], images[-1])
     (batch,) = read_batches(paths[1:2], crop="10crop")
-    assert batch["image"].shape == (1, 10, SIZE, SIZE, 3) and not batch["image"].any()
+    assert batch["input"].shape == (1, 10, SIZE, SIZE, 3) and (batch["input"] == -1).all()
 
 
 def test_rows_of_predictions_find_their_images(tmp_path):
@@ -97,8 +102,9 @@ def test_rows_of_predictions_find_their_images(tmp_path):
     for k in range(7):
         Image.new("RGB", (64, 64), (30 * k, 0, 0)).save(tmp_path / f"{k}.png")
         files.append(ImageFile(f"name {k}", "", str(tmp_path / (f"{k}.png" if k not in (0, 4) else "none.png"))))
-    config = FileConfig(batch_size=3, image_size=SIZE, num_preprocess_threads=2)
-    predictions = file_batches.predictions(lambda images: images[:, 0, 0, :1], files, config)
+    config = FileConfig(batch_size=3, num_preprocess_threads=2)
+    transform = functools.partial(evaluation_image, image_size=SIZE)
+    predictions = file_batches.predictions(lambda images: images[:, 0, 0, :1], files, transform, config)
     batches = list(file_batches.by_image(predictions, files))
     assert [[image.name for image in read] for read, _, _ in batches] == [
         ["name 1", "name 2"],
@@ -109,6 +115,43 @@ def test_rows_of_predictions_find_their_images(tmp_path):
     np.testing.assert_allclose(rows[:, 0], np.array([1, 2, 3, 5, 6]) * 30 / 127.5 - 1, atol=1e-6)
     left_out = [(image.name, reason) for _, _, unreadable in batches for image, reason in unreadable]
     assert left_out == [(f"name {k}", "No such file or directory") for k in (0, 4)]
+
+
+def test_images_of_other_sizes_come_in_other_batches(tmp_path):
+    """Several tensors of an image; each size in its order, and a file that cannot be used stands for a black pixel."""
+    sizes = [(8, 6), (6, 8), (8, 6), (8, 6), (6, 8), (8, 6), (8, 6), (1, 1)]
+    paths = [str(tmp_path / f"{k}.png") for k in range(len(sizes))]
+    for k, (path, (height, width)) in enumerate(zip(paths, sizes, strict=True)):
+        Image.new("RGB", (width, height), (k, 0, 0)).save(path)
+    paths[2] = "none.png"
+
+    def transform(image):
+        return {"image": image, "size": tf.shape(image)[:2]}
+
+    def grouped(**options):
+        config = FileConfig(2, num_preprocess_threads=3)
+        return list(file_batches.file_batches(paths, transform, config, **options).as_numpy_iterator())
+
+    batches = grouped()
+    assert sorted(batch["index"].tolist() for batch in batches) == [[0, 3], [1, 4], [2, 7], [5, 6]]
+    for batch in batches:
+        for row, k in enumerate(batch["index"]):
+            size = (1, 1) if k == 2 else sizes[k]
+            assert tuple(batch["input"]["size"][row]) == batch["input"]["image"].shape[1:3] == size
+            assert (batch["input"]["image"][row] == ([k, 0, 0] if k != 2 else 0)).all()
+            assert (batch["error"][row] == b"") == (k != 2)
+    shares = [[k for batch in grouped(ranks=Ranks(rank, 2)) for k in batch["index"]] for rank in (0, 1)]
+    assert [sorted(share) for share in shares] == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    files = [ImageFile(path, "", path) for path in paths]
+    predictions = file_batches.predictions(
+        lambda given: {"area": tf.reduce_prod(given["size"], 1)}, files, transform, FileConfig(2)
+    )
+    found = {
+        int(image.file[-5]): area
+        for read, rows, _ in file_batches.by_image(predictions, files)
+        for image, area in zip(read, rows["area"], strict=True)
+    }
+    assert found == {k: height * width for k, (height, width) in enumerate(sizes) if k != 2}
 
 
 def test_a_folder_and_one_image(tmp_path):
@@ -215,4 +258,4 @@ def test_any_list_is_read_or_refused(tmp_path_factory, content, name):
     assert files and not any("\t" in image.name or "\n" in image.name for image in files)
     for image in files:
         with pytest.raises(image_files.ImageError):
-            file_batches._decode_file(image.file, max_pixels=100)
+            file_batches.decode_file(image.file, max_pixels=100)
