@@ -3,11 +3,14 @@
     width, height    int64                 pixels
     image            bytes                 encoded JPEG
     name             bytes                 path in the image list
-    labels, one of
+    labels or objects, one of
       label_index, label_confidence   int64 and float lists      multi-label ("sparse"): tens of bytes
       label                           bytes                      multi-label as published ("dense"): the float32 vector
                                                                  of all classes, 44,664 bytes for 11,166
       label                           int64                      single-label ("single")
+      box                             float list                 objects ("boxes"), n >= 0 of them: 4 n edges in
+                                                                 pixels, left, top, right, bottom of each
+      box_class, difficult, truncated int64 lists                n classes, and twice n of 0 or 1
 
 A confidence is in (0, 1], or -1 for unknown; in a dense vector 0 is a class that is not there. A record that does not
 keep to it is damaged.
@@ -18,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from data_processing.lists import box_list
 from data_processing.records.tfrecord import RecordError
 
-KINDS = ("sparse", "dense", "single")
+KINDS = ("sparse", "dense", "single", "boxes")
 
 
 class Image(NamedTuple):
@@ -41,15 +45,10 @@ def encode(image, labels, confidences, label_format, class_num):
       label_format: "sparse", "dense" or "single"; "single" needs exactly one label.
       class_num: number of classes.
     """
-    feature = {
-        "width": _int64s([image.width]),
-        "height": _int64s([image.height]),
-        "image": _bytes(image.encoded),
-        "name": _bytes(image.name.encode()),
-    }
+    feature = {}
     if label_format == "sparse":
         feature["label_index"] = _int64s(labels)
-        feature["label_confidence"] = tf.train.Feature(float_list=tf.train.FloatList(value=confidences))
+        feature["label_confidence"] = _floats(confidences)
     elif label_format == "dense":
         vector = np.zeros(class_num, "<f4")
         vector[list(labels)] = confidences
@@ -58,7 +57,37 @@ def encode(image, labels, confidences, label_format, class_num):
         if len(labels) != 1:
             raise RecordError(f"'{image.name}' has {len(labels)} labels; --label_format=single needs one an image")
         feature["label"] = _int64s(labels)
+    return _serialize(image, feature)
+
+
+def encode_boxes(image, boxes):
+    """Returns a record of kind "boxes" as bytes.
+
+    Args:
+      image: an `Image`.
+      boxes: a `box_list.Box` each, inside of the image, of which there may be none.
+    """
+    feature = {
+        "box": _floats([edge for box in boxes for edge in box.edges]),
+        "box_class": _int64s([box.label for box in boxes]),
+        "difficult": _int64s([box.difficult for box in boxes]),
+        "truncated": _int64s([box.truncated for box in boxes]),
+    }
+    return _serialize(image, feature)
+
+
+def _serialize(image, feature):
+    feature |= {
+        "width": _int64s([image.width]),
+        "height": _int64s([image.height]),
+        "image": _bytes(image.encoded),
+        "name": _bytes(image.name.encode()),
+    }
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+
+
+def _floats(values):
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def _int64s(values):
@@ -70,7 +99,7 @@ def _bytes(value):
 
 
 def label_kind(serialized, class_num, where):
-    """Returns "sparse", "dense" or "single", by what the record `serialized` holds.
+    """Returns one of KINDS, by what the record `serialized` holds.
 
     Raises RecordError, which names `where`, if it is no record of ours, or its dense labels are not `class_num` many.
     """
@@ -83,6 +112,8 @@ def label_kind(serialized, class_num, where):
     label = features.get("label", tf.train.Feature())
     if "label_index" in features:
         return "sparse"
+    if "box_class" in features:
+        return "boxes"
     if label.bytes_list.value:
         size = len(label.bytes_list.value[0])
         if size % 4 or not size:
@@ -116,9 +147,13 @@ def parse(serialized, kind, class_num):
 
     Returns:
       A dictionary with "image", string [], encoded; "name", string []; "label", float32 [class_num] of confidences
-      in [0, 1] or -1, or for "single" int64 [].
+      in [0, 1] or -1, or for "single" int64 []. For "boxes", of n objects, "label" is int64 [n], beside "box", float32
+      [n, 4] of left, top, right, bottom in pixels, inside of the image; "difficult" and "truncated", bool [n]; and
+      "width" and "height", int64 [].
     """
     features = {"image": tf.io.FixedLenFeature([], tf.string), "name": tf.io.FixedLenFeature([], tf.string, b"")}
+    if kind == "boxes":
+        return _parse_boxes(serialized, features, class_num)
     if kind == "sparse":
         features["label_index"] = tf.io.VarLenFeature(tf.int64)
         features["label_confidence"] = tf.io.VarLenFeature(tf.float32)
@@ -141,6 +176,27 @@ def parse(serialized, kind, class_num):
     return record
 
 
+def _parse_boxes(serialized, features, class_num):
+    """`parse` of kind "boxes"; `features` are those of every kind."""
+    lists = {"box": tf.float32, "box_class": tf.int64, "difficult": tf.int64, "truncated": tf.int64}
+    features |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ("width", "height")}
+    features |= {name: tf.io.VarLenFeature(kind) for name, kind in lists.items()}
+    record = tf.io.parse_single_example(serialized, features)
+    values = {name: record.pop(name).values for name in lists}
+    label, box = values["box_class"], tf.reshape(values["box"], [-1, 4])
+    for other in (box, values["difficult"], values["truncated"]):
+        tf.debugging.assert_equal(tf.shape(label)[0], tf.shape(other)[0], "the lists of boxes are not equally long")
+    tf.debugging.assert_less(label, tf.constant(class_num, tf.int64))
+    tf.debugging.assert_non_negative(label)
+    tf.debugging.assert_all_finite(box, "an edge of a box")
+    size = tf.cast(tf.stack([record["width"], record["height"]] * 2), tf.float32)
+    clipped = tf.clip_by_value(box, 0.0, size)
+    tf.debugging.assert_less_equal(tf.abs(box - clipped), box_list.TOLERANCE, "a box is outside of its image")
+    tf.debugging.assert_greater(clipped[:, 2:], clipped[:, :2], "a box is empty")
+    flags = {name: values[name] != 0 for name in ("difficult", "truncated")}
+    return record | {"box": clipped, "label": label} | flags
+
+
 def _assert_confidences(values, or_zero=False):
     """Fails on a NaN, too, which compares as false with everything."""
     allowed = (values > 0) & (values <= 1) | (values == -1)
@@ -151,6 +207,8 @@ def _assert_confidences(values, or_zero=False):
 def decode(serialized, kind, where="a record"):
     """Returns name, encoded image and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`.
 
+    For "boxes" the third is a list of `box_list.Box`.
+
     Raises RecordError, which names `where`, for one that does not fit.
     """
     try:
@@ -159,10 +217,11 @@ def decode(serialized, kind, where="a record"):
         raise RecordError(f"{where}: no tf.train.Example; build the shard again") from error
     try:
         name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
-        labels = _labels(features, kind)
+        labels = _boxes(features) if kind == "boxes" else _labels(features, kind)
     except (IndexError, ValueError) as error:
-        raise RecordError(f"{where}: its features are not those of {kind} labels; build the shard again") from error
-    for label, confidence in labels:
+        what = kind if kind == "boxes" else f"{kind} labels"
+        raise RecordError(f"{where}: its features are not those of {what}; build the shard again") from error
+    for label, confidence in labels if kind != "boxes" else ():
         if label < 0 or not (0 < confidence <= 1 or confidence == -1):
             raise RecordError(
                 f"{where}: class {label} has confidence {confidence:g}, which must be in (0, 1], or -1; build the "
@@ -181,3 +240,23 @@ def _labels(features, kind):
         return [(int(k), float(vector[k])) for k in np.flatnonzero(vector)]
     (label,) = features["label"].int64_list.value
     return [(label, 1.0)]
+
+
+def _boxes(features):
+    """The boxes of a record's features. Raises ValueError for features of another kind, and boxes not in the image."""
+    edges = features["box"].float_list.value
+    lists = [features[name].int64_list.value for name in ("box_class", "difficult", "truncated")]
+    rows = zip(edges[::4], edges[1::4], edges[2::4], edges[3::4], *lists, strict=True)
+    boxes = [box_list.Box(label, *box, bool(difficult), bool(truncated)) for *box, label, difficult, truncated in rows]
+    if any(box.label < 0 for box in boxes):
+        raise ValueError("a class is negative")
+    return list(box_list.fit(boxes, *(features[name].int64_list.value[0] for name in ("width", "height"))))
+
+
+def is_portrait(serialized) -> bool:
+    """Whether the image of a record is higher than wide; False where the record does not say."""
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception:  # as in `label_kind`; whoever reads the record tells
+        return False
+    return list(features["height"].int64_list.value) > list(features["width"].int64_list.value)
