@@ -12,6 +12,8 @@ from evaluation.ranking import chance_average_precision
 MEAN_WIDTH = 1.5
 # Of a curve's points so many are drawn at most.
 POINTS = 2000
+# Curves of single classes: so many beside each other, and at most.
+CURVE_COLUMNS, MOST_CURVES = 5, 100
 
 
 def precision_recall(found, metrics):
@@ -116,6 +118,30 @@ def risk_coverage(risk, area):
     coverage = np.arange(1, len(risk) + 1) / len(risk)
     shown = _thin(coverage, np.ones(len(risk), bool))
     axes.plot(coverage[shown], risk[shown], color="tab:blue", lw=2)
+    return _png(figure)
+
+
+def class_curves(classes):
+    """Returns the precision-recall curves of detectors' classes, each beside the others, of the lowest AP if too many.
+
+    Args:
+      classes: (name, AP, `average_precision.Curve`) of each.
+    """
+    lowest = sorted(range(len(classes)), key=lambda k: classes[k][1])[:MOST_CURVES]
+    rows = -(-len(lowest) // CURVE_COLUMNS)
+    figure = Figure(figsize=(10, 0.6 + 1.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, CURVE_COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+    for k, one in zip(sorted(lowest), axes, strict=False):
+        name, ap, curve = classes[k]
+        shown = _thin(curve.recall, np.diff(curve.recall, prepend=0) > 0)  # the right ones
+        one.plot(curve.recall[shown], curve.precision[shown], color="tab:blue", lw=1.5)
+        one.set_title(f"{name[:20]} {ap:.3f}", fontsize=9)
+        one.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        one.grid(alpha=0.3)
+    for one in axes[len(lowest) :]:
+        one.set_visible(False)
+    figure.supxlabel("recall", fontsize=9)
+    figure.supylabel("precision", fontsize=9)
     return _png(figure)
 
 

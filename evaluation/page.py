@@ -28,11 +28,11 @@ def page(title, sections):
     return f"<!doctype html><html lang=en>{head}<h1>{html.escape(title)}</h1>" + "\n".join(sections) + "\n"
 
 
-def figure(png, caption=""):
-    """Returns a figure in the page, from the bytes of a PNG."""
+def figure(image, caption="", form="png"):
+    """Returns a figure in the page, from the bytes of an image file, a PNG or of another `form`."""
     text = f"<figcaption><small>{html.escape(caption)}</small></figcaption>" if caption else ""
-    encoded = base64.b64encode(png).decode()
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{encoded}">{text}</figure>'
+    encoded = base64.b64encode(image).decode()
+    return f'<figure><img alt="{html.escape(caption)}" src="data:image/{form};base64,{encoded}">{text}</figure>'
 
 
 def table(columns, rows, sortable=False):
