@@ -1,8 +1,26 @@
-"""Faster R-CNN on the ResNet of `models/resnet.py` (Ren et al. 2015; the "C4" form of He et al. 2016, section A)."""
+"""Faster R-CNN (Ren et al. 2015) on the ResNet of `models/resnet.py`, as in "Deep Residual Learning", appendix A.
+
+A trunk, the network up to stages_2 (stride 16), sees whole images; a head, the last stage with stride 1, sees crops of
+what leaves it. Ours is a pre-activation network: what leaves a stage is not normalised. So the layers that propose
+regions see it through the first batch normalisation and ReLU of the next stage's main path, which crops go through
+as well, in the next stage itself; its weights come with a checkpoint, and nothing is added to the network.
+"""
 
 from typing import NamedTuple
+import zlib
 
-from models.resnet import NetworkConfig
+import keras
+from keras import layers
+import tensorflow as tf
+
+from models import anchors, boxes, regions
+from models.boxes import Objects
+from models.resnet import POLICIES, NetworkConfig, build_last_stage, build_resnet
+
+TAP = "stages_3_block_0.conv1_b2_bn"
+RPN_CHANNELS = 512
+# The reference recipe's: nothing else is frozen.
+FROZEN = ("init.", "stages_0_")
 
 
 class DetectorConfig(NamedTuple):
@@ -25,12 +43,19 @@ class Detector:
     Attributes:
       model: functional model of all layers, from images and crops, named "resnet_<size>". Its variables have the names
         of `checkpoint.model_variables`: those of a classification network without logits, "rpn/…" and "regions/…".
-      class_num: number of classes, without the background, whose logit is the last.
+      trunk: its part from images to "map", [batch, height / 16, width / 16, channels], and of each cell "objectness",
+        float32 [batch, …, anchors], and "offsets", [batch, …, 4 * anchors]; sides are rounded up.
+      head: its part from crops [regions, 7, 7, channels] to "classes", float32 [regions, class_num + 1], the
+        background's logit last, and "offsets", [regions, 4 * class_num].
+      class_num: number of classes, without the background.
       config: the `DetectorConfig`.
     """
 
-    def __init__(self, model, class_num, config):
-        self.model, self.class_num, self.config = model, class_num, config
+    def __init__(self, trunk, head, class_num, network, config):
+        self.trunk, self.head, self.class_num, self.config = trunk, head, class_num, config
+        self._channels_first = network.data_format == "channels_first"
+        outputs = {f"{part.name}_{name}": x for part in (trunk, head) for name, x in part.output.items()}
+        self.model = keras.Model([trunk.input, head.input], outputs, name=trunk.name)
 
     def training_outputs(self, batch, batch_norm_training=False):
         """Returns what `losses.detection.DetectionLoss` compares, a dictionary of tensors.
@@ -53,7 +78,26 @@ class Detector:
           region_labels: int32 [batch, regions], class_num for the background, -1 where there was no region to sample.
           region_offsets, region_targets: float32 [batch, regions, 4], of the true class; 0 for the background.
         """
-        raise NotImplementedError
+        features, places, logits, offsets = self._rpn(batch["image"], batch_norm_training)
+        objects = Objects(batch)
+        labels, targets = anchors.targets(places, objects, batch["size"], batch["seed"])
+        proposals, valid = regions.propose(places, logits, offsets, batch["size"], regions.TRAINING_COUNTS)
+        sampled, kinds, nearest = regions.sample(proposals, valid, objects, batch["seed"], self.config.regions)
+        true_boxes, true_labels = objects.of(nearest)
+        classes, class_offsets = self._classify(features, sampled, batch_norm_training)
+        on_object = kinds == 1
+        region_targets = boxes.encode(sampled, true_boxes, regions.OFFSET_SCALES)
+        region_offsets = tf.gather(class_offsets, tf.maximum(true_labels, 0), batch_dims=2)
+        return {
+            "rpn_logits": logits,
+            "rpn_labels": labels,
+            "rpn_offsets": offsets,
+            "rpn_targets": targets,
+            "region_logits": classes,
+            "region_labels": tf.where(on_object, true_labels, tf.where(kinds == 0, self.class_num, -1)),
+            "region_offsets": tf.where(on_object[..., None], region_offsets, 0.0),
+            "region_targets": tf.where(on_object[..., None], region_targets, 0.0),
+        }
 
     def detect(self, images, sizes):
         """Returns the objects in images, the likeliest first, a dictionary of tensors.
@@ -67,7 +111,29 @@ class Detector:
           scores: float32 [batch, 100], probabilities of the classes; 0 where there is no further object.
           classes: int32 [batch, 100]; -1 where there is no further object.
         """
-        raise NotImplementedError
+        features, places, logits, offsets = self._rpn(images, training=False)
+        counts = (regions.TEST_ANCHORS, self.config.proposals)
+        proposals, valid = regions.propose(places, logits, offsets, sizes, counts)
+        classes, class_offsets = self._classify(features, proposals, training=False)
+        return regions.detect(proposals, valid, classes, class_offsets, sizes)
+
+    def _rpn(self, images, training):
+        """Returns the map, anchors [anchors, 4], and of each its logit [batch, anchors] and offsets [batch, anchors, 4]."""
+        outputs = self.trunk(images, training=training)
+        batch, height, width = tf.unstack(tf.shape(outputs["map"])[:3])
+        places = anchors.of_map(self.config.anchor_sizes, height, width)
+        logits = tf.reshape(outputs["objectness"], [batch, -1])
+        return outputs["map"], places, logits, tf.reshape(outputs["offsets"], [batch, -1, 4])
+
+    def _classify(self, features, chosen, training):
+        """Returns logits [batch, n, class_num + 1] and offsets [batch, n, class_num, 4] of regions [batch, n, 4]."""
+        crops = regions.crop(features, chosen)
+        if self._channels_first:
+            crops = tf.transpose(crops, [0, 3, 1, 2])
+        outputs = self.head(tf.cast(crops, self.head.input.dtype), training=training)
+        shape = tf.shape(chosen)[:2]
+        logits = tf.reshape(outputs["classes"], tf.concat([shape, [self.class_num + 1]], axis=0))
+        return logits, tf.reshape(outputs["offsets"], tf.concat([shape, [self.class_num, 4]], axis=0))
 
 
 def build_detector(resnet_size, class_num, network=NetworkConfig(), config=DetectorConfig(), seed=1234):
@@ -80,9 +146,61 @@ def build_detector(resnet_size, class_num, network=NetworkConfig(), config=Detec
       config: a `DetectorConfig`.
       seed: of the initial weights, see `models.resnet.build_resnet`.
     """
-    raise NotImplementedError
+    whole = build_resnet(resnet_size, 1, network, seed=seed)
+    last = build_last_stage(resnet_size, network, strides=1, seed=seed)
+    features = whole.output["stages_2"]
+    proposing = _rpn_layers(features, last, network, config, seed)
+    trunk = keras.Model(whole.input, proposing, name=f"resnet_{resnet_size}")
+    classifying = {
+        "classes": _dense(class_num + 1, "regions.classes", 0.01, seed)(last.output["feature"]),
+        "offsets": _dense(4 * class_num, "regions.offsets", 0.001, seed)(last.output["feature"]),
+    }
+    return Detector(trunk, keras.Model(last.input, classifying, name="regions"), class_num, network, config)
 
 
 def freeze(detector):
-    """Freezes the first convolution, the first stage and all batch normalisation of a detector (reference recipe)."""
-    raise NotImplementedError
+    """Freezes the first convolution, the first stage and all batch normalisation of a detector (reference recipe).
+
+    Frozen batch normalisation uses its moving statistics, in training, too.
+    """
+    for layer in detector.model.layers:
+        if layer.name.startswith(FROZEN) or isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+
+
+def _rpn_layers(features, last, network, config, seed):
+    """Returns the outputs of a trunk, see `Detector`, from `features`, what leaves stages_2, and the last stage."""
+    policy, count = keras.DTypePolicy(POLICIES[network.precision]), len(anchors.RATIOS) * len(config.anchor_sizes)
+    x = last.get_layer(f"{TAP}_relu")(last.get_layer(TAP)(features))
+
+    def conv(x, name, shape, dtype, activation=None):
+        return layers.Conv2D(
+            *shape,
+            padding="same",
+            data_format=network.data_format,
+            activation=activation,
+            kernel_initializer=_normal(0.01, seed, name),
+            dtype=dtype,
+            name=name,
+        )(x)
+
+    x = conv(x, "rpn.conv", (RPN_CHANNELS, 3), policy, "relu")
+    outputs = {
+        "map": features,
+        "objectness": conv(x, "rpn.objectness", (count, 1), "float32"),
+        "offsets": conv(x, "rpn.offsets", (4 * count, 1), "float32"),
+    }
+    if network.data_format == "channels_last":
+        return outputs
+    return {
+        name: layers.Permute((2, 3, 1), dtype=x.dtype, name=f"channels_last_{name}")(x) for name, x in outputs.items()
+    }
+
+
+def _dense(width, name, deviation, seed):
+    return layers.Dense(width, kernel_initializer=_normal(deviation, seed, name), dtype="float32", name=name)
+
+
+def _normal(deviation, seed, name):
+    """Each layer draws from the seed and its own name, as in `models.resnet`."""
+    return keras.initializers.RandomNormal(stddev=deviation, seed=zlib.crc32(f"{seed} {name}".encode()))
