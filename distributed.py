@@ -195,7 +195,8 @@ def on_first(batches, consume):
 
     Args:
       batches: iterable of arrays [batch, …] in dictionaries and tuples of one structure on all ranks; some ranks may
-        have fewer. Those that come together are joined in the order of ranks.
+        have fewer. Those that come together are joined in the order of ranks, filled up with -1 where they are wider
+        on another rank.
       consume: function of the iterable of joined batches, which must go through all of them.
     """
     joined = _joined(iter(batches))
@@ -208,4 +209,14 @@ def on_first(batches, consume):
 
 def _joined(batches):
     while parts := [part for part in gather(next(batches, None)) if part is not None]:
-        yield tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+        yield tf.nest.map_structure(_concatenated, *parts)
+
+
+def _concatenated(*arrays):
+    widest = np.max([array.shape[1:] for array in arrays], axis=0).astype(int)
+    return np.concatenate([_filled_up(array, widest) for array in arrays])
+
+
+def _filled_up(array, shape):
+    missing = [(0, 0), *((0, most - size) for most, size in zip(shape, array.shape[1:], strict=True))]
+    return np.pad(array, missing, constant_values=-1) if np.any(missing) else array

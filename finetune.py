@@ -11,14 +11,12 @@ validation is kept in MODEL_DIR/best, with the names of its classes; at the end 
 `mpirun` starts several processes, both as with train.py.
 """
 
-import dataclasses
-
 from flags import CROPS, FLAGS, config, given, run, script, settings, train_per_class, use
 from absl import flags
 
 use(
     "data augmentation network loss optimizer run processes dictionary head max_rejected drop_rate FixBlock2 "
-    "num_gpus val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
+    "num_gpus boxes val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
     "ema_decay"
 )
 flags.DEFINE_string(
@@ -44,7 +42,8 @@ import distributed
 from models import checkpoint
 from models.checkpoint import Metadata
 from models.resnet import NetworkConfig, freeze
-from tasks import classification
+from tasks import classification, detection
+from tasks.detection import LONG_SIDE, SHORT_SIDE
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
@@ -55,84 +54,120 @@ from training.validation import make_validate, make_validate_state
 
 # What --FixBlock2 leaves to be trained (released code).
 LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
+FROZEN = "the first convolution, stages_0 and all batch normalisation of the backbone are frozen"
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 
 
 def main(argv):
     del argv
     ranks = distributed.start()
-    resnet_size, image_size = _network_sizes(ranks)
-    sizes = parse_sizes(FLAGS.image_size_schedule or f"0:{image_size}")
+    held = _held(ranks)
+    schedule = parse_sizes(FLAGS.image_size_schedule) if FLAGS.image_size_schedule else None
+    of_records, index = _records(ranks)
+    if index.kind == "boxes":
+        _choose_flags_of_boxes()
+    image_size = _image_size(held, index.kind)
+    sizes = schedule or [(0.0, image_size)]
     asked = [str(sizes[-1][1])] if FLAGS.val_sizes is None else FLAGS.val_sizes or [""]
     val_sizes = [parse_size(text, "--val_sizes") for text in asked]
-    of_records, index = _records(ranks)
-    loss = classification.choose_loss(FLAGS.loss, FLAGS.head, index.kind)
+    loss = "faster_rcnn" if index.kind == "boxes" else classification.choose_loss(FLAGS.loss, FLAGS.head, index.kind)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs = config(Configs)
     configs = configs._replace(step=configs.step._replace(batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY))
     configs, network, chosen = defaults.complete(
         configs, config(NetworkConfig), len(index), processes, defaults.fine_tuning(loss)
     )
-    task = _task(index.kind, of_records.count, loss, resnet_size, network)
+    resnet_size = held.resnet_size if held else FLAGS.resnet_size
+    if index.kind == "boxes":
+        task = _detection(of_records.count, resnet_size, network, held, image_size)
+    else:
+        task = _classification(index.kind, of_records.count, loss, resnet_size, network)
+    if ranks.rank == 0:
+        start.print_network(task, FLAGS.precision, chosen)
     if FLAGS.dry_run:
         if ranks.rank == 0:
-            start.print_network(task, FLAGS.precision, chosen)
             start.print_plan(task, index, configs, sizes, processes)
         return
     val_index = start.validation_index(FLAGS.data_dir, of_records.count, FLAGS.test_interval, ranks)
-    metadata = Metadata(task.head, loss, val_sizes[-1], of_records.text)
-    state = TrainState(task, FLAGS.precision, FLAGS.ema_decay, metadata)
+    state = TrainState(
+        task,
+        FLAGS.precision,
+        FLAGS.ema_decay,
+        Metadata(task.head, loss, val_sizes[-1], of_records.text, **task.settings()),
+    )
     step = make_train_step(task, state, configs.step, ranks.rank)
     if ranks.rank == 0:
-        start.print_network(task, FLAGS.precision, chosen)
         _print_choices(task, loss, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
-        of_run = settings() | flat(configs) | flat(network)
+        of_run = settings() | flat(configs) | flat(network) | task.settings()
         of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
         beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
-    validators, validate = {}, None
+    _train(job, val_index, val_sizes, ranks)
+
+
+def _train(job, val_index, val_sizes, ranks):
+    """Trains, with validations where there are records for them, and at the end evaluates the best in all views."""
+    validators, own = {}, None
     if val_index:
-        views = {crop: dataclasses.replace(task, crop=crop) for crop in (task.crop, *FLAGS.val_crops)}
-        validators = {crop: make_validate(view, val_index, configs.validation) for crop, view in views.items()}
-        validate = make_validate_state(job, validators[task.crop], val_index, val_sizes[-1])
+        views = job.task.views(FLAGS.val_crops)
+        validators = {
+            title: make_validate(view, val_index, job.configs.validation, job.names) for title, view in views.items()
+        }
+        own = make_validate_state(job, next(iter(validators.values())), val_index, val_sizes[-1])
 
     def train_to_the_end(ranks, commit):
-        at_end, validated = train(job, ranks, commit, validate)
-        if at_end and validate:
+        at_end, validated = train(job, ranks, commit, own)
+        if at_end and own:
             if not validated:
-                validate(ranks)
-            wanted = {crop: validators[crop] for crop in FLAGS.val_crops}
+                own(ranks)
+            wanted = {title: validators[title] for title in validators if title in FLAGS.val_crops} or validators
             finish.evaluate_best(job, wanted, val_index, val_sizes, ranks)
 
-    distributed.run(train_to_the_end, state.variables_by_name().values())
+    distributed.run(train_to_the_end, job.state.variables_by_name().values())
 
 
-def _network_sizes(ranks):
-    """Returns depth and image size of the network, where no flag says it those of the checkpoint it begins with.
+def _held(ranks):
+    """Returns the `Description` of the checkpoint that the run goes on from or begins with, or None.
 
-    A run that goes on has its own. Before records are made for hours it is known whether there is such a checkpoint.
-    The first process reads it.
+    Its image size is that of the run, if it goes on. Before records are made for hours it is known whether there is
+    such a checkpoint. The first process reads it.
     """
-    sizes = None
+    held = None
     if ranks.rank == 0 or distributed.ELASTIC:
         prefix, held = checkpoint.describe_newest(FLAGS.model_dir)
-        image_size = read(FLAGS.model_dir).get("image_size") if held else None
-        if not held and FLAGS.pretrain_ckpt:
+        if held:
+            held = held._replace(image_size=read(FLAGS.model_dir).get("image_size"))
+        elif FLAGS.pretrain_ckpt:
             prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
             held = checkpoint.describe(prefix)
-            image_size = held.image_size
         if held and FLAGS["resnet_size"].present and held.resnet_size != FLAGS.resnet_size:
             raise ValueError(
                 f"--resnet_size={FLAGS.resnet_size}, but {prefix} is a ResNet-{held.resnet_size}: set --resnet_size="
                 f"{held.resnet_size}, or give another checkpoint"
             )
-        if FLAGS["image_size"].present or not image_size:
-            image_size = FLAGS.image_size
-        sizes = held.resnet_size if held else FLAGS.resnet_size, image_size
-    return sizes if distributed.ELASTIC else distributed.gather(sizes)[0]
+    return held if distributed.ELASTIC else distributed.gather(held)[0]
+
+
+def _image_size(held, kind):
+    """Returns the size of training images: as asked for, or as the checkpoint has it, if it is of the same task."""
+    if asked := given("image_size"):
+        return asked
+    default = SHORT_SIDE if kind == "boxes" else FLAGS.image_size
+    return held.image_size or default if held and (held.head == "boxes") == (kind == "boxes") else default
+
+
+def _choose_flags_of_boxes():
+    """Raises ValueError for flags that have no meaning for boxes; one image is a batch, if not otherwise given."""
+    for name in ("head", "loss", "FixBlock2", "val_crops", "drop_rate", "label_smoothing", "xla", "new_logits"):
+        if FLAGS[name].present:
+            raise ValueError(
+                f"--{name} is of classification, and the records in {FLAGS.data_dir} hold boxes; leave it out"
+            )
+    if not FLAGS["batch_size"].present:
+        FLAGS.set_default("batch_size", 1)
 
 
 def _dataset_config():
@@ -159,7 +194,7 @@ def _records(ranks):
     return of_records, index_split(FLAGS.data_dir, "train", of_records.count, quiet=ranks.rank > 0)
 
 
-def _task(kind, class_num, loss, resnet_size, network):
+def _classification(kind, class_num, loss, resnet_size, network):
     """Returns the task with a network of random weights, whose early layers are frozen if --FixBlock2 asks for it."""
     of_task = config(classification.ClassificationConfig, resnet_size=resnet_size, network=network)
     task = classification.build(of_task, kind, class_num, loss)
@@ -168,10 +203,30 @@ def _task(kind, class_num, loss, resnet_size, network):
     return task
 
 
+def _detection(class_num, resnet_size, network, held, image_size):
+    """Returns the task of detection; what its network is not asked to be, it is as in the checkpoint of a detector."""
+    anchors = given("anchor_sizes") or (held.anchors.split(",") if held and held.anchors else FLAGS.anchor_sizes)
+    long_side = FLAGS.long_side or (held and held.long_side) or round(image_size * LONG_SIDE / SHORT_SIDE)
+    of_task = config(
+        detection.DetectionConfig,
+        resnet_size=resnet_size,
+        network=network,
+        anchor_sizes=tuple(parse_size(text, "--anchor_sizes", 1) for text in anchors),
+        long_side=long_side,
+        from_random=not FLAGS.pretrain_ckpt,
+    )
+    return detection.build(of_task, class_num)
+
+
 def _print_choices(task, loss, val_sizes, validated):
-    trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen" if FLAGS.FixBlock2 else "all layers are trained"
-    why = "--head" if FLAGS.head else "--loss" if FLAGS.loss else f"{task.kind} labels"
-    print(f"{task.head} head ({why}), {loss} loss; {trained}")
+    if task.head == "boxes":
+        print(f"{FROZEN if FLAGS.pretrain_ckpt else 'all layers are trained'}; {task.described()}")
+    else:
+        trained = "all layers are trained"
+        if FLAGS.FixBlock2:
+            trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen"
+        why = "--head" if FLAGS.head else "--loss" if FLAGS.loss else f"{task.kind} labels"
+        print(f"{task.head} head ({why}), {loss} loss; {trained}")
     if validated:
         print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
     if not FLAGS.pretrain_ckpt:

@@ -34,7 +34,7 @@ RARE = (
     "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
     "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
     "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
-    "lr_decay_factor class_order split_column mask_thres neg_select"
+    "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -168,6 +168,7 @@ def _define_obsolete():
 GROUPS = {
     "files": _define_files,
     "CSV": None,
+    "boxes": None,
     "data": _define_data,
     "augmentation": _define_augmentation,
     "network": _define_network,
@@ -190,7 +191,7 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Make records of folder:FOLDER, csv:FILE, caltech256:FILE, imagenet:FOLDER, tfds:NAME.",
+            "Make records of folder:…, csv:…, caltech256:…, imagenet:…, tfds:…, or of boxes: voc2007:…, coco:….",
         ),
         "label_synsets": (flags.DEFINE_string, "", "Senses chosen by hand: id or name, a tab, its WordNet id or '-'."),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
@@ -207,6 +208,17 @@ SHARED = {
             ["appearance", "frequency"],
             "Order of the classes: by appearance or frequency.",
         ),
+    },
+    "boxes": {
+        "anchor_sizes": (flags.DEFINE_list, ["128", "256", "512"], "Sizes of anchors, in pixels of the resized image."),
+        "long_side": (
+            flags.DEFINE_integer,
+            None,
+            "Largest long side of an image; if not set, 5/3 of --image_size.",
+            32,
+        ),
+        "regions": (flags.DEFINE_integer, 256, "Regions of an image that are trained on.", 4),
+        "proposals": (flags.DEFINE_integer, 300, "Regions of an image that are looked at to find objects.", 1),
     },
     "data": {
         "split": (flags.DEFINE_string, "train", "Which records, or what the shards' names begin with: train or val."),

@@ -50,6 +50,8 @@ def main(argv):
     of_records = _classes(ranks)
     index = None if FLAGS.dry_run and not _has_shards() else _index(of_records.count, ranks)
     kind = index.kind if index else "sparse"
+    if kind == "boxes":
+        raise ValueError(f"the records in {FLAGS.data_dir} hold boxes: train a detector with finetune.py")
     loss = classification.choose_loss(FLAGS.loss, "sigmoid", kind)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs, network, chosen = defaults.complete(

@@ -9,7 +9,13 @@ import tensorflow as tf
 
 
 class UnweightedLoss:
-    """A loss without a state, whose classes all weigh the same. A subclass adds `__call__`."""
+    """A loss without a state, whose classes all weigh the same. A subclass adds `__call__`.
+
+    Attributes:
+      terms: names of the terms that `__call__` returns; none, if it returns their sum.
+    """
+
+    terms: tuple[str, ...] = ()
 
     def variables_by_name(self):
         """Returns the state that a restart needs: a dictionary from a name in the checkpoint to a variable."""
@@ -29,7 +35,7 @@ class UnweightedLoss:
         return tf.ones([])
 
     def __call__(self, batch, outputs, weights):
-        """Returns the loss of a batch, or of a part of one, float32 [].
+        """Returns the loss of a batch, or of a part of one, float32 []; or, by name, the terms that are its sum.
 
         Args:
           batch: dictionary of tensors, as the records hold it.

@@ -53,6 +53,8 @@ class WeightedSigmoidLoss(tf.Module):
         selected, in the last batch.
     """
 
+    terms = ()
+
     def __init__(self, class_num, config=LossConfig(), seed=1234, constants=Constants(), any_rank=tf.identity):
         """Args:
         class_num: number of classes.

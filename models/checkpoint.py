@@ -11,7 +11,8 @@ the released ones have the same names and layouts, importing is restoring and ex
     <any of the trainable ones>/Momentum, global_step                                               while training
     loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}, records_seen                    ours, while training
     <any>/ExponentialMovingAverage, weight_average/steps                                            ours
-    head, loss, image_size, dictionary                                                              ours, see `Metadata`
+    rpn/{conv,objectness,offsets}/conv2d/…, regions/{classes,offsets}/dense/…                       ours, of detectors
+    head, loss, image_size, dictionary, anchors, long_side                                          ours, see `Metadata`
 """
 
 import contextlib
@@ -113,7 +114,9 @@ def describe(prefix):
     except UNREADABLE as error:
         raise DamagedError(f"{prefix}: damaged ({error}); take an older checkpoint") from error
     metadata = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in said.items()}
-    return Description(size, shapes.get("logits/dense/kernel", [0])[-1], step, **metadata)
+    # A detector has a class more, the background.
+    classes = shapes.get("logits/dense/kernel", [0])[-1] or shapes.get("regions/classes/dense/kernel", [1])[-1] - 1
+    return Description(size, classes, step, **metadata)
 
 
 def restore(prefix, variables, ignored=()):
@@ -144,7 +147,7 @@ def restore_pretrained(prefix, variables, new_scopes=(), all_new=False):
     """Restores the weights that another run left, see `restore`; returns those of `new_scopes` that it did not have.
 
     Where one variable of a scope, like "logits/", is missing or of another shape, all of that scope keep their values;
-    with `all_new` all of `new_scopes` do.
+    with `all_new` all of `new_scopes` do. Parts that this network has none of, as a detector has no logits, are left.
     """
     shapes = _reader(prefix).get_variable_to_shape_map()
     new = tuple(
@@ -153,7 +156,8 @@ def restore_pretrained(prefix, variables, new_scopes=(), all_new=False):
         if all_new
         or any(n.startswith(scope) and tuple(v.shape) != tuple(shapes.get(n, ())) for n, v in variables.items())
     )
-    restore(prefix, {name: v for name, v in variables.items() if not name.startswith(new)}, ignored=new)
+    unused = tuple(scope for scope in NETWORK_SCOPES if not any(name.startswith(scope) for name in variables))
+    restore(prefix, {name: v for name, v in variables.items() if not name.startswith(new)}, ignored=new + unused)
     return new
 
 

@@ -7,16 +7,21 @@ class Metadata(NamedTuple):
     """What a checkpoint of ours says of its network besides the weights; None where nothing is known.
 
     Attributes:
-      head: "softmax" or "sigmoid", what the logits are meant for.
+      head: "softmax" or "sigmoid", what the logits are meant for; "boxes" of a network that finds objects.
       loss: name of the loss that it was trained with.
-      image_size: height and width of the images, in pixels, that it was trained or validated with at last.
+      image_size: height and width of the images, in pixels, that it was trained or validated with at last; of one with
+        boxes the short side.
       dictionary: text of the dictionary of its classes, see `lists.dictionary.parse`.
+      anchors: sizes of the anchors of a network with boxes, in pixels, with commas between.
+      long_side: what the long side of an image is reduced to, if it is more, in pixels; of one with boxes.
     """
 
     head: str | None = None
     loss: str | None = None
     image_size: int | None = None
     dictionary: str | None = None
+    anchors: str | None = None
+    long_side: int | None = None
 
 
 class Description(NamedTuple):
@@ -24,9 +29,9 @@ class Description(NamedTuple):
 
     Attributes:
       resnet_size: the network's depth; 0 if it is none of `models.resnet.DEPTHS`.
-      class_num: number of classes; 0 without logits, as of a network that was trained for boxes or masks.
+      class_num: number of classes; 0 of a network without a head.
       step: steps that it was trained.
-      head, loss, image_size, dictionary: see `Metadata`.
+      head, loss, image_size, dictionary, anchors, long_side: see `Metadata`.
     """
 
     resnet_size: int
@@ -36,3 +41,5 @@ class Description(NamedTuple):
     loss: str | None = None
     image_size: int | None = None
     dictionary: str | None = None
+    anchors: str | None = None
+    long_side: int | None = None

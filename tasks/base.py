@@ -8,6 +8,8 @@ A task is a value: it says what is to be computed, and holds no state of a run. 
 and evaluator of a kind of task stand together in one file of this folder.
 """
 
+from training import plan
+
 
 class Task:
     """The interface of a task; each method of it without a body is a subclass's to write.
@@ -19,9 +21,16 @@ class Task:
       head: "softmax" or "sigmoid", what the logits are meant for, which checkpoints say; None without logits.
       new_scopes: beginnings of the names of variables that --pretrain_ckpt need not hold, e.g. ("logits/",).
       primary_metric: name of the metric, more is better, by which the best checkpoint is chosen.
+      shapes_vary: whether batches of training differ in the sizes of their images.
+      network_name: what its network is called.
     """
 
     new_scopes: tuple[str, ...] = ()
+    shapes_vary = False
+
+    @property
+    def network_name(self):
+        return f"ResNet-{self.model.name.removeprefix('resnet_')}"
 
     def of_records(self, kind):
         """Returns the task for records that hold another kind of what it needs, see `records.index.RecordIndex`."""
@@ -51,6 +60,10 @@ class Task:
         """Returns what stands for an example that cannot be used: like a transform's result, and worth no loss."""
         raise NotImplementedError
 
+    def batched(self, examples, batch_size, training):
+        """Returns a dataset of batches of transformed examples; in training of whole ones, in the examples' order."""
+        return examples.batch(batch_size, drop_remainder=training, num_parallel_calls=2 if training else None)
+
     def augment(self, batch, seed):
         """Returns a batch augmented as a whole, on the device, inside the compiled training step; `seed` int64 [2]."""
         return batch
@@ -72,6 +85,34 @@ class Task:
     def evaluator(self, scratch_dir=None):
         """Returns a new evaluator, see `evaluation/evaluate.py`; `scratch_dir` is a folder for its temporary files."""
         raise NotImplementedError
+
+    def views(self, crops):
+        """Returns {title: task} of what images are evaluated by at the end; the first is that of all validations.
+
+        `crops` are those that a user asks for, where a task has several.
+        """
+        del crops
+        return {"whole": self}
+
+    def settings(self):
+        """Returns what a checkpoint says of the network beyond what all do, by the names of `checkpoint.Metadata`."""
+        return {}
+
+    def memory(self, batch_size, size):
+        """Returns about how many bytes a process needs, by what they are for; see `training.plan.memory`."""
+        return plan.memory(self.model, batch_size, size)
+
+    def pictures(self, batch, names):
+        """Returns images of a batch of training as a person looks at them, float32 [batch, height, width, 3] in [0, 1].
+
+        `names` are those of the classes, or None.
+        """
+        del names
+        return batch["image"] / 2 + 0.5
+
+    def pictures_of_outputs(self, batch, outputs, names):
+        """Returns the same of a batch of evaluation with what the network says of them, a list; [] to show none."""
+        return []
 
     def captions(self, batch, names):
         """Returns a line for each image of a batch that says what it is labelled with; `names` by class, or None."""

@@ -95,6 +95,9 @@ class Classification(Task):
         kept = tf.nn.experimental.stateless_dropout(feature, self.drop_rate, seed)
         return {"logits": self.model.get_layer("logits")(kept)}
 
+    def views(self, crops):
+        return {crop: dataclasses.replace(self, crop=crop) for crop in (self.crop, *crops)}
+
     def eval_batch_size(self, batch_size):
         return inference.images_at_once(batch_size, self.crop)
 

@@ -33,8 +33,9 @@ def evaluate_best(job, validators, index, sizes, ranks):
     if ranks.rank == 0:
         checkpoint.restore(checkpoint.resolve(folder), job.state.weights)
     distributed.broadcast(job.state.weights.values())
-    table = {f"{size}, {title}": validate(size, ranks) for size in sizes for title, validate in validators.items()}
+    found = {f"{size}, {title}": validate(size, ranks) for size in sizes for title, validate in validators.items()}
     if ranks.rank == 0:
+        table = {title: validation.metrics for title, validation in found.items()}
         validation = job.configs.validation
         images = validation.test_iter * validation.batch_size * ranks.size
         some = 0 < images < len(index)

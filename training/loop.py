@@ -87,7 +87,8 @@ def train(job, ranks, commit, validate=None):
     Args:
       job: the `Job`.
       ranks, commit: see `distributed.run`.
-      validate: function of `ranks` that validates the state and returns metrics by name (None but on the first).
+      validate: function of `ranks` that validates the state and returns a `validation.Validation` (None but on the
+        first).
 
     Returns whether the run is at its end, and whether what it ended with was validated.
     """
@@ -103,7 +104,7 @@ def train(job, ranks, commit, validate=None):
     for k, batch in _numbered_batches(job, ranks, meter):
         if k == first_step and first:
             shown = {name: x[: progress.IMAGES_SHOWN] for name, x in batch.items()}
-            progress.show_input(writer, shown, job.task.captions(shown, job.names), k)
+            progress.show_input(writer, job.task, shown, job.names, k)
         rate = learning_rate(k, job.configs.schedule, ranks.size)
         meter.add(k, rate, job.step(batch, tf.constant(rate, tf.float32)))
         state.records_seen.assign_add(run.global_batch(ranks.size))
@@ -126,9 +127,9 @@ def train(job, ranks, commit, validate=None):
             saved, failed = done, _save(meter, state, run, ranks, by_clock=not by_step)
         if validated:
             _average_moving(state)
-            metrics = validate(ranks)
+            validation = validate(ranks)
             if first:
-                progress.log_validation(writer, metrics, done)
+                progress.log_validation(writer, validation, done)
             meter.restart()
         if stopping:
             if first:

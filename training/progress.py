@@ -61,7 +61,7 @@ class Meter:
         self.check()
         seconds = time.perf_counter() - self.began
         metrics = {
-            "loss": np.mean([float(result["loss"]) for _, _, result in self.results]),
+            **{name: np.mean([float(result[name]) for _, _, result in self.results]) for name in ("loss", *loss.terms)},
             "weight_decay_loss": float(self.results[-1][2]["decay"]),
             "learning_rate": self.results[-1][1],
             **loss.shares(),
@@ -98,9 +98,10 @@ def log_progress(writer, reports, loss, done, run):
     stall = f"{max(stalls):.0%}"
     if len(reports) > 1:
         stall = f"{min(stalls):.0%} to {stall} (process {np.argmax(stalls)})"
+    terms = ", ".join(f"{name} {metrics[name]:.3f}" for name in loss.terms)
     shares = "".join(f"{name.removesuffix('_classes')} {metrics[name]:.1%}  " for name in loss.shares())
     print(
-        f"step {step:,}  epoch {epoch:.2f}  loss {metrics['loss']:.4f}  "
+        f"step {step:,}  epoch {epoch:.2f}  loss {metrics['loss']:.4f}{f' ({terms})' if terms else ''}  "
         f"decay {metrics['weight_decay_loss']:.4f}  lr {metrics['learning_rate']:.4g}  {shares}"
         f"{metrics['images_per_second']:.1f} images/s  data stall {stall}{left}",
         flush=True,
@@ -112,19 +113,30 @@ def _as_time(seconds):
     return f"{seconds // 86400:.0f} days  {text}" if seconds >= 86400 else text
 
 
-def log_validation(writer, metrics, step):
-    """Prints the metrics of a validation and writes them for TensorBoard."""
+def log_validation(writer, validation, step):
+    """Prints the metrics of a `validation.Validation` and writes them for TensorBoard, with its pictures."""
     with writer.as_default(step):
-        for name, value in metrics.items():
+        for name, value in validation.metrics.items():
             tf.summary.scalar(f"val/{name}", value)
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        for k, picture in enumerate(validation.pictures):
+            tf.summary.image(f"val/{k}", picture[None])
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in validation.metrics.items())
     print(f"step {step:,}  validation  {shown}", flush=True)
 
 
-def show_input(writer, batch, captions, step):
-    """Writes some images of a batch for TensorBoard, as the network sees them, with a caption each."""
+def show_input(writer, task, batch, names, step):
+    """Writes some images of a batch for TensorBoard, with what they are labelled with.
+
+    Args:
+      writer: TensorFlow's summary writer.
+      task: a `tasks.base.Task`, which has `pictures` and `captions` of the batch.
+      batch: the first rows of one.
+      names: of the classes, or None.
+      step: its number.
+    """
+    captions = task.captions(batch, names)
     with writer.as_default(step):
-        tf.summary.image("input", batch["image"] / 2 + 0.5, max_outputs=len(captions))
+        tf.summary.image("input", task.pictures(batch, names), max_outputs=len(captions))
         rows = ["| image | labels |", "|---|---|"]
         for name, caption in zip(batch["name"].numpy(), captions, strict=True):
             rows.append(f"| {name.decode(errors='replace')} | {caption} |")

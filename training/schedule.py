@@ -99,10 +99,10 @@ def parse_sizes(text):
     return boundaries
 
 
-def parse_size(text, where):
-    """Returns a size of images in pixels; ValueError, which names `where` it stands, if `text` is none."""
-    if not (text.strip().isdigit() and int(text) >= SMALLEST_IMAGE):
-        raise ValueError(f"{where}: '{text}' is no size in pixels, {SMALLEST_IMAGE} or more")
+def parse_size(text, where, smallest=SMALLEST_IMAGE):
+    """Returns a size in pixels; ValueError, which names `where` it stands, if `text` is none of `smallest` or more."""
+    if not (text.strip().isdigit() and int(text) >= smallest):
+        raise ValueError(f"{where}: '{text}' is no size in pixels, {smallest} or more")
     return int(text)
 
 

@@ -23,7 +23,7 @@ def print_network(task, precision, chosen=""):
     """Prints what is trained, and on what; and what `defaults.complete` has `chosen` for it."""
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     print(
-        f"ResNet-{task.model.name.removeprefix('resnet_')}, {task.class_num:,} classes, "
+        f"{task.network_name}, {task.class_num:,} classes, "
         f"{task.model.count_params() / 1e6:.1f} million values, {precision}, on the {device}"
     )
     if chosen:
@@ -88,10 +88,11 @@ def print_plan(task, index, configs, sizes, processes):
     shown = rates if len(rates) <= RATES_SHOWN else [*rates[:: math.ceil(len(rates) / 10)], rates[-1]]
     for step, rate in shown:
         print(f"{step:12,} {f'{step * batch / len(index):.2f}' if index else '-':>9}{rate:16.6g}")
-    needed = plan.memory(task.model, run.batch_size, max(size for _, size in sizes))
+    needed = task.memory(run.batch_size, max(size for _, size in sizes))
+    test = f"; to evaluate one about {needed['test'] / 1e9:.2f} GB" if "test" in needed else ""
     print(
         f"memory of a process: {needed['state'] / 1e9:.2f} GB for weights, momenta and gradients, about "
-        f"{needed['activations'] / 1e9:.2f} GB for the activations of {run.batch_size} images"
+        f"{needed['activations'] / 1e9:.2f} GB for the activations of {run.batch_size} images{test}"
     )
     trainable = sum(math.prod(v.shape) for v in task.model.trainable_variables)
     gradients = trainable * (4 if configs.step.compression == "none" else 2)
@@ -186,6 +187,9 @@ def _start_from(prefix, task, state, beginning):
     new = state.restore_pretrained(prefix, beginning.new_scopes, all_new=bool(other))
     print(f"starting from the weights of {prefix}")
     count = checkpoint.describe(prefix).class_num
+    if new and task.head == "boxes":
+        print(f"new {' and '.join(scope.rstrip('/') for scope in new)} layers, which the checkpoint has not")
+        return
     for scope in new:
         why = f" ({other})" if other else ""
         print(f"new {scope.rstrip('/')} layer: {task.class_num:,} classes here, {count:,} in the checkpoint{why}")

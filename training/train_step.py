@@ -51,12 +51,13 @@ def make_train_step(task, state, config, rank=0, average=None):
 
     Returns:
       `step(batch, lr)`, for the batch of this rank, a dictionary of tensors [batch, …] (texts are left out), which
-      returns float32 scalars by name: "loss", of this rank and without the decay, and "decay".
+      returns float32 scalars by name: "loss", of this rank and without the decay, "decay", and the loss's terms, if it
+      has names for them.
     """
     average = average or functools.partial(distributed.average, compression=config.compression)
     variables = list(state.trainable.values())
     decays = [config.weight_decay * _decay_share(name, config) for name in state.trainable]
-    factors = [layer_factor(name, config.lr_layer_decay) for name in state.trainable]
+    apply = _make_apply(state, config, decays)
     gradients_of_parts = _make_gradients(task, state, config)
 
     # Rewriting the source (AutoGraph) takes seconds at a run's start, and only the loop over parts needs it.
@@ -67,7 +68,7 @@ def make_train_step(task, state, config, rank=0, average=None):
         seed = tf.stack([tf.constant(config.random_seed, tf.int64), state.step * MAX_RANKS + rank])
         batch = task.augment(batch, tf.random.fold_in(seed, 1))
         weights = task.loss.count(batch, state.step)
-        data_loss, gradients = gradients_of_parts(batch, weights, seed)
+        terms, gradients = gradients_of_parts(batch, weights, seed)
         gradients = average(gradients)
         if state.loss_scale:
             gradients = [gradient / state.loss_scale.value for gradient in gradients]
@@ -79,11 +80,27 @@ def make_train_step(task, state, config, rank=0, average=None):
         state.step.assign_add(1)
         if state.average:
             state.average.update()
-        return {"loss": data_loss, "decay": decay_loss}
+        return terms | {"loss": tf.add_n(list(terms.values())), "decay": decay_loss}
+
+    def step(batch, lr):
+        # XLA has no texts, and nothing is computed from them.
+        tensors = {name: x for name, x in batch.items() if x.dtype != tf.string}
+        if not task.shapes_vary:
+            return compiled(tensors, lr)
+        # Compiled once, not for each size of image.
+        specs = {name: tf.TensorSpec([len(x), *[None] * (x.ndim - 1)], x.dtype) for name, x in tensors.items()}
+        return compiled.get_concrete_function(specs, tf.TensorSpec([], lr.dtype))(tensors, lr)
+
+    return step
+
+
+def _make_apply(state, config, decays):
+    """Returns the function of gradients and a rate that moves momenta and weights; `decays` are factors of weights."""
+    factors = [layer_factor(name, config.lr_layer_decay) for name in state.trainable]
 
     def apply(gradients, lr):
         for variable, decay, factor, momentum, gradient in zip(
-            variables, decays, factors, state.momenta.values(), gradients, strict=True
+            state.trainable.values(), decays, factors, state.momenta.values(), gradients, strict=True
         ):
             gradient += decay * variable
             tf.raw_ops.ResourceApplyMomentum(
@@ -95,8 +112,7 @@ def make_train_step(task, state, config, rank=0, average=None):
             )
         return tf.no_op()
 
-    # XLA has no texts, and nothing is computed from them.
-    return lambda batch, lr: compiled({name: x for name, x in batch.items() if x.dtype != tf.string}, lr)
+    return apply
 
 
 def _decay_share(name, config):
@@ -104,30 +120,39 @@ def _decay_share(name, config):
 
 
 def _make_gradients(task, state, config):
-    """Returns the function of a batch, the weights of its classes and a seed to the loss and its gradients.
+    """Returns the function of a batch, the weights of its classes and a seed to the loss's terms and its gradients.
 
     They are means over the parts of the batch.
     """
     variables = list(state.trainable.values())
 
     def gradients_of_parts(batch, weights, seed):
-        parts = {name: tf.reshape(x, [config.accumulate_steps, -1, *x.shape[1:]]) for name, x in batch.items()}
         seeds = tf.random.split(seed, config.accumulate_steps)
-        value, gradients = gradients_of({name: x[0] for name, x in parts.items()}, weights, seeds[0])
         if config.accumulate_steps == 1:
-            return value, gradients
+            return gradients_of(batch, weights, seeds[0])
+        parts = {name: _in_parts(x, config.accumulate_steps) for name, x in batch.items()}
+        terms, gradients = gradients_of({name: x[0] for name, x in parts.items()}, weights, seeds[0])
         for k in tf.range(1, config.accumulate_steps):
             added, more = gradients_of({name: x[k] for name, x in parts.items()}, weights, seeds[k])
-            value += added
+            terms = {name: value + added[name] for name, value in terms.items()}
             gradients = [gradient + one for gradient, one in zip(gradients, more, strict=True)]
-        return value / config.accumulate_steps, [gradient / config.accumulate_steps for gradient in gradients]
+        terms = {name: value / config.accumulate_steps for name, value in terms.items()}
+        return terms, [gradient / config.accumulate_steps for gradient in gradients]
 
     # Compiled alone, since what ranks share is no operation of XLA, and since its random numbers are others.
     @tf.function(autograph=False, jit_compile=config.xla)
     def gradients_of(part, weights, seed):
         with tf.GradientTape() as tape:
-            value = task.loss(part, task.forward(part, training=True, seed=seed), weights)
+            terms = task.loss(part, task.forward(part, training=True, seed=seed), weights)
+            terms = terms if isinstance(terms, dict) else {"loss": terms}
+            value = tf.add_n(list(terms.values()))
             target = value * state.loss_scale.value if state.loss_scale else value
-        return value, tape.gradient(target, variables)
+        return terms, tape.gradient(target, variables)
 
     return gradients_of_parts
+
+
+def _in_parts(x, count):
+    if None not in x.shape[1:]:
+        return tf.reshape(x, [count, -1, *x.shape[1:]])
+    return tf.reshape(x, tf.concat([[count, -1], tf.shape(x)[1:]], axis=0))

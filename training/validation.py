@@ -11,6 +11,9 @@ import distributed
 from evaluation.evaluate import evaluate, predictions
 from training import best_checkpoint
 
+# Images of a validation that are shown.
+PICTURES = 8
+
 
 class ValidationConfig(NamedTuple):
     """See the flags of the same names.
@@ -29,31 +32,50 @@ class ValidationConfig(NamedTuple):
     num_preprocess_threads: int = 4
 
 
-def make_validate(task, index, config):
-    """Returns `validate(image_size, ranks)`, which returns metrics by name; None but on the first process.
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+      metrics: those of the evaluator that are in its `shown`, by name.
+      pictures: some of the images with what the network says of them, each float32 [height, width, 3] in [0, 1]; none,
+        if the task draws none.
+    """
+
+    metrics: dict[str, float]
+    pictures: list
+
+
+def make_validate(task, index, config, names=None):
+    """Returns `validate(image_size, ranks)`, which returns a `Validation`; None but on the first process.
 
     The network is compiled once for all calls.
 
     Args:
-      task: a `tasks.base.Task`; of its evaluator's metrics those in `shown` are returned.
+      task: a `tasks.base.Task`.
       index: `RecordIndex` of the validation records, which may be of another kind than those of training.
       config: a `ValidationConfig`.
+      names: of the classes, for the pictures, or None.
     """
     task = task.of_records(index.kind)
     batch_size = task.eval_batch_size(config.batch_size)
     count = -(-config.test_iter * config.batch_size // batch_size) or -1
     forward = tf.function(task.forward, autograph=False, reduce_retracing=True)
 
-    def predict(batch):
-        return forward({name: x for name, x in batch.items() if x.dtype != tf.string})
-
     def validate(image_size, ranks):
+        pictures = []
+
+        def predict(batch):
+            outputs = forward({name: x for name, x in batch.items() if x.dtype != tf.string})
+            if ranks.rank == 0 and len(pictures) < PICTURES:
+                pictures.extend(task.pictures_of_outputs(batch, outputs, names)[: PICTURES - len(pictures)])
+            return outputs
+
         inputs = InputConfig(image_size, batch_size, num_preprocess_threads=config.num_preprocess_threads)
         batches = evaluation_batches(index, task, inputs, ranks).take(count)
         evaluator = task.evaluator()
         joined = predictions(predict, batches)
         evaluation = distributed.on_first(joined, lambda batches: evaluate(evaluator, batches, config.max_skipped))
-        return evaluation and {name: evaluation.metrics[name] for name in evaluator.shown}
+        return evaluation and Validation({name: evaluation.metrics[name] for name in evaluator.shown}, pictures)
 
     return validate
 
@@ -61,7 +83,7 @@ def make_validate(task, index, config):
 def make_validate_state(job, validate, index, image_size):
     """Returns `validate(ranks)`, which validates the state of a run as it is, or its average if it has one.
 
-    It keeps what it validated in MODEL_DIR/best if that is better than what is there, and returns the metrics by name;
+    It keeps what it validated in MODEL_DIR/best if that is better than what is there, and returns the `Validation`;
     None but on the first process.
 
     Args:
@@ -75,9 +97,9 @@ def make_validate_state(job, validate, index, image_size):
 
     def validate_state(ranks):
         with job.state.average.in_place() if job.state.average else contextlib.nullcontext():
-            metrics = validate(image_size, ranks)
-            if metrics:
-                best_checkpoint.save_if_better(folder, metrics, primary_metric, job.state)
-        return metrics
+            validation = validate(image_size, ranks)
+            if validation:
+                best_checkpoint.save_if_better(folder, validation.metrics, primary_metric, job.state)
+        return validation
 
     return validate_state

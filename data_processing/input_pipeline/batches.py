@@ -37,7 +37,7 @@ def training_batches(index, task, config, start=0, ranks=Ranks()):
 
     Args:
       index: `RecordIndex`.
-      task: a `tasks.base.Task`, of which `parse`, `train_transform` and `blank` are used.
+      task: a `tasks.base.Task`, of which `parse`, `train_transform`, `blank` and `batched` are used.
       config: an `InputConfig`.
       start: counts the records of all ranks and epochs before, so that a run may resume with another number of ranks.
       ranks: which process this is.
@@ -50,7 +50,10 @@ def training_batches(index, task, config, start=0, ranks=Ranks()):
     """
 
     def mine():
-        for position, record in order.sample_positions(len(index), config.shuffle_buffer, config.random_seed, start):
+        positions = order.sample_positions(
+            len(index), config.shuffle_buffer, config.random_seed, start, index.portrait if task.shapes_vary else None
+        )
+        for position, record in positions:
             own = position % ranks.size == ranks.rank
             yield position[own], *reading.places(index, record[own])
 
@@ -62,8 +65,7 @@ def training_batches(index, task, config, start=0, ranks=Ranks()):
     blank = task.blank(config.image_size, training=True)
     examples = reading.load(positions.prefetch(1).unbatch(), index, parse, blank, config.num_preprocess_threads)
     batch_size = config.batch_size * config.accumulate_steps
-    batches = examples.batch(batch_size, drop_remainder=True, num_parallel_calls=2).map(reading.replace_invalid)
-    return batches.prefetch(4)
+    return task.batched(examples, batch_size, training=True).map(reading.replace_invalid).prefetch(4)
 
 
 def evaluation_batches(index, task, config, ranks=Ranks()):
@@ -81,4 +83,4 @@ def evaluation_batches(index, task, config, ranks=Ranks()):
     positions = tf.data.Dataset.from_tensor_slices((own, *reading.places(index, own)))
     blank = task.blank(config.image_size, training=False)
     examples = reading.load(positions, index, parse, blank, config.num_preprocess_threads)
-    return examples.batch(config.batch_size).prefetch(2)
+    return task.batched(examples, config.batch_size, training=False).prefetch(2)
