@@ -10,6 +10,7 @@ import io
 import os
 from pathlib import Path
 import stat
+from typing import NamedTuple
 import warnings
 
 import numpy as np
@@ -75,6 +76,26 @@ def as_jpeg(data, max_pixels=MAX_PIXELS):
         raise ImageError(f"{image.width} x {image.height} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
     image = _upright_rgb(image, transpose)
     return _encode(image, subsampling=0), image.width, image.height
+
+
+class Stored(NamedTuple):
+    """How an image lies in its file: width and height in pixels, before `as_jpeg` or `decode` turns it upright.
+
+    `orientation` is the number, a key of ORIENTATIONS, by which they turn it, or None.
+    """
+
+    width: int
+    height: int
+    orientation: int | None
+
+
+def stored(data) -> Stored:
+    """Returns how an encoded image that decodes lies in its file. Raises ImageError as `decode` does."""
+    with _blamed_on_image(data):
+        bare = strip(data)
+        image = Image.open(io.BytesIO(bare.data), formats=FORMATS)
+        number = _orientation(image, bare)
+    return Stored(*image.size, number if number in ORIENTATIONS else None)
 
 
 def check(data, max_pixels=MAX_PIXELS):
@@ -185,9 +206,14 @@ def _load(data, max_pixels):
         # All at once: after each block of the usual 64 kB libjpeg may begin again at the first byte it has not used.
         image.decodermaxblock = len(bare.data)
         image.load()
-        metadata = [image.info.get(name) or b"" for name in ("exif", "xmp")] if image.format == "WEBP" else None
-        number = orientation(*metadata) if metadata else bare.orientation
-    return image, ORIENTATIONS.get(number)
+        return image, ORIENTATIONS.get(_orientation(image, bare))
+
+
+def _orientation(image, bare: Bare):
+    """The orientation that the metadata say, of WebP those that Pillow has read."""
+    if image.format != "WEBP":
+        return bare.orientation
+    return orientation(*(image.info.get(name) or b"" for name in ("exif", "xmp")))
 
 
 def _check_work(image, bare: Bare, max_pixels):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_processing.lists import image_list
+from data_processing.lists import box_list, image_list
 from data_processing.lists.image_list import ImageListError
 
 # Lines that are shown of those that are wrong, and of those that are odd.
@@ -41,29 +41,41 @@ def check(path, class_num, single=False) -> Found:
 
     Raises ImageListError if lines are wrong: their number, and each of the first SHOWN_WRONG with what is wrong.
     """
-    wrong, unlabeled, repeated = Noted(), Noted(), Noted()
+    unlabeled, repeated = Noted(), Noted()
+    for where, pairs in _parsed(path, lambda text, where: _pairs(text, class_num, where, single)):
+        if not pairs:
+            unlabeled = unlabeled.add(where)
+        elif len({label for label, _ in pairs}) < len(pairs):
+            repeated = repeated.add(where)
+    return Found(unlabeled, repeated)
+
+
+def check_boxes(path, class_num):
+    """Reads a box list to its end. Raises ImageListError as `check` does."""
+    for _ in _parsed(path, lambda text, where: box_list.parse_line(text, class_num, where)):
+        pass
+
+
+def _parsed(path, parse):
+    """Yields "FILE:LINE" and what `parse`, of text and that, makes of each line; raises ImageListError at the end."""
+    wrong = Noted()
     with open(path, "rb") as file:
         lines = tqdm(file, "checking the list", unit=" lines", unit_scale=True)
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             try:
                 text = image_list.decode_line(line, where)
-                if not text:
-                    continue
-                pairs = _pairs(text, class_num, where, single)
+                parsed = parse(text, where) if text else None
             except ImageListError as error:
                 wrong = wrong.add(str(error), SHOWN_WRONG)
                 continue
-            if not pairs:
-                unlabeled = unlabeled.add(where)
-            elif len({label for label, _ in pairs}) < len(pairs):
-                repeated = repeated.add(where)
+            if text:
+                yield where, parsed
     if wrong.count == 1:
         raise ImageListError(wrong.first[0])
     if wrong.count:
         more = [f"and {wrong.count - SHOWN_WRONG:,} more"] if wrong.count > SHOWN_WRONG else []
         raise ImageListError("\n  ".join([f"{path}: {wrong.count:,} lines are wrong:", *wrong.first, *more]))
-    return Found(unlabeled, repeated)
 
 
 def _pairs(text, class_num, where, single):

@@ -2,10 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
-from data_processing.records import schema, tfrecord
+from data_processing.records import manifest, schema, tfrecord
 
 # The kind of labels is that of the first record whose checksum is right, among so many.
 PEEKED = 100
@@ -21,6 +22,7 @@ class RecordIndex:
       offset: int64 [records], where the record begins in its shard, in bytes.
       kind: of what the records hold besides the image, one of `schema.KINDS`.
       problems: what is wrong with shards of which a part had to be left out.
+      portrait: bool [records], whether the image is higher than wide, of records of boxes; of others None.
     """
 
     paths: tuple[str, ...]
@@ -28,6 +30,7 @@ class RecordIndex:
     offset: np.ndarray
     kind: str
     problems: tuple[str, ...]
+    portrait: np.ndarray | None = None
 
     def __len__(self):
         return len(self.shard)
@@ -51,7 +54,25 @@ def index_records(paths, class_num, threads=16):
         raise tfrecord.RecordError("; ".join(problems) or f"{paths[0]}: the shards are empty; build them again")
     shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
     offset = np.concatenate([offsets[:-1] for offsets, _ in shards])
-    return RecordIndex(tuple(paths), shard, offset, _first_kind(paths, shard, offset, class_num), problems)
+    kind = _first_kind(paths, shard, offset, class_num)
+    portrait = None
+    if kind == "boxes":
+        parts = [_portrait(path, offsets) for path, (offsets, _) in zip(paths, shards, strict=True)]
+        portrait = np.concatenate(parts)
+    return RecordIndex(tuple(paths), shard, offset, kind, problems, portrait)
+
+
+def _portrait(path, offsets):
+    """Which images of a shard are higher than wide, bool [records]: by the .json beside it, else by its records."""
+    beside, count = Path(path).with_suffix(".json"), len(offsets) - 1
+    portrait = np.zeros(count, bool)
+    noted = manifest.read(beside).get("portrait") if beside.exists() else None
+    if not isinstance(noted, list) or not all(isinstance(number, int) for number in noted):
+        noted = np.flatnonzero([schema.is_portrait(data) for data in tfrecord.unchecked_records(path, offsets)])
+    noted = np.array(noted, np.int64)
+    # Of a shard that is truncated, records are missing at the end.
+    portrait[noted[(noted >= 0) & (noted < count)]] = True
+    return portrait
 
 
 def _first_kind(paths, shard, offset, class_num):

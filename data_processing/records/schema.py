@@ -24,7 +24,9 @@ import tensorflow as tf
 from data_processing.lists import box_list
 from data_processing.records.tfrecord import RecordError
 
-KINDS = ("sparse", "dense", "single", "boxes")
+# Of labels of the whole image; and all.
+LABEL_KINDS = ("sparse", "dense", "single")
+KINDS = (*LABEL_KINDS, "boxes")
 
 
 class Image(NamedTuple):
@@ -42,7 +44,7 @@ def encode(image, labels, confidences, label_format, class_num):
     Args:
       image: an `Image`.
       labels, confidences: indices of its classes below `class_num`, and for each a value in (0, 1], or -1.
-      label_format: "sparse", "dense" or "single"; "single" needs exactly one label.
+      label_format: one of LABEL_KINDS; "single" needs exactly one label.
       class_num: number of classes.
     """
     feature = {}
@@ -70,8 +72,8 @@ def encode_boxes(image, boxes):
     feature = {
         "box": _floats([edge for box in boxes for edge in box.edges]),
         "box_class": _int64s([box.label for box in boxes]),
-        "difficult": _int64s([box.difficult for box in boxes]),
-        "truncated": _int64s([box.truncated for box in boxes]),
+        "difficult": _int64s([int(box.difficult) for box in boxes]),
+        "truncated": _int64s([int(box.truncated) for box in boxes]),
     }
     return _serialize(image, feature)
 

@@ -1,4 +1,4 @@
-"""Writes shards of records from an image list: in many processes, each shard whole or not at all, always the same.
+"""Writes shards of records from a list: in many processes, each shard whole or not at all, always the same.
 
 A shard is complete when the .json of its counts stands beside it; that is written last. Both get their names when their
 content is on the disk.
@@ -6,7 +6,6 @@ content is on the disk.
 
 from collections import Counter, deque
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-import errno
 import hashlib
 import multiprocessing
 import os
@@ -18,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_processing.images import archives, image_files
-from data_processing.lists import image_list, list_check
-from data_processing.records import manifest, schema, tfrecord
+from data_processing.images import image_files
+from data_processing.lists import box_list, image_list, list_check
+from data_processing.records import image_record, manifest, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
@@ -28,9 +27,6 @@ from utils.processes import exit_with_parent
 SHARDS = 64
 # Images after which a worker reports its progress.
 REPORT_EVERY = 16
-# What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
-# run: images that are there must not be left out of a shard that then counts as complete.
-UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
 # What takes seconds to import. (Modules of ours the fork server finds only where it runs in their folder.)
 PRELOADED = ["tensorflow", "numpy", "PIL.Image", "google_crc32c", "tqdm", "absl.flags"]
 
@@ -71,13 +67,13 @@ class ShardConfig(NamedTuple):
 
 
 def build(list_path, images, output, config, rank=0, size=1):
-    """Makes the shards of an image list that are not there yet; of several processes each makes its share.
+    """Makes the shards of a list that are not there yet; of several processes each makes its share.
 
     When all are there, writes a manifest (settings, counts per shard and per class, SHA-256) and a list of the images
     that were left out, each with the reason, beside them; see `manifest` for their names.
 
     Args:
-      list_path: the image list.
+      list_path: the image list or, where `config.label_format` is "boxes", the box list.
       images: folder that its paths are relative to.
       output: folder of the shards, which is made.
       config: `ShardConfig`.
@@ -125,9 +121,7 @@ def _lines(list_path, config):
     num_shards = config.num_shards or max(1, min(SHARDS, len(offsets)))
     if len(offsets) < num_shards:
         left_out = f" (without the {unlabeled:,} that have no labels)" if len(offsets) < len(labeled) else ""
-        raise ValueError(
-            f"{list_path} has {len(offsets):,} images{left_out}, fewer than --num_shards={num_shards}"
-        )
+        raise ValueError(f"{list_path} has {len(offsets):,} images{left_out}, fewer than --num_shards={num_shards}")
     return offsets, unlabeled, num_shards
 
 
@@ -136,7 +130,7 @@ def build_shards(shards, list_path, images, config, workers=None):
 
     Args:
       shards: pairs of a shard's path and the byte offsets of its lines in the list, int64 [images].
-      list_path: the image list.
+      list_path: the list.
       images: folder that the paths in the list are relative to; see `archives.read_file` for tar archives in it.
       config: `ShardConfig`; of it, `label_format`, `class_num` and `max_pixels` count.
       workers: number of cores to use, by default all.
@@ -183,69 +177,56 @@ def _start_worker(progress):
 
 def _build_shard(path, offsets, list_path, images, config, threads):
     """Writes a shard and, last, its .json, which makes it complete; both under temporary names first."""
-    digest, classes, rejected, written = hashlib.sha256(), Counter(), [], 0
+    digest, classes, rejected, portrait, written = hashlib.sha256(), Counter(), [], [], 0
     for abandoned in path.parent.glob(f".{path.stem}.*.part"):
         abandoned.unlink(missing_ok=True)
     temp_path = temporary_name(path)
-    rows = _rows(list_path, offsets, config.class_num)
+    rows = _rows(list_path, offsets, config)
     with open(temp_path, "wb") as file:
-        for count, (row, record, reason) in enumerate(_records(rows, images, config, threads), start=1):
-            if record is None:
-                rejected.append([row.path, reason])
+        for count, made in enumerate(_records(rows, images, config, threads), start=1):
+            row = made.row
+            if made.record is None:
+                rejected.append([row.path, made.reason])
             else:
-                file.write(record)
-                digest.update(record)
+                framed = tfrecord.frame(made.record)
+                file.write(framed)
+                digest.update(framed)
                 classes.update(k for k, value in zip(row.labels, row.confidences, strict=True) if value > 0)
+                portrait += [written] if made.is_portrait else []
                 written += 1
             if count % REPORT_EVERY == 0 or count == len(offsets):
                 _progress.put((count - 1) % REPORT_EVERY + 1)
         sync(file)
     os.replace(temp_path, path)
     summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
+    summary |= {"portrait": portrait} if config.label_format == "boxes" else {}
     write_json(path.with_suffix(".json"), summary | {"classes": {str(k): classes[k] for k in sorted(classes)}})
 
 
-def _rows(list_path, offsets, class_num):
-    """Yields the rows of an image list that begin at `offsets`, in bytes."""
+def _rows(list_path, offsets, config):
+    """Yields the rows of a list that begin at `offsets`, in bytes."""
+    of_lines = box_list if config.label_format == "boxes" else image_list
     with open(list_path, "rb") as lines:
         for offset in offsets:
             lines.seek(offset)
             where = f"{list_path}, byte {offset}"
             line = image_list.decode_line(lines.readline(), where)
-            yield image_list.parse_line(line, class_num, where, require_labels=False)
+            yield of_lines.parse_line(line, config.class_num, where, require_labels=False)
 
 
 def _records(rows, images, config, threads):
-    """Yields in order, for each row: the row, its framed record or None, and why there is none or None.
+    """Yields in order, for each row, its `image_record.Made`.
 
     Pillow lets go of Python's lock while it decodes, so threads keep the cores busy that have no shard of their own.
     """
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque()
         for row in rows:
-            ahead.append(pool.submit(_record, row, images, config))
+            ahead.append(pool.submit(image_record.make, row, images, config))
             if len(ahead) > 2 * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-
-def _record(row, images, config):
-    """Returns the row, its framed record or None, and the reason if the image cannot be used or None."""
-    try:
-        data = archives.read_file(images, row.path, config.max_pixels)
-        encoded, width, height = image_files.as_jpeg(data, config.max_pixels)
-    except OSError as error:
-        if errno.errorcode.get(error.errno) not in UNUSABLE:
-            raise
-        return row, None, error.strerror
-    except image_files.ImageError as error:
-        return row, None, str(error)
-    except MemoryError as error:
-        raise OSError(f"{row.path}: out of memory; free some, and resume with the same command") from error
-    image = schema.Image(encoded, width, height, row.path)
-    record = schema.encode(image, row.labels, row.confidences, config.label_format, config.class_num)
-    return row, tfrecord.frame(record), None
 
 
 def is_complete(shard):
@@ -255,6 +236,9 @@ def is_complete(shard):
 
 def _check_list(path, config):
     """Says what is odd in a list; ImageListError with all that is wrong in it, before hours of work."""
+    if config.label_format == "boxes":
+        list_check.check_boxes(path, config.class_num)
+        return
     found = list_check.check(path, config.class_num, config.label_format == "single")
     if found.unlabeled.count:
         kept = "kept, as images of no class" if config.keep_unlabeled else "left out; --keep_unlabeled keeps them"
@@ -269,6 +253,7 @@ def _finish(places, shards, settings, unlabeled, max_rejected):
     rejected = sorted(row for part in parts.values() for row in part.pop("rejected"))
     classes = Counter()
     for part in parts.values():
+        part.pop("portrait", None)
         classes.update({int(label): count for label, count in part.pop("classes").items()})
     records = sum(part["records"] for part in parts.values())
     write_text(places.rejected, "".join(f"{name}\t{reason}\n" for name, reason in rejected))

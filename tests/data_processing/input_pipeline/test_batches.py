@@ -85,7 +85,7 @@ def test_the_same_record_looks_different_in_each_epoch(paths):
     assert len(images) == 3
 
 
-@pytest.mark.parametrize("kind", schema.KINDS)
+@pytest.mark.parametrize("kind", schema.LABEL_KINDS)
 def test_all_kinds_of_labels(tmp_path, kind):
     for batch in take(write_shards(tmp_path / kind, kind), 8):
         for name, label in zip(batch["name"], batch["label"], strict=True):

@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 import pytest
 
 from data_processing.images import archives
-from data_processing.records import build_dataset, index, schema, shard_writer, tfrecord
+from data_processing.lists import image_list
+from data_processing.records import build_dataset, image_record, index, schema, shard_writer, tfrecord
 
 CLASSES = 5
 CONFIG = shard_writer.ShardConfig("train", "sparse", CLASSES, num_shards=1, random_seed=1, max_rejected=0.0)
@@ -143,17 +144,17 @@ def test_what_fails_in_reading_is_the_machine(images, monkeypatch):
     def read_file(folder, path, max_pixels):
         raise OSError(5, "Input/output error")
 
-    row = shard_writer.image_list.Row("0.jpg", (1,), (1.0,))
+    row = image_list.Row("0.jpg", (1,), (1.0,))
     monkeypatch.setattr(archives, "read_file", read_file)
     with pytest.raises(OSError, match="Input/output error"):
-        shard_writer._record(row, images, CONFIG)
+        image_record.make(row, images, CONFIG)
     monkeypatch.setattr(archives, "read_file", lambda folder, path, max_pixels: np.random.default_rng(0).bytes(99))
-    _, record, reason = shard_writer._record(row, images, CONFIG)
-    assert record is None and "not an image" in reason
+    made = image_record.make(row, images, CONFIG)
+    assert made.record is None and "not an image" in made.reason
 
     def as_jpeg(data, max_pixels):
         raise MemoryError
 
-    monkeypatch.setattr(shard_writer.image_files, "as_jpeg", as_jpeg)
+    monkeypatch.setattr(image_record.image_files, "as_jpeg", as_jpeg)
     with pytest.raises(OSError, match="0.jpg: out of memory"):
-        shard_writer._record(row, images, CONFIG)
+        image_record.make(row, images, CONFIG)

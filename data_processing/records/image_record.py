@@ -1,0 +1,98 @@
+"""One row of a list and its image: the record of the two, or the reason why there is none."""
+
+import errno
+from typing import NamedTuple
+
+from data_processing.images import archives, image_files
+from data_processing.lists import box_list
+from data_processing.records import schema
+
+# What the operating system says of one image alone. Any other error, of a full disk or a lost file server say, ends the
+# run: images that are there must not be left out of a shard that then counts as complete.
+UNUSABLE = ("ENOENT", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ")
+
+SIDEWAYS = (5, 6, 7, 8)
+
+
+class Made(NamedTuple):
+    """Attributes:
+    row: of the list.
+    record: as bytes, or None.
+    reason: why there is none, or "".
+    is_portrait: whether its image is higher than wide.
+    """
+
+    row: NamedTuple
+    record: bytes | None
+    reason: str = ""
+    is_portrait: bool = False
+
+
+def make(row, images, config) -> Made:
+    """Returns what became of a row.
+
+    Args:
+      row: of the list, a `box_list.Row` where `config.label_format` is "boxes", else an `image_list.Row`.
+      images: folder that its path is relative to; see `archives.read_file` for tar archives in it.
+      config: `ShardConfig`; of it, `label_format`, `class_num` and `max_pixels` count.
+
+    Raises OSError if the machine fails, not the image.
+    """
+    is_boxes = config.label_format == "boxes"
+    if is_boxes and row.problem:
+        return Made(row, None, row.problem)
+    try:
+        data = archives.read_file(images, row.path, config.max_pixels)
+        encoded, width, height = image_files.as_jpeg(data, config.max_pixels)
+        image = schema.Image(encoded, width, height, row.path)
+        if is_boxes:
+            record = schema.encode_boxes(image, upright_boxes(row, image_files.stored(data)))
+        else:
+            record = schema.encode(image, row.labels, row.confidences, config.label_format, config.class_num)
+    except OSError as error:
+        if errno.errorcode.get(error.errno) not in UNUSABLE:
+            raise
+        return Made(row, None, error.strerror)
+    except (image_files.ImageError, box_list.BoxError) as error:
+        return Made(row, None, str(error))
+    except MemoryError as error:
+        raise OSError(f"{row.path}: out of memory; free some, and resume with the same command") from error
+    return Made(row, record, is_portrait=height > width)
+
+
+def upright_boxes(row, stored):
+    """Returns the boxes of a row in the pixels of its image as records hold it: upright, whatever its file says.
+
+    Args:
+      row: a `box_list.Row`.
+      stored: the `image_files.Stored` of its image.
+
+    An image that EXIF turns has two forms, and programs that draw boxes show the one or the other: which one it was,
+    the row's size says, where width and height change places and differ. Raises `box_list.BoxError` where it does not,
+    where the size is that of neither, and for boxes that do not fit.
+    """
+    width, height, orientation = stored
+    turned = (height, width) if orientation in SIDEWAYS else (width, height)
+    if row.size not in (None, (width, height), turned):
+        raise box_list.BoxError(
+            f"the image has {width} x {height} pixels, its annotation is of {row.size[0]} x {row.size[1]}"
+        )
+    boxes = row.boxes
+    if orientation and boxes and (row.size is None or turned == (width, height)):
+        raise box_list.BoxError(
+            f"EXIF orientation {orientation}, and the annotation does not tell whether its boxes are of the image "
+            "before or after; turn the pixels upright, or take the orientation away"
+        )
+    if orientation and row.size == (width, height):
+        boxes = [turn(box, orientation, width, height) for box in boxes]
+    return box_list.fit(boxes, *turned)
+
+
+def turn(box, orientation, width, height):
+    """Returns a `box_list.Box` of an image of `width` x `height` as it lies after EXIF's orientation 5 to 8."""
+    left, top, right, bottom = box.edges
+    if orientation in (6, 7):  # what was below comes to the left
+        top, bottom = height - bottom, height - top
+    if orientation in (7, 8):  # what was right comes to the top
+        left, right = width - right, width - left
+    return box._replace(left=top, top=left, right=bottom, bottom=right)
