@@ -40,8 +40,7 @@ def read_file(folder, path, max_pixels):
     offset, size = places[at].tolist()
     if size > 4 * max_pixels + 2**24:
         raise image_files.ImageError(f"{size} bytes, too many for {max_pixels} pixels")
-    with open(archive, "rb") as file:
-        data = os.pread(file.fileno(), size, offset)
+    data = read_place(archive, (offset, size))
     if len(data) < size:
         raise image_files.ImageError(f"{archive.name} is truncated")
     return data
@@ -50,6 +49,18 @@ def read_file(folder, path, max_pixels):
 def names(archive):
     """Returns the names, sorted, of the images in an archive."""
     return sorted(_members(str(archive)))
+
+
+def places(archive, endings) -> dict[str, tuple[int, int]]:
+    """Returns {name: (offset, size)}, in bytes, of the files in an archive whose names end, in lower case, so."""
+    return _members(str(archive), endings)
+
+
+def read_place(archive, place) -> bytes:
+    """Returns the bytes at one of `places`; fewer if the archive is truncated."""
+    offset, size = place
+    with open(archive, "rb") as file:
+        return os.pread(file.fileno(), size, offset)
 
 
 def damaged() -> list[str]:
@@ -86,21 +97,21 @@ def _digest(name):
 _damaged = {}
 
 
-def _members(archive):
-    """{name: (offset, size)} of an archive's images, in bytes."""
+def _members(archive, endings=image_files.EXTENSIONS):
+    """{name: (offset, size)} of an archive's images, or what else ends so, in bytes."""
     try:
         with tarfile.open(archive, "r:", ignore_zeros=True) as file:
-            images = _images(file, archive)
+            found = _files(file, archive, endings)
     except tarfile.TarError as error:
         raise ArchiveError(f"{archive}: no tar archive, or damaged: {error}; fetch it again") from error
-    if not images and archive in _damaged:
+    if not found and archive in _damaged:
         raise ArchiveError(f"{archive}: no tar archive, or damaged: no image found in it; fetch it again")
-    return images
+    return found
 
 
-def _images(file, label, inside=False):
-    """{name: (offset, size)} of the images in an open archive, in bytes; `label` is what `damaged` calls it."""
-    images, behind_damage, has_archives, is_damaged = {}, [], False, False
+def _files(file, label, endings, inside=False):
+    """{name: (offset, size)} of the files in an open archive, in bytes; `label` is what `damaged` calls it."""
+    found, behind_damage, has_archives, is_damaged = {}, [], False, False
     for member in _headers(file):
         if member is None:
             is_damaged = True
@@ -108,30 +119,30 @@ def _images(file, label, inside=False):
         name = member.name.removeprefix("./")
         if not member.isreg() or name.startswith("/") or ".." in name.split("/"):
             continue
-        if name.lower().endswith(image_files.EXTENSIONS):
-            images[name] = (member.offset_data, member.size)
+        if name.lower().endswith(endings):
+            found[name] = (member.offset_data, member.size)
             if is_damaged:
                 behind_damage.append(name)
         elif name.endswith(".tar") and not inside:
             has_archives = True
             try:
                 with tarfile.open(fileobj=file.extractfile(member), mode="r:", ignore_zeros=True) as inner:
-                    for path, (offset, size) in _images(inner, f"{label}: {name}", inside=True).items():
-                        images[f"{name.removesuffix('.tar')}/{path}"] = (member.offset_data + offset, size)
+                    for path, (offset, size) in _files(inner, f"{label}: {name}", endings, inside=True).items():
+                        found[f"{name.removesuffix('.tar')}/{path}"] = (member.offset_data + offset, size)
             except tarfile.TarError as error:
                 _note_damage(f"{label}: {name}", error)
     if has_archives:
         # Most likely of an archive inside whose own header is damaged: its name, the class, is lost.
         for name in behind_damage:
-            images.pop(name, None)
+            found.pop(name, None)
     if is_damaged:
-        _note_damage(label, f"{len(images)} images found")
-    return images
+        _note_damage(label, f"{len(found)} files found")
+    return found
 
 
 def _note_damage(label, what):
     if label not in _damaged:
-        logging.warning("%s: damaged (%s); its other images are left out", label, what)
+        logging.warning("%s: damaged (%s); its other files are left out", label, what)
     _damaged[label] = None
 
 

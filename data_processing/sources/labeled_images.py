@@ -50,6 +50,7 @@ class Source(NamedTuple):
       test: the same for later.
       entries: dictionary of the classes of a multi-label dataset, else None.
       absent: paths of those images that are not in the folder.
+      kind: of the records that are made of it, one of `schema.KINDS`; rows of "boxes" are `box_list.Row`.
     """
 
     images: Path
@@ -59,6 +60,7 @@ class Source(NamedTuple):
     test: list[image_list.Row] = []
     entries: list[dictionary.Entry] | None = None
     absent: frozenset[str] = frozenset()
+    kind: str = "single"
 
 
 def single_label_rows(pairs) -> list[image_list.Row]:

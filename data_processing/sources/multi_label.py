@@ -96,7 +96,7 @@ def to_source(table, entries, path, config) -> Source:
     absent = _absent(table, images)
     _note_look_alikes(table)
     names = [entry.names for entry in entries]
-    return _split(Source(images, names, rows, entries=entries, absent=absent), table, config)
+    return _split(Source(images, names, rows, entries=entries, absent=absent, kind="sparse"), table, config)
 
 
 def report(source, notes):

@@ -44,7 +44,7 @@ def test_a_damaged_header_loses_one_member(tmp_path, caplog, by, lost):
     for name, data in expected.items():
         assert archives.read_file(tmp_path, f"n02084071/{name}", 10**6) == data
     assert archives.damaged().count(str(place)) == 1
-    assert caplog.text.count(f"{place}: damaged (8 images found)") == 1
+    assert caplog.text.count(f"{place}: damaged (8 files found)") == 1
 
 
 @pytest.mark.parametrize("by", [b"X", b"\0"], ids=["overwritten", "zeroed"])
