@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on the validation records: mAP, AUC, precision, recall and F1, or top-1 and top-5 accuracy.
+"""Evaluates a checkpoint on the validation records: mAP, AUC, precision, recall and F1; top-1 and top-5; mAP of boxes.
 
     python evaluate.py --data_dir=records --model_dir=out/checkpoint --result=out/eval
 
@@ -6,9 +6,15 @@
 `val-….tfrecords` or a subfolder val/. The checkpoint knows its classes, head and image size; `--dictionary` names those
 of an older or published one. Writes into `--result` (default out/eval): metrics.json; per_class.tsv, one line a class;
 of multi-label records report.html and its figures (precision and recall, F1 by threshold, calibration, AP by
-frequency), of single-label ones classes.html, with a confusion image. The threshold that is best for F1 goes beside the
+frequency), of single-label ones classes.html, with a confusion image, of boxes report.html, mistakes.html with the
+worst of them drawn, and results/, the files that VOC's devkit reads. The threshold that is best for F1 goes beside the
 checkpoint, for image_classification.py and export.py, if its head is sigmoid and the records are multi-label. Under
 `mpirun` each process predicts a share of the images, and the first one evaluates and writes.
+
+With `--voc_results`, needing neither checkpoint nor records, it judges such files of any program, by the rules of
+evaluation/average_precision.py and evaluation/coco.py:
+
+    python evaluate.py --voc_results=results --dataset=voc2007:VOCdevkit --split=test --result=out
 """
 
 import json
@@ -21,7 +27,7 @@ from absl import flags
 
 use(
     "test_iter max_skipped class_num resnet_size num_preprocess_threads threshold top_k_pred data_format "
-    "precision batch_norm_epsilon visiable_gpu xla"
+    "precision batch_norm_epsilon visiable_gpu xla proposals dataset split"
 )
 flags.DEFINE_enum(
     "ap_mode",
@@ -31,30 +37,98 @@ flags.DEFINE_enum(
     "class); binned keeps histograms in memory and says by how much it may be wrong.",
 )
 flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
+flags.DEFINE_string("voc_results", "", "Judge these result files, VOC2007/Main/comp4_det_…, of --dataset=voc2007:….")
 script(
     __name__,
     __doc__,
     first="data_dir model_dir dictionary result batch_size image_size crop head",
-    defaults={"threshold": 0.5},
+    defaults={"threshold": 0.5, "split": None},
 )
+
+from data_processing.sources import voc
+from evaluation import voc_results
+from evaluation.detection import DetectionEvaluator
+from utils.files import write_text
+
+RESULT = "out/eval"
+SHOWN = 5
+
+
+def judge_files(argv):
+    """`main`, where --voc_results are to be judged."""
+    del argv
+    _refuse("--voc_results", "data_dir", "model_dir")
+    source = voc_results.Source(FLAGS.dataset, FLAGS.split or "test")
+    truth = voc_results.read_truth(source, FLAGS.max_skipped)
+    found = voc_results.read(FLAGS.voc_results, truth)
+    _say(truth.bad, "left out, bad annotation")
+    if found.missing:
+        print(f"not there, and counted as no detections: {', '.join(found.missing)}")
+    if found.ignored:
+        print(f"{found.ignored:,} detections are in images that were left out, and do not count")
+    evaluator = DetectionEvaluator(len(voc.CLASSES), list(voc.CLASSES))
+    evaluator.add_images(truth.ids, truth.objects, found.detections)
+    evaluator.read_images = truth.read_images
+    evaluator.result()
+    result = Path(FLAGS.result or RESULT)
+    settings = {"voc_results": FLAGS.voc_results, "dataset": source.dataset, "split": source.split}
+    notes = {"skipped": truth.bad, "problems": [f"{name} is not there" for name in found.missing]}
+    result.mkdir(parents=True, exist_ok=True)
+    _write_json(result / "metrics.json", evaluator, settings | evaluator.settings(), notes)
+    print(evaluator.table(len(truth.bad)))
+    names = [("", name) for name in voc.CLASSES]
+    evaluator.write_report(result, names, f"{FLAGS.voc_results} on {source.dataset}, {source.split}")
+    _say_written(result)
+
+
+def _refuse(what, *names):
+    """Raises ValueError for flags that were given and mean nothing for what is evaluated."""
+    for name in names:
+        if FLAGS[name].present:
+            raise ValueError(f"--{name} has no meaning for {what}; leave it out")
+
+
+def _say(names, what):
+    """Prints what was left out, the first of it."""
+    for name in names[:SHOWN]:
+        print(f"{what}: {name}")
+    if len(names) > SHOWN:
+        print(f"… and {len(names) - SHOWN:,} more, see metrics.json")
+
+
+def _say_written(folder):
+    print(f"written: {', '.join(str(path) for path in sorted(folder.iterdir()) if path.is_file())}")
+
+
+def _write_json(path, evaluator, settings, notes):
+    """Writes settings, metrics, null where undefined, and `notes`: at the top those of boxes, else as "metrics"."""
+    metrics = {name: None if math.isnan(value) else value for name, value in evaluator.metrics.items()}
+    of_boxes = isinstance(evaluator, DetectionEvaluator)
+    content = {**metrics, **evaluator.by_class()} if of_boxes else {"metrics": metrics}
+    text = json.dumps({"settings": settings} | content | notes, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+if __name__ == "__main__" and FLAGS.voc_results:
+    run(judge_files)  # ends the process: files need nothing of what follows, whose import takes seconds
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
-from data_processing.records import classes, tfrecord
+from data_processing.records import classes, named_images, tfrecord
 from data_processing.records.index import index_records
 import distributed
 from evaluation import thresholds
 from evaluation.evaluate import evaluate, predictions
 from evaluation.multi_label import MultiLabelConfig
-from models import inference
+from models import checkpoint, inference
 from models.resnet import NetworkConfig
+from tasks import detection
 from tasks.classification import Classification
-from utils.files import write_text
 
-RESULT = "out/eval"
-SKIPPED_SHOWN = 5
+# Images of boxes are larger, and each has hundreds of regions.
+BATCH_OF_BOXES = 4
 
 
 def main(argv):
@@ -62,20 +136,16 @@ def main(argv):
     ranks = distributed.start()
     result = Path(FLAGS.result or RESULT)
     result.mkdir(parents=True, exist_ok=True)
-    shards = tfrecord.shard_paths(FLAGS.data_dir, "val")
-    network = inference.load(
-        FLAGS.model_dir,
-        config(NetworkConfig),
-        {name: given(name) for name in ("class_num", "resnet_size")},
-        dictionary_path=FLAGS.dictionary,
-    )
+    shards = tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split or "val")
+    network = _network()
     class_num, named = network.description.class_num, _classes(network)
     index = index_records(shards, class_num)
-    head, _ = inference.choose_head(FLAGS.head, network.description, multi_label=index.kind != "single")
-    size, says = inference.choose_image_size(given("image_size"), network.description, FLAGS.image_size)
-    measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
-    task = Classification(network.model, index.kind, head, crop=FLAGS.crop, evaluation=measured)
-    inputs = config(InputConfig, batch_size=task.eval_batch_size(FLAGS.batch_size), image_size=size)
+    task = _task(network, index.kind)
+    of_boxes = index.kind == "boxes"
+    default_size = detection.SHORT_SIDE if of_boxes else FLAGS.image_size
+    size, says = inference.choose_image_size(given("image_size"), network.description, default_size)
+    batch_size = given("batch_size") or (BATCH_OF_BOXES if of_boxes else FLAGS.batch_size)
+    inputs = config(InputConfig, batch_size=task.eval_batch_size(batch_size), image_size=size)
     batches = evaluation_batches(index, task, inputs, ranks).take(FLAGS.test_iter or -1)
     images = min(len(index), FLAGS.test_iter * inputs.batch_size * ranks.size or len(index))
 
@@ -83,24 +153,54 @@ def main(argv):
         for problem in index.problems:
             print(f"warning: {problem}")
         print(
-            f"ResNet-{network.description.resnet_size}, {class_num:,} classes, step {network.description.step:,} "
-            f"({network.prefix}) on {len(index):,} records ({index.kind} labels), {size} pixels ({says})"
+            f"{task.network_name}, {class_num:,} classes, step {network.description.step:,} ({network.prefix}) on "
+            f"{len(index):,} records ({'boxes' if of_boxes else f'{index.kind} labels'}), {size} pixels ({says})"
         )
         if not named:
             print("no names, only indices: neither checkpoint nor records hold them; give them with --dictionary")
         evaluator = task.evaluator(scratch_dir=result)
         _check_space(result, evaluator.disk_space(images))
         evaluation = _evaluate(evaluator, joined, images)
-        settings = {"head": head, "image_size": size} | evaluator.settings()
-        _write_json(result / "metrics.json", evaluation, settings, network, index)
-        print(evaluator.table(len(evaluation.skipped)))
         names = list(zip(named.ids, named.names, strict=True)) if named else [("", "")] * class_num
+        settings = _settings(network, task) | {"image_size": size} | evaluator.settings()
+        notes = {"skipped": evaluation.skipped, "problems": list(index.problems)}
+        if of_boxes:
+            evaluator.names = [text or str(k) for k, (_, text) in enumerate(names)]
+            evaluator.read_images = lambda wanted: named_images.read(index.paths, wanted)
+            voc_results.write(result / "results", FLAGS.split or "test", evaluator)
+        _write_json(result / "metrics.json", evaluator, settings, notes)
+        print(evaluator.table(len(evaluation.skipped)))
         evaluator.write_report(result, names, f"{network.prefix} on {FLAGS.data_dir}")
-        print(f"written: {', '.join(str(path) for path in sorted(result.iterdir()) if path.is_file())}")
-        if index.kind != "single" and head == "sigmoid":
+        _say_written(result)
+        if index.kind in ("sparse", "dense") and task.head == "sigmoid":
             _store_threshold(network.prefix, evaluation.metrics)
 
     distributed.on_first(predictions(_predict(task), batches), report)
+
+
+def _network():
+    """Returns the `Network` or `DetectorNetwork` of --model_dir."""
+    expected = {name: given(name) for name in ("class_num", "resnet_size")}
+    if checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes":
+        return inference.load_detector(FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected)
+    return inference.load(FLAGS.model_dir, config(NetworkConfig), expected, dictionary_path=FLAGS.dictionary)
+
+
+def _task(network, kind):
+    """Returns the task of a network on records of a kind."""
+    description = network.description
+    if (description.head == "boxes") != (kind == "boxes"):
+        found, held = ("objects", f"{kind} labels") if description.head == "boxes" else ("labels", "boxes")
+        raise ValueError(
+            f"{network.prefix} is of a network that finds {found}, and the records in {FLAGS.data_dir} hold {held}; "
+            "give others with --data_dir, or another checkpoint with --model_dir"
+        )
+    if kind == "boxes":
+        _refuse("boxes", "head", "threshold", "top_k_pred", "crop", "ap_mode", "positive_thres")
+        return detection.Detection(network.detector, description.long_side or detection.LONG_SIDE)
+    head, _ = inference.choose_head(FLAGS.head, description, multi_label=kind != "single")
+    measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
+    return Classification(network.model, kind, head, crop=FLAGS.crop, evaluation=measured)
 
 
 def _classes(network):
@@ -141,8 +241,8 @@ def _store_threshold(prefix, metrics):
 
 def _predict(task):
     """Returns the compiled function from batches to the task's outputs."""
-    forward = tf.function(lambda images: task.forward({"image": images}), reduce_retracing=True, jit_compile=FLAGS.xla)
-    return lambda batch: forward(batch["image"])
+    forward = tf.function(task.forward, autograph=False, reduce_retracing=True, jit_compile=FLAGS.xla)
+    return lambda batch: forward({name: x for name, x in batch.items() if x.dtype != tf.string})
 
 
 def _check_space(folder, needed):
@@ -164,27 +264,14 @@ def _evaluate(evaluator, predictions, images):
                 bar.update(len(batch["valid"]))
 
         evaluation = evaluate(evaluator, counted(), FLAGS.max_skipped)
-    for name in evaluation.skipped[:SKIPPED_SHOWN]:
-        print(f"left out, corrupt: {name}")
-    if len(evaluation.skipped) > SKIPPED_SHOWN:
-        print(f"… and {len(evaluation.skipped) - SKIPPED_SHOWN:,} more, see metrics.json")
+    _say(evaluation.skipped, "left out, corrupt")
     return evaluation
 
 
-def _write_json(path, evaluation, settings, network, index):
-    """Writes settings, metrics (null where undefined) and the names of the records that were left out."""
+def _settings(network, task):
     described = {name: value for name, value in network.description._asdict().items() if name != "dictionary"}
-    settings = {
-        "checkpoint": network.prefix,
-        **described,
-        **{name: FLAGS[name].value for name in ("data_dir", "crop", "precision")},
-        **settings,
-    }
-    metrics = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
-    content = {"settings": settings, "metrics": metrics}
-    content |= {"skipped": evaluation.skipped, "problems": list(index.problems)}
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    of_run = {name: FLAGS[name].value for name in ("data_dir", "crop", "precision")}
+    return {"checkpoint": network.prefix, **described, **of_run, "head": task.head}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Evaluation of a network that finds objects: mean average precision by the rules of VOC and of COCO."""
 
+from collections import Counter
+
 import numpy as np
 
 from evaluation import average_precision, coco, detection_report
@@ -109,12 +111,14 @@ class DetectionEvaluator:
         }
         return self.metrics
 
-    def by_class(self):
-        """Returns {"AP": {class: value}, "AP_area": …, "AP_coco": …}, of the classes with objects, by their names.
+    def unique_names(self):
+        """Returns the names of the classes; where several have one name, their indices follow it."""
+        count = Counter(self.names)
+        return [name if count[name] == 1 else f"{name} ({k})" for k, name in enumerate(self.names)]
 
-        Where several have one name, the index follows it.
-        """
-        names = [name if self.names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(self.names)]
+    def by_class(self):
+        """Returns {"AP": {class: value}, "AP_area": …, "AP_coco": …}, of the classes with objects, by their names."""
+        names = self.unique_names()
         columns = {"AP": self.ap, "AP_area": self.ap_area, "AP_coco": self.coco.all}
         present = np.flatnonzero(~np.isnan(self.ap))
         return {key: {names[k]: float(column[k]) for k in present} for key, column in columns.items()}

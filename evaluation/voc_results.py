@@ -7,6 +7,7 @@ programs write for comp3 (training on VOC's images alone) are read as well.
 """
 
 from collections import Counter, defaultdict
+import contextlib
 import math
 from pathlib import Path, PurePosixPath
 import re
@@ -14,34 +15,65 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_processing.sources import voc
-from evaluation.average_precision import Detections
+from data_processing.images import archives, image_files
+from data_processing.sources import voc, voc_files
+from evaluation.average_precision import Detections, Objects
 from utils.files import write_text
 
 COMPETITION = "comp4"
 
 
-class Images(NamedTuple):
-    """The images that results are of.
+class Source(NamedTuple):
+    """Images of VOC: "voc2007:PLACE", see `voc.objects`, and the name of their list, "test"."""
+
+    dataset: str
+    split: str
+
+    @property
+    def years(self):
+        return voc.years(self.dataset)
+
+    @property
+    def place(self):
+        return self.dataset.partition(":")[2]
+
+
+class Truth(NamedTuple):
+    """The ground truth that results are judged by.
 
     Attributes:
-      years: of VOC, (2007,).
-      split: name of their list, "test".
+      source: the `Source`.
       ids: of the images, in the order of the list.
-      left_out: ids of images of the list that cannot be judged; detections in them are ignored.
+      objects: `Objects` by index of the image in `ids` and of the class in `voc.CLASSES`.
+      bad: "file: reason" of annotations that cannot be used, whose images are left out.
+      left_out: ids of these images.
     """
 
-    years: tuple
-    split: str
+    source: Source
     ids: list
-    left_out: set = frozenset()
+    objects: Objects
+    bad: list
+    left_out: set
+
+    def read_images(self, ids):
+        """Returns {id: uint8 [height, width, 3]} of some of the images; those that cannot be read are left out."""
+        root, devkits = voc_files.find(self.source.place, self.source.years)
+        found = {}
+        for one in ids:
+            name = f"JPEGImages/{one}.jpg"
+            paths = [devkit.image(name) for devkit in devkits.values() if devkit.has(name)]
+            with contextlib.suppress(OSError, image_files.ImageError):
+                for path in paths[:1]:
+                    data = archives.read_file(root, path, image_files.MAX_PIXELS)
+                    found[one] = image_files.decode(data)
+        return found
 
 
 class Results(NamedTuple):
     """What result files hold.
 
     Attributes:
-      detections: `Detections` by index of the image in `Images.ids` and of the class in `voc.CLASSES`; of a class in
+      detections: `Detections` by index of the image in `Truth.ids` and of the class in `voc.CLASSES`; of a class in
         the order of its file.
       missing: the files of classes, VOC<year>/Main/…, that are not there.
       ignored: how many detections are in images that were left out.
@@ -52,21 +84,48 @@ class Results(NamedTuple):
     ignored: int
 
 
-def read(folder, images) -> Results:
-    """Returns the `Results` in `folder`, which holds VOC<year>/Main or results/VOC<year>/Main, for `Images`.
+def read_truth(source, max_skipped) -> Truth:
+    """Returns the `Truth` of a `Source`.
 
-    Raises ValueError, with file and line, for what is no detection of these images; or if there is no file at all.
+    Raises ValueError if it is not of VOC or not there, or if a larger share than `max_skipped` of its annotations
+    cannot be used.
     """
-    number_of = {name: k for k, name in enumerate(images.ids)} | dict.fromkeys(images.left_out, -1)
+    if not source.years or not source.place:
+        raise ValueError(f"--dataset={source.dataset}: name what --voc_results are of, as voc2007:VOCdevkit")
+    bad = []
+    annotated = voc.objects(source.place, source.years, source.split, bad)
+    if len(bad) > max_skipped * (len(annotated) + len(bad)) or not annotated:
+        raise ValueError(
+            f"{len(bad):,} of {len(annotated) + len(bad):,} annotations cannot be used, more than --max_skipped="
+            f"{max_skipped:g} ({'; '.join(': '.join(one) for one in bad[:3])}); mend them, or allow more"
+        )
+    every = list(annotated.values())
+    objects = Objects(
+        np.repeat(np.arange(len(every)), [len(one.names) for one in every]),
+        np.array([voc.CLASSES.index(name) for one in every for name in one.names], np.int64),
+        np.concatenate([one.box for one in every]),
+        np.concatenate([one.difficult for one in every]),
+    )
+    left_out = {voc.image_id(file) for file, _ in bad}
+    return Truth(source, list(annotated), objects, [": ".join(one) for one in bad], left_out)
+
+
+def read(folder, truth) -> Results:
+    """Returns the `Results` in `folder`, which holds VOC<year>/Main or results/VOC<year>/Main, for a `Truth`.
+
+    Raises ValueError, with file and line, for what is no detection in these images; or if there is no file at all.
+    """
+    years, split = truth.source.years, truth.source.split
+    number_of = {name: k for k, name in enumerate(truth.ids)} | dict.fromkeys(truth.left_out, -1)
     rows, missing = [], []
-    for year in images.years:
-        paths = _paths(Path(folder), year, images.split)
+    for year in years:
+        paths = _paths(Path(folder), year, split)
         for label, name in enumerate(voc.CLASSES):
             if name in paths:
-                rows += [(label, *row) for row in _rows(paths[name], number_of, images.split)]
+                rows += [(label, *row) for row in _rows(paths[name], number_of, split)]
             else:
-                missing.append(f"VOC{year}/Main/{_file_name(images.split, name)}")
-    if len(missing) == len(voc.CLASSES) * len(images.years):
+                missing.append(f"VOC{year}/Main/{_file_name(split, name)}")
+    if len(missing) == len(voc.CLASSES) * len(years):
         raise ValueError(
             f"--voc_results={folder}: there is none of {missing[0]} and so on, nor in {Path(folder, 'results')}; give "
             "the folder that holds VOC<year>/, and with --split the list that the files are named after"
@@ -126,7 +185,7 @@ def _error(path, number, what):
     return ValueError(f"{path}:{number}: {what}; write lines 'id score xmin ymin xmax ymax', in pixels from 1")
 
 
-def write(folder, split, image_names, class_names, detections):
+def write(folder, split, evaluator):
     """Writes a file for each class into `folder`/VOC<year>/Main or, of images that are not VOC's, into `folder`/Main.
 
     Numbers have all their digits, so that what is read again gives the same average precision. The id of an image that
@@ -136,27 +195,22 @@ def write(folder, split, image_names, class_names, detections):
     Args:
       folder: to write into.
       split: name of the list that the images are of.
-      image_names: of the images: their paths in the records.
-      class_names: of the classes; each another.
-      detections: `Detections`, of these images and classes.
-
-    Returns the folders that were written into.
+      evaluator: a `detection.DetectionEvaluator`, when it has its result.
     """
-    years = [voc.year(name) for name in image_names]
-    ids = [voc.image_id(name) for name in image_names] if all(years) else _ids(image_names)
+    names = evaluator.image_names
+    years = [voc.year(name) for name in names]
+    of_voc = all(years)
+    ids = [voc.image_id(name) for name in names] if of_voc else _ids(names)
     lines = defaultdict(list)
-    for image, label, box, score in zip(*(column.tolist() for column in detections), strict=True):
+    for image, label, box, score in zip(*(column.tolist() for column in evaluator.detections), strict=True):
         left, top, right, bottom = box
         line = f"{ids[image]} {score:.9g} {left + 1!r} {top + 1!r} {right!r} {bottom!r}\n"
-        lines[years[image] if all(years) else None, label].append(line)
-    folders = {
-        year: Path(folder, f"VOC{year}" if year else "", "Main") for year in (set(years) if all(years) else [None])
-    }
-    for year, path in folders.items():
-        path.mkdir(parents=True, exist_ok=True)
-        for label, name in enumerate(class_names):
-            write_text(path / _file_name(split, name.replace("/", "_")), "".join(lines[year, label]))
-    return sorted(folders.values())
+        lines[years[image] if of_voc else None, label].append(line)
+    for year in set(years) if of_voc else [None]:
+        main = Path(folder, f"VOC{year}" if year else "", "Main")
+        main.mkdir(parents=True, exist_ok=True)
+        for label, name in enumerate(evaluator.unique_names()):
+            write_text(main / _file_name(split, name.replace("/", "_")), "".join(lines[year, label]))
 
 
 def _ids(names):
