@@ -1,7 +1,7 @@
 """Makes the records of a dataset, whatever its source: shards for training and validation, and a dictionary.
 
-The records are those of `build_tfrecords.py --label_format=single` or, of a CSV, `sparse`. A folder's dataset.json says
-what it is made of.
+The records are those of `build_tfrecords.py --label_format=single` or, of a CSV, `sparse`, or of boxes. A folder's
+dataset.json says what it is made of.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 from typing import NamedTuple
 
 from data_processing.images import image_files
-from data_processing.lists import dictionary, image_list
+from data_processing.lists import box_list, dictionary, image_list
 from data_processing.records import manifest, shard_writer
 from data_processing.sources import datasets
 from data_processing.sources.datasets import DatasetConfig
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     Attributes:
       class_num, names: of the classes.
       train, val: images for training and for validation.
-      kind: of the labels, one of `schema.KINDS`.
+      kind: of the records, one of `schema.KINDS`.
     """
 
     class_num: int
@@ -52,7 +52,7 @@ def build(source, output, config: DatasetConfig) -> Dataset:
     """Makes the records of a dataset in `output`, unless they are there: train/, val/ and dictionary.txt.
 
     Args:
-      source: KIND:PLACE, see `single_label.KINDS`.
+      source: KIND:PLACE, see `datasets.KINDS`.
       output: folder, new or of an earlier call. Its dataset.json says what is made in it and, at last, that all is.
       config: how it is split and read.
 
@@ -67,9 +67,8 @@ def build(source, output, config: DatasetConfig) -> Dataset:
     counts, parts = {}, datasets.parts(images, config)
     for name, rows in parts.items():
         if not datasets.usable(rows, config):
-            raise SourceError(
-                f"{source}: no image with a label is left for {name}; set --train_per_class or --val_fraction"
-            )
+            what = "image" if images.kind == "boxes" else "image with a label"
+            raise SourceError(f"{source}: no {what} is left for {name}; set --train_per_class or --val_fraction")
     for name, rows in parts.items():
         built = _build_part(name, rows, images, output, config)
         if not built["records"]:
@@ -77,12 +76,12 @@ def build(source, output, config: DatasetConfig) -> Dataset:
         counts[name] = built["records"]
         wanted = {label for row in rows for label in row.labels}
         if name == "train" and (lost := [images.names[k] for k in wanted if str(k) not in built["classes"]]):
-            _report_lost(sorted(lost), output, source, is_error=images.entries is None)
+            _report_lost(sorted(lost), output, source, is_error=images.kind == "single")
     if images.entries is None:
         write_dictionary(output / dictionary.BESIDE, images.names)
     else:
         dictionary.write(output / dictionary.BESIDE, images.entries)
-    write_json(output / DONE, settings | {"class_num": len(images.names)} | counts)
+    write_json(output / DONE, settings | {"class_num": len(images.names), "kind": images.kind} | counts)
     shutil.rmtree(output / "images", ignore_errors=True)
     return Dataset(len(images.names), **counts)
 
@@ -95,19 +94,25 @@ def plan(source, output, config) -> Plan:
     output = Path(output)
     if made := _find(output, datasets.settings(source, config)):
         classes = dictionary.load(output / dictionary.BESIDE)
-        return Plan(made.class_num, classes.names, made.train, made.val, _kind(classes.ancestors is not None))
+        kind = described(output).get("kind", "single" if classes.ancestors is None else "sparse")
+        return Plan(made.class_num, classes.names, made.train, made.val, kind)
     if source.startswith("tfds:"):
         return _plan_tfds(source, config)
     images = datasets.read(source, None, config)
     parts = {name: len(datasets.usable(rows, config)) for name, rows in datasets.parts(images, config).items()}
-    return Plan(len(images.names), images.names, **parts, kind=_kind(images.entries))
+    return Plan(len(images.names), images.names, **parts, kind=images.kind)
 
 
 def _plan_tfds(source, config):
     """The `Plan` of a dataset of TensorFlow Datasets, whose images are not read for it."""
-    from data_processing.sources import tfds_source
+    from data_processing.sources import tfds_boxes, tfds_source
 
-    names, train, val = tfds_source.sizes(source.partition(":")[2])
+    name = source.partition(":")[2]
+    if tfds_boxes.has_boxes(name, fetch=False):
+        names, train, val = tfds_boxes.sizes(name)
+        held_back = 0 if val else round(config.val_fraction * train)
+        return Plan(len(names), names, train - held_back, val or held_back, "boxes")
+    names, train, val = tfds_source.sizes(name)
     kept = min(train, config.train_per_class * len(names)) if config.train_per_class else train
     if val is None:
         kept = kept if config.train_per_class else round((1 - config.val_fraction) * train)
@@ -115,17 +120,13 @@ def _plan_tfds(source, config):
     return Plan(len(names), names, kept, val, "single")
 
 
-def _kind(is_multi_label):
-    return "sparse" if is_multi_label else "single"
-
-
 def _build_part(name, rows, source, output, config):
     """Writes the list of "train" or "val", and its shards; returns their manifest."""
     list_path = output / f"{name}.txt"
-    image_list.write(list_path, rows)
+    (box_list if source.kind == "boxes" else image_list).write(list_path, rows)
     shards = shard_writer.ShardConfig(
         split=name,
-        label_format=_kind(source.entries),
+        label_format=source.kind,
         class_num=len(source.names),
         num_shards=max(1, min(-(-len(datasets.usable(rows, config)) // SHARD_IMAGES), MAX_SHARDS)),
         random_seed=config.random_seed,

@@ -19,16 +19,16 @@ def read(path) -> Table:
 
     Raises SourceError if it is not of this kind, with its entries that are not as they must be, all at once.
     """
-    data = _load(path)
+    data = load(path, KEPT)
     found = Collector(path)
-    images = _by_id(data["images"], "images", "file_name", found)
-    categories = _by_id(data["categories"], "categories", "name", found)
+    images = by_id(data["images"], "images", "file_name", found)
+    categories = by_id(data["categories"], "categories", "name", found)
     if not found.errors:
         categories = {key: found.name(name) for key, name in categories.items()}
     labels = {key: {} for key in images}
     for k, entry in enumerate(data["annotations"]):
         image, category = (entry.get(key) if isinstance(entry, dict) else None for key in ("image_id", "category_id"))
-        if not (_is_id(image) and image in images and _is_id(category) and category in categories):
+        if not (is_id(image) and image in images and is_id(category) and category in categories):
             found.error("annotations whose image_id or category_id is of no entry", f"{path}: annotations[{k}]")
         else:
             labels[image][categories[category]] = 1.0
@@ -41,13 +41,13 @@ def read(path) -> Table:
     return found.table()
 
 
-def _load(path):
-    """Returns the object of the file, with lists under its three keys."""
+def load(path, kept):
+    """Returns the object of the file, with lists under its three keys; of each entry what is under the keys `kept`."""
     if (size := Path(path).stat().st_size) > MAX_BYTES:
         raise SourceError(f"{path}: {size:,} bytes, too many for annotations of COCO (at most {MAX_BYTES:,})")
     try:
         with open(path, encoding="utf-8-sig") as file:
-            data = json.load(file, object_hook=lambda entry: {key: entry[key] for key in entry.keys() & KEPT})
+            data = json.load(file, object_hook=lambda entry: {key: entry[key] for key in entry.keys() & kept})
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "too deep"
         raise SourceError(f"{path}: not JSON in UTF-8: {reason}; is it whole?") from error
@@ -58,13 +58,13 @@ def _load(path):
     return data
 
 
-def _by_id(entries, group, key, found):
+def by_id(entries, group, key, found):
     """Returns {id: text under `key`} of entries, of those that have them."""
     texts = {}
     for k, entry in enumerate(entries):
         where = f"{found.path}: {group}[{k}]"
         number, text = (entry.get("id"), entry.get(key)) if isinstance(entry, dict) else (None, None)
-        if not (_is_id(number) and isinstance(text, str) and text.strip() and _is_text(text)):
+        if not (is_id(number) and isinstance(text, str) and text.strip() and _is_text(text)):
             found.error(f"{group} without an id that is a number or text, or without '{key}'", where)
         elif number in texts:
             found.error(f"{group} whose id came before", f"{where}: {number!r}")
@@ -78,5 +78,6 @@ def _is_text(text):
     return not re.search("[\0\ud800-\udfff]", text)
 
 
-def _is_id(value):
+def is_id(value):
+    """Whether a value can be an id: a number or text."""
     return isinstance(value, int | str) and not isinstance(value, bool)

@@ -1,15 +1,25 @@
-"""What `--dataset` names, read: images and labels, what for, and what the records of them depend on."""
+"""What `--dataset` names, KIND:PLACE, read: images and labels, what for, and what the records of them depend on."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from data_processing.images import image_files
-from data_processing.lists import image_list
-from data_processing.sources import multi_label, single_label
+from data_processing.lists import box_list, image_list
+from data_processing.sources import caltech256, coco_boxes, multi_label, single_label, voc
 from data_processing.sources.csv_labels import CsvConfig
 from data_processing.sources.labeled_images import Source, SourceError
-from data_processing.sources.splits import split
+from data_processing.sources.splits import by_path, split
 from utils.files import sha256
+
+KINDS = {
+    "folder": "folder:FOLDER, with a folder of images for each class, or these in train/ and val/",
+    "csv": "csv:FILE of paths and labels, with --images=FOLDER",
+    "caltech256": f"caltech256:{caltech256.ARCHIVE}, or the folder that it or its class folders are in",
+    "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
+    "tfds": "tfds:NAME, a dataset of TensorFlow Datasets, of one class an image or with boxes",
+    **{kind: f"{kind}:VOCdevkit, or the published tars, with boxes" for kind in voc.YEARS},
+    "coco": "coco:IMAGES,ANNOTATIONS.json, a folder and boxes in COCO's form",
+}
 
 
 class DatasetConfig(NamedTuple):
@@ -42,12 +52,15 @@ def settings(source, config):
         "val_share": config.val_fraction,
         "seed": config.random_seed,
     }
-    single_label.check(source)
     kind, _, place = source.partition(":")
+    if kind not in KINDS or not place:
+        raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
+    if config.train_per_class and (kind in ("csv", "coco") or kind in voc.YEARS):
+        raise SourceError(f"--train_per_class={config.train_per_class}: images of {kind} have any number of classes")
+    if kind == "coco":
+        return settings | {"annotations_sha256": sha256(coco_boxes.places(place)[1])}
     if kind != "csv":
         return settings
-    if config.train_per_class:
-        raise SourceError(f"--train_per_class={config.train_per_class}: images of a CSV have any number of classes")
     if not Path(place).is_file():
         raise SourceError(f"--dataset={source}: there is no file {place}")
     # Other labels under the same name are other records.
@@ -58,6 +71,16 @@ def settings(source, config):
 def read(source, scratch, config) -> Source:
     """Returns the `Source`; `scratch` is a folder for images that come in no files."""
     kind, _, place = source.partition(":")
+    if kind in voc.YEARS:
+        return voc.read(source)
+    if kind == "coco":
+        return coco_boxes.read(place)
+    if kind == "tfds":
+        # Only who names it needs it: its import takes seconds.
+        from data_processing.sources import tfds_boxes
+
+        if tfds_boxes.has_boxes(place, manual_dir=config.manual_dir):
+            return tfds_boxes.read(place, scratch, config.manual_dir)
     if kind == "csv":
         images = multi_label.Images(config.images, config.val_fraction, config.random_seed)
         return _without_absent(multi_label.read_csv(place, config.csv, images), config.max_rejected)
@@ -69,6 +92,12 @@ def parts(source, config):
     if source.test:
         print(f"{len(source.test):,} images of test are left out")
     parts = {"train": source.train, "val": source.val}
+    if source.kind == "boxes":
+        if config.train_per_class:
+            raise SourceError(f"--train_per_class={config.train_per_class}: images with boxes have any number of them")
+        if source.val is None:
+            parts["train"], parts["val"] = by_path(source.train, config.val_fraction, config.random_seed)
+        return parts
     if source.entries is None and (source.val is None or config.train_per_class):
         labels = [row.labels[0] for row in source.train]
         chosen, others = split(labels, config.train_per_class, config.val_fraction, config.random_seed)
@@ -79,8 +108,8 @@ def parts(source, config):
 
 
 def usable(rows, config):
-    """The rows that records are made of."""
-    return rows if config.keep_unlabeled else [row for row in rows if row.labels]
+    """The rows that records are made of: without boxes, too, since an image of nothing has no detections."""
+    return [row for row in rows if config.keep_unlabeled or row.labels or isinstance(row, box_list.Row)]
 
 
 def _without_absent(source, max_rejected):

@@ -1,6 +1,6 @@
 """Datasets of one class an image: ImageNet, Caltech-256, any class folders, any of TensorFlow Datasets.
 
-A dataset is named KIND:PLACE, see `KINDS`. What is made of it is the matter of `records/build_dataset.py`.
+A dataset is named KIND:PLACE, see `datasets.KINDS`. What is made of it is the matter of `records/build_dataset.py`.
 """
 
 from pathlib import Path
@@ -14,34 +14,19 @@ from data_processing.images import archives, image_files
 from data_processing.sources import caltech256, class_folders, labeled_images
 from data_processing.sources.labeled_images import Source, SourceError, check_links, single_label_rows
 
-KINDS = {
-    "folder": "folder:FOLDER, with a folder of images for each class, or these in train/ and val/",
-    "csv": "csv:FILE of paths and labels, with --images=FOLDER",
-    "caltech256": f"caltech256:{caltech256.ARCHIVE}, or the folder that it or its class folders are in",
-    "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
-    "tfds": "tfds:NAME, a dataset of TensorFlow Datasets",
-}
 DEVKIT = "ILSVRC2012_devkit_t12"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-
-
-def check(source):
-    """Raises SourceError if `source` is not KIND:PLACE."""
-    kind, _, place = source.partition(":")
-    if kind not in KINDS or not place:
-        raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
 
 
 def read(source, scratch, manual_dir=None) -> Source:
     """Returns the images and classes of a dataset.
 
     Args:
-      source: KIND:PLACE, see `KINDS`, of one class an image: not "csv".
+      source: KIND:PLACE, see `datasets.KINDS`, of one class an image.
       scratch: folder for images that come in no files.
       manual_dir: where TensorFlow Datasets finds what a person must fetch.
     """
     kind, _, place = source.partition(":")
-    check(source)
     if kind == "tfds":
         return _tfds(place, scratch, manual_dir)
     if not Path(place).exists():

@@ -25,23 +25,39 @@ def images(name, split, output, data_dir=None, manual_dir=None):
 
     Raises SourceError for an unknown name or split, a missing manual file, and a dataset without images or labels.
     """
-    builder = _prepare(name, data_dir, manual_dir)
+    builder = prepare(name, data_dir, manual_dir)
+    names = class_names(name, builder)
+    for path, example in examples(name, builder, split, output):
+        yield Labeled(path, _labels(example, names))
+
+
+def examples(name, builder, split, output):
+    """Yields the path and, of NumPy arrays, the example of each image of a split, after writing it; as `images`."""
     try:
-        class_names = _class_names(builder.info.features)
         data = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
     except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
         raise _explained(name, error) from error
     folder = Path(re.sub(r"[^\w.-]", "_", name), re.sub(r"[^\w.-]", "_", split))
     os.makedirs(Path(output, folder), exist_ok=True)
+    seen = set()
     for number, example in enumerate(data.as_numpy_iterator()):
         encoded = example["image"]
         ending = "png" if encoded.startswith(b"\x89PNG") else "jpg"
-        path = folder / f"{number:08d}.{ending}"
+        stem = _stem(example)
+        path = folder / f"{stem if stem and stem not in seen else f'{number:08d}'}.{ending}"
+        seen.add(path.stem)
         if not Path(output, path).exists():
             temp_path = Path(output, f"{path}.part")
             temp_path.write_bytes(encoded)
             os.replace(temp_path, Path(output, path))
-        yield Labeled(str(path), _labels(example, class_names))
+        yield str(path), example
+
+
+def _stem(example):
+    """The name, without its ending, that an image with objects is known by; "" if it has none."""
+    name = example.get("image/filename", b"") if "objects" in example else b""
+    stem, _, ending = name.decode("utf-8", "replace").rpartition(".")
+    return stem if ending and re.fullmatch(r"\w[\w.-]{0,99}", stem, re.ASCII) else ""
 
 
 def describe(name, data_dir=None, manual_dir=None):
@@ -49,30 +65,23 @@ def describe(name, data_dir=None, manual_dir=None):
 
     Raises SourceError, too, if an image has more than one label.
     """
-    builder = _prepare(name, data_dir, manual_dir)
-    try:
-        class_names = _class_names(builder.info.features)
-    except SourceError as error:
-        raise _explained(name, error) from error
+    builder = prepare(name, data_dir, manual_dir)
+    names = class_names(name, builder)
     if "label" not in builder.info.features:
         raise SourceError(f"tfds:{name}: its images have several labels each; a class an image is needed here")
-    return class_names, list(builder.info.splits)
+    return names, list(builder.info.splits)
 
 
 def sizes(name, data_dir=None):
     """Returns the class names of a dataset and its images for training and for validation or None; fetches nothing."""
-    builder = _prepare(name, data_dir, None, fetch=False)
+    builder = prepare(name, data_dir, None, fetch=False)
     counts = {part: split.num_examples for part, split in builder.info.splits.items()}
     if "train" not in counts:
         raise SourceError(f"tfds:{name}: it says how many images it has once it is prepared; leave --dry_run out")
-    try:
-        names = _class_names(builder.info.features)
-    except SourceError as error:
-        raise _explained(name, error) from error
-    return names, counts["train"], counts.get("validation", counts.get("test"))
+    return class_names(name, builder), counts["train"], counts.get("validation", counts.get("test"))
 
 
-def _prepare(name, data_dir, manual_dir, fetch=True):
+def prepare(name, data_dir, manual_dir, fetch=True):
     """Returns the builder of a dataset, which is downloaded and prepared if it is not there yet, unless not `fetch`."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -89,10 +98,11 @@ def _explained(name, error):
     return SourceError(f"tfds:{name}: {' '.join(str(error).split())[:500]}")
 
 
-def _class_names(features):
+def class_names(name, builder):
     """Returns the class names by index; SourceError if the dataset has no images, or no labels that are known."""
+    features = builder.info.features
     if "image" not in features:
-        raise SourceError(f"it has no feature 'image', only {', '.join(sorted(features))}")
+        raise SourceError(f"tfds:{name}: it has no feature 'image', only {', '.join(sorted(features))}")
     for label in (("label",), ("labels", "class"), ("labels",), ("objects", "label")):
         feature = features
         try:
@@ -101,21 +111,22 @@ def _class_names(features):
             return (feature.feature if hasattr(feature, "feature") else feature).names
         except (KeyError, TypeError, AttributeError):
             continue
-    raise SourceError(f"it has no labels that are known here; its features are {', '.join(sorted(features))}")
+    known = ", ".join(sorted(features))
+    raise SourceError(f"tfds:{name}: it has no labels that are known here; its features are {known}")
 
 
-def _labels(example, class_names):
+def _labels(example, names):
     """{class name: confidence} of an example; the highest where one comes several times; {} where it is unknown."""
     if "label" in example:
         # Test splits that are kept secret have the label -1.
-        return {class_names[int(example["label"])]: 1.0} if example["label"] >= 0 else {}
+        return {names[int(example["label"])]: 1.0} if example["label"] >= 0 else {}
     group = example.get("labels", example.get("objects"))
     if not isinstance(group, dict):
-        return {class_names[label]: 1.0 for label in group.tolist()}
+        return {names[label]: 1.0 for label in group.tolist()}
     indices = group["class" if "class" in group else "label"].tolist()
     labels = {}
     for label, confidence in zip(indices, group.get("confidence", [1.0] * len(indices)), strict=True):
         # Open Images in TFDS counts confidence in tenths.
         value = float(confidence) / (10 if group is example.get("objects") and "confidence" in group else 1)
-        labels[class_names[label]] = max(round(value, 6), labels.get(class_names[label], -1.0))
+        labels[names[label]] = max(round(value, 6), labels.get(names[label], -1.0))
     return {label: value for label, value in labels.items() if value > 0 or value == -1}
