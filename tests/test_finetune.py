@@ -98,7 +98,7 @@ def test_the_best_checkpoint_is_kept_and_validated_at_all_sizes_and_crops(whole)
     kept = json.loads((out / "model/best/validation.json").read_text())
     assert kept["metrics"]["top_1"] == pytest.approx(max(validations.values()), abs=1e-4)
     assert kept["step"] == next(step for step, value in validations.items() if value == max(validations.values()))
-    assert checkpoint.describe(checkpoint.resolve(out / "model/best")) == (
+    assert checkpoint.describe(checkpoint.resolve(out / "model/best"))[:7] == (
         10,
         3,
         kept["step"],
