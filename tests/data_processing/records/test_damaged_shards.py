@@ -30,9 +30,18 @@ def check_shard(path, content):
 
 
 def is_label(label, kind):
-    if kind == "single":
-        return 0 <= label < CLASSES
+    if kind in ("single", "boxes"):
+        return ((0 <= label) & (label < CLASSES)).all()
     return label.shape == (CLASSES,) and all(0 <= value <= 1 or value == -1 for value in label)
+
+
+def are_boxes(parsed):
+    """Whether the objects of a record are in its image, and their lists as long as each other."""
+    box, count = parsed["box"].numpy(), len(parsed["label"])
+    size = np.array([parsed["width"], parsed["height"]] * 2)
+    lengths = {len(parsed[key]) for key in ("difficult", "truncated")} | {count}
+    inside = (box >= 0).all() and (box <= size).all() and (box[:, :2] < box[:, 2:]).all()
+    return box.shape == (count, 4) and lengths == {count} and inside
 
 
 def check_record(serialized, kind):
@@ -42,12 +51,16 @@ def check_record(serialized, kind):
     except (tf.errors.InvalidArgumentError, ValueError):
         parsed = None
     assert parsed is None or is_label(parsed["label"].numpy(), kind)
+    assert parsed is None or kind != "boxes" or are_boxes(parsed)
     try:
         name, image, labels = schema.decode(serialized, kind, "here")
     except tfrecord.RecordError as error:
         assert str(error).startswith("here: ")
         return
     assert isinstance(name, bytes) and isinstance(image, bytes)
+    if kind == "boxes":
+        assert all(box.label >= 0 and box.left < box.right and box.top < box.bottom for box in labels)
+        return
     for label, confidence in labels:
         assert label >= 0 and (0 < confidence <= 1 or confidence == -1)
 
@@ -93,6 +106,8 @@ PLAIN = [("image", [b"x"]), ("name", [b"y"])]
 @example(b"")
 @example(tfrecord.frame(b""))
 @example(tfrecord.frame(record(0, image=b"x")) + b"\0")
+@example(framed(*PLAIN, ("box", [0.0, 0.0, 2.0, float("nan")]), ("box_class", [1])))
+@example(framed(*PLAIN, ("width", [2]), ("height", [2]), ("box", [0.0, 0.0, 2.0, 2.0]), ("box_class", [9])))
 @example(framed(*PLAIN, ("label", [b""])))  # dense labels of no class
 @example(framed(*PLAIN, ("label", [1.0])))
 @example(framed(*PLAIN, ("label", [1, 2])))
@@ -131,6 +146,8 @@ def test_training_reads_past_any_damage(tmp_path, kind):
     index = RecordIndex((str(path),), np.zeros(count, np.int32), offsets[:-1], kind, ())
     positions = tf.data.Dataset.from_tensor_slices((np.arange(count), *reading.places(index, np.arange(count))))
     blank = BLANK | ({"label": tf.constant(-1, tf.int64)} if kind == "single" else {})
+    if kind == "boxes":
+        blank = {key: tf.zeros_like(value) for key, value in schema.parse(good, kind, CLASSES).items()}
     parsed = reading.load(positions, index, lambda _, data: schema.parse(data, kind, CLASSES), blank, threads=4)
     examples = list(parsed.as_numpy_iterator())
     assert len(examples) == count
