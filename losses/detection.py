@@ -11,6 +11,8 @@ RPN_SIGMA, REGION_SIGMA = 3.0, 1.0
 class DetectionLoss(UnweightedLoss):
     """Cross-entropy and smooth L1, of anchors and of regions; of `models.faster_rcnn.Detector.training_outputs`."""
 
+    terms = ("rpn_class", "rpn_box", "region_class", "region_box")
+
     def __call__(self, batch, outputs, weights):
         """Returns the terms by name, float32 []: "rpn_class", "rpn_box", "region_class" and "region_box".
 

@@ -118,7 +118,7 @@ class Detector:
         return regions.detect(proposals, valid, classes, class_offsets, sizes)
 
     def _rpn(self, images, training):
-        """Returns the map, anchors [anchors, 4], and of each its logit [batch, anchors] and offsets [batch, anchors, 4]."""
+        """Returns the map, anchors [anchors, 4], and their logits and offsets."""
         outputs = self.trunk(images, training=training)
         batch, height, width = tf.unstack(tf.shape(outputs["map"])[:3])
         places = anchors.of_map(self.config.anchor_sizes, height, width)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from data_processing.lists import dictionary
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from models.faster_rcnn import Detector, DetectorConfig, build_detector
 from models.resnet import DEPTHS, NetworkConfig, build_resnet, resolve_data_format
 
 CROPS = ("center", "10crop")
@@ -31,6 +32,19 @@ class Network(NamedTuple):
     classes: dictionary.Classes | None = None
 
 
+class DetectorNetwork(NamedTuple):
+    """A detector and where it comes from; the other attributes as of `Network`.
+
+    Attributes:
+      detector: see `models.faster_rcnn.Detector`.
+    """
+
+    detector: Detector
+    description: checkpoint.Description
+    prefix: str
+    classes: dictionary.Classes | None = None
+
+
 def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictionary_path=""):
     """Returns the `Network` that a checkpoint holds, whatever its depth and number of classes.
 
@@ -44,6 +58,47 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
 
     Raises CheckpointError if there is none, if it has no logits, is not as expected, or its weights are not finite.
     """
+    prefix, description, config = _found(path, config, expected)
+    has_logits = description.class_num and description.head != "boxes"
+    if with_logits and description.head == "boxes":
+        raise CheckpointError(
+            f"{prefix} is of a detector, which finds objects and has no logits of whole images: object_detection.py "
+            "is for it; or give the checkpoint of a classification"
+        )
+    if with_logits and not has_logits:
+        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
+    classes = classes_of(prefix, dictionary_path) if with_logits else None
+    model = build_resnet(description.resnet_size, description.class_num if has_logits else 1, config)
+    variables = checkpoint.model_variables(model)
+    _restore(prefix, {n: v for n, v in variables.items() if has_logits or not n.startswith("logits/")})
+    return Network(model, description, prefix, classes)
+
+
+def load_detector(path, config=NetworkConfig(), proposals=DetectorConfig().proposals, expected=None):
+    """Returns the `DetectorNetwork` that a checkpoint holds, of its own depth, number of classes and anchors.
+
+    Args:
+      path, config, expected: see `load`.
+      proposals: looked at in an image, see `models.faster_rcnn.DetectorConfig`.
+
+    Raises CheckpointError if there is none, if it is of no detector, not as expected, or its weights are not finite.
+    """
+    prefix, description, config = _found(path, config, expected)
+    if description.head != "boxes":
+        raise CheckpointError(
+            f"{prefix} is of no detector; give the --model_dir of one, which finetune.py trains from this checkpoint "
+            "on records of boxes"
+        )
+    detecting = DetectorConfig(proposals=proposals)
+    if description.anchors:
+        detecting = detecting._replace(anchor_sizes=tuple(int(size) for size in description.anchors.split(",")))
+    detector = build_detector(description.resnet_size, description.class_num, config, detecting)
+    _restore(prefix, checkpoint.model_variables(detector.model))
+    return DetectorNetwork(detector, description, prefix, classes_of(prefix))
+
+
+def _found(path, config, expected):
+    """Returns prefix and description of the checkpoint, which is as expected, and how this machine computes."""
     prefix = checkpoint.resolve(path)
     description = checkpoint.describe(prefix)
     for name, value in (expected or {}).items():
@@ -54,18 +109,15 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
             )
     if not description.resnet_size:
         raise CheckpointError(f"{prefix}: its blocks are those of none of the sizes {', '.join(map(str, DEPTHS))}")
-    if with_logits and not description.class_num:
-        raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
-    classes = classes_of(prefix, dictionary_path) if with_logits else None
-    config = config._replace(data_format=resolve_data_format(config.data_format))
-    model = build_resnet(description.resnet_size, description.class_num or 1, config)
-    variables = checkpoint.model_variables(model)
-    held = {n: v for n, v in variables.items() if description.class_num or not n.startswith("logits/")}
-    checkpoint.restore(prefix, held)
-    for name, variable in held.items():
+    return prefix, description, config._replace(data_format=resolve_data_format(config.data_format))
+
+
+def _restore(prefix, variables):
+    """Restores the weights, which must be finite."""
+    checkpoint.restore(prefix, variables)
+    for name, variable in variables.items():
         if not np.isfinite(variable.numpy()).all():
             raise CheckpointError(f"{prefix}: {name} holds NaN or infinity: its training diverged; take an older one")
-    return Network(model, description, prefix, classes)
 
 
 def classes_of(prefix, dictionary_path=""):
