@@ -26,7 +26,8 @@ class Mistakes(NamedTuple):
       object: int64, what each overlaps most, of its class, or where it is confused of another; -1: nothing.
       overlap: float64, that intersection over union.
       missed: int64, indices of the objects that are missed, the largest first.
-      threshold: float64 [classes], score from which on a class is taken to be found, infinite where never.
+      threshold: float64 [classes], score from which on a class is taken to be found; infinite where no detection is
+        right, NaN of a class without objects, which is left out.
     """
 
     wrong: np.ndarray
@@ -46,9 +47,7 @@ class Mistakes(NamedTuple):
 
 def find(objects, detections, matches, found, curves):
     """Returns the `Mistakes`; args as of `average_precision`: `found` is of `outcomes`, `curves` of `class_curves`."""
-    # Of a class without objects, all that is found is wrong.
-    best = [average_precision.best_f1(curve)[1] if curve.positives else -np.inf for curve in curves]
-    threshold = np.array(best, np.float64)
+    threshold = np.array([average_precision.best_f1(curve)[1] for curve in curves], np.float64)
     named = detections.score >= threshold[detections.label]
     wrong = np.flatnonzero(named & ((found == WRONG) | (found == DUPLICATE)))
     wrong = wrong[np.argsort(-detections.score[wrong], kind="stable")]

@@ -1,0 +1,108 @@
+"""evaluate.py on boxes as a user runs it: VOC's result files against plain Python and pycocotools, and a checkpoint."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+import pytest
+
+from tests import random_devkit
+from tests.scripts import ROOT, run_script
+
+OPTIONS = ["--voc_results=results", "--dataset=voc2007:VOCdevkit", "--split=test", "--result=out"]
+
+
+@pytest.fixture(scope="module")
+def without_tensorflow(tmp_path_factory):
+    """An environment in which TensorFlow cannot be imported: files need none."""
+    folder = tmp_path_factory.mktemp("without")
+    for name in ("tensorflow", "keras"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('this is imported, too')\n")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def coco_stats(folder, truth, found):
+    """AP by COCO's own files and summary: of all thresholds, at 0.5, at 0.75; difficult objects are iscrowd."""
+    ids = (folder / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").read_text().split()
+    number = {name: k for k, name in enumerate(ids)}
+
+    def row(label, name, box):
+        corner = [box[0] - 1, box[1] - 1, box[2] - box[0] + 1, box[3] - box[1] + 1]
+        boxed = {"bbox": corner, "area": corner[2] * corner[3]}
+        return boxed | {"image_id": number[name], "category_id": random_devkit.ALL.index(label)}
+
+    objects = [
+        row(label, name, box) | {"iscrowd": int(difficult)}
+        for label, by_id in truth.items()
+        for name, boxes in by_id.items()
+        for box, difficult in boxes
+    ]
+    detections = [row(label, name, box) | {"score": s} for label, rows in found.items() for name, s, box in rows]
+    for k, one in enumerate(objects):
+        one["id"] = k + 1
+    categories = [{"id": k} for k in range(len(random_devkit.ALL))]
+    content = {"images": [{"id": k} for k in range(len(ids))], "categories": categories, "annotations": objects}
+    (folder / "truth.json").write_text(json.dumps(content))
+    (folder / "found.json").write_text(json.dumps(detections))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(folder / "truth.json")
+        judge = COCOeval(coco, coco.loadRes(str(folder / "found.json")), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge.stats[:3].tolist()
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"),
+    [(1, {}), (2, {"decimals": 2, "images": 60}), (3, {"without_size": True}), (4, {"images": 150})],
+)
+def test_result_files_of_any_program(tmp_path, without_tensorflow, seed, options):
+    random_devkit.write(tmp_path, seed, **options)
+    command = [sys.executable, ROOT / "evaluate.py", *OPTIONS]
+    done = subprocess.run(command, cwd=tmp_path, env=without_tensorflow, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    truth, found = random_devkit.read(tmp_path)
+    plain = {name: random_devkit.plain_measures(truth[name], found[name]) for name in random_devkit.ALL}
+    plain = {name: measured for name, measured in plain.items() if measured}
+    assert not {"boat", "bus", "cow"} & plain.keys() and {"car", "cat"} <= plain.keys()
+    for key, place in (("AP", 0), ("AP_area", 1)):
+        expected = {name: measured[place] for name, measured in plain.items()}
+        assert written[key] == pytest.approx(expected, abs=1e-12)
+        assert written["m" + key] == pytest.approx(sum(expected.values()) / len(expected), abs=1e-12)
+    assert written["AP"]["car"] == written["AP"]["cat"] == 0 and written["mAP"] > 0.1
+    ours = [written[name] for name in ("mAP_coco", "mAP_coco_50", "mAP_coco_75")]
+    assert ours == pytest.approx(coco_stats(tmp_path, truth, found), abs=1e-9)
+    boxes = [difficult for by_id in truth.values() for rows in by_id.values() for _, difficult in rows]
+    assert (written["images"], written["objects"]) == (options.get("images", 30), boxes.count(False))
+    assert written["difficult"] == boxes.count(True)
+    assert written["settings"] | {"split": "test", "dataset": "voc2007:VOCdevkit"} == written["settings"]
+    assert f"mAP, VOC 2007: 11 points{written['mAP']:14.4f}" in done.stdout and done.stderr == ""
+    assert "no detections: VOC2007/Main/comp4_det_test_cat.txt, VOC2007/Main/comp4_det_test_cow.txt" in done.stdout
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"metrics.json", "per_class.tsv", "report.html", "mistakes.html"}
+    assert 'src="data:image/jpeg' in (tmp_path / "out/mistakes.html").read_text()
+
+
+def test_what_is_wrong_is_one_line(tmp_path):
+    random_devkit.write(tmp_path, 5, images=3)
+    for options, message in (
+        (["--dataset="], "error: --dataset=: name what --voc_results are of, as voc2007:VOCdevkit"),
+        (["--split=val"], "VOC2007/ImageSets/Main/val.txt: missing"),
+        (["--dataset=voc2012:VOCdevkit"], "no VOC2012 in it"),
+        (["--model_dir=x"], "error: --model_dir has no meaning for --voc_results; leave it out"),
+        (["--voc_results=VOCdevkit"], "error: --voc_results=VOCdevkit: there is none of"),
+    ):
+        error = run_script("evaluate.py", *OPTIONS, *options, cwd=tmp_path, status=1).stderr
+        assert message in error and error.count("\n") == 1
+    with open(tmp_path / "results/VOC2007/Main/comp4_det_test_dog.txt", "w") as file:
+        file.write("000004 0.5 1 2\n")
+    error = run_script("evaluate.py", *OPTIONS, cwd=tmp_path, status=1).stderr
+    assert error.startswith("error: results/VOC2007/Main/comp4_det_test_dog.txt:1: '000004 0.5 1 2' is not an id and")
+    assert not (tmp_path / "out").exists()
