@@ -39,10 +39,10 @@ def read(place) -> Source:
     found = Collector(path)
     names = coco.by_id(data["images"], "images", "file_name", found)
     categories = coco.by_id(data["categories"], "categories", "name", found)
-    if not names or not categories:
-        found.error("entries of images or categories: there must be some; is it the right file", path)
     if found.errors:
         raise SourceError("\n".join(report_lines(found.errors)))
+    if not names or not categories:
+        raise SourceError(f"{path}: no {'categories' if names else 'images'} in it; is it the right file?")
     categories = {key: found.name(name) for key, name in categories.items()}
     classes = list(dict.fromkeys(categories.values()))
     numbers = {key: classes.index(name) for key, name in categories.items()}
