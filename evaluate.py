@@ -182,7 +182,8 @@ def _network():
     """Returns the `Network` or `DetectorNetwork` of --model_dir."""
     expected = {name: given(name) for name in ("class_num", "resnet_size")}
     if checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes":
-        return inference.load_detector(FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected)
+        network = inference.load_detector(FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected)
+        return network._replace(classes=inference.classes_of(network.prefix, FLAGS.dictionary))
     return inference.load(FLAGS.model_dir, config(NetworkConfig), expected, dictionary_path=FLAGS.dictionary)
 
 
@@ -196,7 +197,7 @@ def _task(network, kind):
             "give others with --data_dir, or another checkpoint with --model_dir"
         )
     if kind == "boxes":
-        _refuse("boxes", "head", "threshold", "top_k_pred", "crop", "ap_mode", "positive_thres")
+        _refuse("boxes", "head", "threshold", "top_k_pred", "crop", "ap_mode", "positive_thres", "xla")
         return detection.Detection(network.detector, description.long_side or detection.LONG_SIDE)
     head, _ = inference.choose_head(FLAGS.head, description, multi_label=kind != "single")
     measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
@@ -270,7 +271,8 @@ def _evaluate(evaluator, predictions, images):
 
 def _settings(network, task):
     described = {name: value for name, value in network.description._asdict().items() if name != "dictionary"}
-    of_run = {name: FLAGS[name].value for name in ("data_dir", "crop", "precision")}
+    own = "proposals" if task.head == "boxes" else "crop"
+    of_run = {name: FLAGS[name].value for name in ("data_dir", "precision", own)}
     return {"checkpoint": network.prefix, **described, **of_run, "head": task.head}
 
 

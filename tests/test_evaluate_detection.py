@@ -11,7 +11,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 import pytest
 
-from tests import random_devkit
+from data_processing.records import tfrecord
+from models import checkpoint
+from models.resnet import NetworkConfig, build_resnet
+from tasks import detection
+from tests import box_records, random_devkit
 from tests.scripts import ROOT, run_script
 
 OPTIONS = ["--voc_results=results", "--dataset=voc2007:VOCdevkit", "--split=test", "--result=out"]
@@ -106,3 +110,60 @@ def test_what_is_wrong_is_one_line(tmp_path):
     error = run_script("evaluate.py", *OPTIONS, cwd=tmp_path, status=1).stderr
     assert error.startswith("error: results/VOC2007/Main/comp4_det_test_dog.txt:1: '000004 0.5 1 2' is not an id and")
     assert not (tmp_path / "out").exists()
+
+
+NAMES = ["red", "green", "blue"]
+IMAGES = 20
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with records of boxes, of which the last is damaged, and a detector of random weights."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "records/val-00000-of-00001.tfrecords"
+    box_records.write_shard(path, range(IMAGES))
+    damaged = box_records.record(IMAGES).replace(b"\xff\xd8", b"\xff\xff")
+    path.write_bytes(path.read_bytes() + tfrecord.frame(damaged))
+    of_network = {"resnet_size": 10, "network": NetworkConfig(), "anchor_sizes": (24, 32, 48), "proposals": 50}
+    task = detection.build(detection.DetectionConfig(long_side=128, **of_network), len(NAMES))
+    names = "".join(f"{k}\t{name}\n" for k, name in enumerate(NAMES))
+    said = checkpoint.Metadata(task.head, "faster_rcnn", 96, names, **task.settings())
+    checkpoint.save(folder / "checkpoint", 3, checkpoint.model_variables(task.model), 1, said)
+    return folder
+
+
+def test_a_detector_on_records(trained):
+    """The metrics are those of the result files, by plain Python."""
+    options = ["--data_dir=records", "--model_dir=checkpoint", "--max_skipped=0.1", "--proposals=50", "--result=out"]
+    done = run_script("evaluate.py", *options, cwd=trained)
+    assert f"Faster R-CNN on ResNet-10, 3 classes, step 3 (checkpoint/model.ckpt-3) on {IMAGES + 1}" in done.stdout
+    written = json.loads((trained / "out/metrics.json").read_text())
+    assert written["images"] == IMAGES and written["problems"] == []
+    assert len(written["skipped"]) == 1 and "val-00000-of-00001.tfrecords, byte" in written["skipped"][0]
+    assert written["settings"]["head"] == "boxes" and written["settings"]["image_size"] == 96
+    truth = {label: {} for label in NAMES}
+    for number in range(IMAGES):
+        for box in box_records.drawn(number)[2]:
+            inclusive = [box.left + 1, box.top + 1, box.right, box.bottom]
+            truth[NAMES[box.label]].setdefault(f"{number:06d}", []).append((inclusive, False))
+    plain = {}
+    for name in NAMES:
+        lines = (trained / f"out/results/Main/comp4_det_test_{name}.txt").read_text().splitlines()
+        rows = [line.split() for line in lines]
+        found = [(row[0], float(row[1]), [float(edge) for edge in row[2:]]) for row in rows]
+        plain[name] = random_devkit.plain_measures(truth[name], found)
+    assert written["AP"] == pytest.approx({name: ap for name, (ap, _) in plain.items()}, abs=1e-9)
+    assert written["AP_area"] == pytest.approx({name: area for name, (_, area) in plain.items()}, abs=1e-9)
+    assert written["mAP"] > 0 and written["detections"] > IMAGES
+    assert "red" in (trained / "out/per_class.tsv").read_text()
+    assert 'src="data:image/jpeg' in (trained / "out/mistakes.html").read_text()
+
+
+def test_what_is_not_for_boxes(trained):
+    options = ["--data_dir=records", "--model_dir=checkpoint", "--result=refused"]
+    error = run_script("evaluate.py", *options, "--threshold=0.3", cwd=trained, status=1).stderr
+    assert error.splitlines()[-1] == "error: --threshold has no meaning for boxes; leave it out"
+    classifier = checkpoint.model_variables(build_resnet(10, len(NAMES)))
+    checkpoint.save(trained / "labels", 1, classifier, 1, checkpoint.Metadata("softmax"))
+    error = run_script("evaluate.py", options[0], "--model_dir=labels", cwd=trained, status=1).stderr
+    assert "labels/model.ckpt-1 is of a network that finds labels, and the records in records hold boxes" in error
