@@ -8,13 +8,20 @@
     answers["scores"], answers["names"]                       [1, classes] and [classes], in the order of the indices
     answers["threshold"]                                      from which on a class is to be named; sigmoid heads only
 
+Of a network that finds objects, of each image the 100 likeliest ones at most:
+
+    answers["boxes"]                                          [1, 100, 4]: left, top, right, bottom, in its pixels
+    answers["names"], answers["scores"], answers["classes"]   [1, 100] each, the likeliest first
+    answers["counts"]                                         [1]: so many are there; the rest is 0, "" and class -1
+
 Images are JPEG, PNG, GIF (the first frame) or BMP, baseline or progressive, RGB or grey; they are turned into the
-network's input as by image_classification.py, which must give the same answers: the alpha of a PNG and the transparent
-colour of a GIF are laid on white, and what is too large is an error before it is decoded. (What else that one reads,
-CMYK, EXIF rotation and WebP, Pillow must turn into RGB first.) For TensorFlow Serving, the same is there as the
-signature "serving_default", and without names and threshold, which have no row for each image, as "rows". The names of
-the classes, the head and the image size are the checkpoint's; --dictionary names those of an older or published one.
-The threshold is --threshold, or else the one that evaluate.py left beside the checkpoint, or else 0.5.
+network's input as by image_classification.py and object_detection.py, which must give the same answers: the alpha of a
+PNG and the transparent colour of a GIF are laid on white, and what is too large is an error before it is decoded. (What
+else those read, CMYK, EXIF rotation and WebP, Pillow must turn into RGB first.) For TensorFlow Serving, the same is
+there as the signature "serving_default", and without names and threshold of a classifier, which have no row for each
+image, as "rows". The names of the classes, the head and the image size are the checkpoint's; --dictionary names those
+of an older or published one. The threshold is --threshold, or else the one that evaluate.py left beside the checkpoint,
+or else 0.5; of objects it is their least score, and 0 if it is not given.
 """
 
 import contextlib
@@ -24,7 +31,7 @@ import shutil
 from flags import FLAGS, given, run, script, use
 from absl import logging
 
-use("batch_norm_epsilon visiable_gpu")
+use("batch_norm_epsilon visiable_gpu long_side proposals")
 script(__name__, __doc__, first="model_dir dictionary image_size head top_k_pred threshold", required="output_dir")
 
 import tensorflow as tf
@@ -32,12 +39,14 @@ import tensorflow as tf
 from data_processing.input_pipeline.graph_decode import decode
 from data_processing.input_pipeline.transforms import evaluation_image
 from evaluation import thresholds
-from models import inference
+from models import checkpoint, inference, regions
 from models.resnet import NetworkConfig
+from tasks import detection_inference
 from utils.files import temporary_name
 
 ENCODED = tf.TensorSpec([None], tf.string, name="image")
 DEFAULT_THRESHOLD = 0.5
+WITH_DICTIONARY = "; give them with --dictionary"
 
 
 class Classifier(tf.Module):
@@ -94,28 +103,92 @@ class Classifier(tf.Module):
         return evaluation_image(decode(encoded), self.image_size)
 
 
+class ObjectFinder(tf.Module):
+    """A detector from encoded images to the objects in them."""
+
+    def __init__(self, detector, names, sides, threshold=0.0):
+        """Takes a detector.
+
+        Args:
+          detector: of `models.faster_rcnn`.
+          names: by index.
+          sides: `detection_inference.Sides`.
+          threshold: least score.
+        """
+        super().__init__()
+        self.model = detector.model
+        self.names = tf.Variable([*names, ""], trainable=False)
+        self.threshold = threshold
+        self._fitted, self._find = detection_inference.transform(sides), detection_inference.finder(detector)
+
+    @tf.function(input_signature=[ENCODED])
+    def serve(self, image):
+        """Returns what is in encoded images, string [images]; the likeliest objects first.
+
+        "boxes" float32 [images, 100, 4], left, top, right, bottom in the image's pixels; "names" string, "scores"
+        float32 and "classes" int32 [images, 100]; "counts" int32 [images], the rows that are filled.
+        """
+        most = [regions.DETECTIONS]
+        types = {"boxes": tf.TensorSpec([*most, 4], tf.float32), "scores": tf.TensorSpec(most, tf.float32)}
+        types["classes"] = tf.TensorSpec(most, tf.int32)
+        # One image after the other, in its own size, so that none depends on the others, nor needs memory beside them.
+        found = tf.map_fn(self._one, image, fn_output_signature=types, parallel_iterations=1)
+        there = found["classes"] >= 0
+        names = tf.gather(self.names, tf.where(there, found["classes"], self.names.shape[0] - 1))
+        return found | {"names": names, "counts": tf.reduce_sum(tf.cast(there, tf.int32), axis=1)}
+
+    def _one(self, encoded):
+        batch = {name: value[None] for name, value in self._fitted(decode(encoded)).items()}
+        found = {name: value[0] for name, value in self._find(batch).items()}
+        kept = (found["classes"] >= 0) & (found["scores"] >= self.threshold)
+        return {
+            "boxes": tf.where(kept[:, None], found["boxes"], 0.0),
+            "scores": tf.where(kept, found["scores"], 0.0),
+            "classes": tf.where(kept, found["classes"], -1),
+        }
+
+
 def main(argv):
     del argv
     output = Path(FLAGS.output_dir)
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"--output_dir={output} is not empty; name a new folder")
-    network = inference.load(
-        FLAGS.model_dir,
-        NetworkConfig(batch_norm_epsilon=FLAGS.batch_norm_epsilon),
-        dictionary_path=FLAGS.dictionary,
+    config = NetworkConfig(batch_norm_epsilon=FLAGS.batch_norm_epsilon)
+    finds_objects = checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes"
+    exported, says, network = (_object_finder if finds_objects else _classifier)(config)
+    _save(exported, output)
+    print(f"written: {output}, {says}")
+    if not network.classes:
+        print(f"no names, only indices: {network.prefix} holds none" + ("" if finds_objects else WITH_DICTIONARY))
+
+
+def _object_finder(network_config):
+    """Returns what to export of a detector's checkpoint, the words for it, and the network."""
+    network = inference.load_detector(FLAGS.model_dir, network_config, FLAGS.proposals)
+    description, classes = network.description, network.classes
+    sides = detection_inference.choose_sides(given("image_size"), given("long_side"), description)
+    names = classes.names if classes else [str(k) for k in range(description.class_num)]
+    threshold = FLAGS.threshold or 0.0
+    says = (
+        f"Faster R-CNN on ResNet-{description.resnet_size}, {len(names):,} classes, {sides.says}, "
+        f"{FLAGS.proposals} proposals, score >= {threshold:.4g}"
     )
+    return ObjectFinder(network.detector, names, sides, threshold), says, network
+
+
+def _classifier(network_config):
+    """Returns what to export of a classifier's checkpoint, the words for it, and the network."""
+    network = inference.load(FLAGS.model_dir, network_config, dictionary_path=FLAGS.dictionary)
     description, classes = network.description, network.classes
     head, why = inference.choose_head(FLAGS.head, description, classes and classes.ancestors is not None)
     size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
     threshold, source = _threshold(network.prefix, head)
     names = classes.names if classes else [str(k) for k in range(description.class_num)]
-    _save(Classifier(network.model, names, head, FLAGS.top_k_pred, size, threshold), output)
-    print(
-        f"written: {output}, ResNet-{description.resnet_size}, {len(names):,} classes, {head} head ({why}), for {size} "
-        f"pixels ({says}), {source}"
+    says = (
+        f"ResNet-{description.resnet_size}, {len(names):,} classes, {head} head ({why}), for {size} pixels ({says}), "
+        f"{source}"
     )
-    if not classes:
-        print(f"no names, only indices: {network.prefix} holds none; give them with --dictionary")
+    return Classifier(network.model, names, head, FLAGS.top_k_pred, size, threshold), says, network
 
 
 def _threshold(prefix, head):
@@ -129,14 +202,16 @@ def _threshold(prefix, head):
     return DEFAULT_THRESHOLD, f"threshold {DEFAULT_THRESHOLD} (evaluate.py, which finds the best one, has stored none)"
 
 
-def _save(classifier, output):
+def _save(exported, output):
     """Writes the SavedModel, as a whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temp_path = temporary_name(output)
-    signatures = {"serving_default": classifier.serve, "rows": classifier.rows}
+    signatures = {"serving_default": exported.serve}
+    if isinstance(exported, Classifier):
+        signatures["rows"] = exported.rows
     try:
         with _without_notes():
-            tf.saved_model.save(classifier, str(temp_path), signatures=signatures)
+            tf.saved_model.save(exported, str(temp_path), signatures=signatures)
         if output.exists():
             output.rmdir()
         temp_path.rename(output)

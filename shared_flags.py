@@ -138,7 +138,11 @@ def _define_processes():
 
 def _define_predictions():
     flags.DEFINE_float(
-        "threshold", None, "Probability that names a class; unset: the stored best, else --top_k_pred.", 0.0, 1.0
+        "threshold",
+        None,
+        "Least score of a class or object; unset: of classes the stored best, else --top_k_pred.",
+        0.0,
+        1.0,
     )
     flags.DEFINE_enum(
         "crop",

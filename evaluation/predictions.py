@@ -80,17 +80,17 @@ def write_csv(path, predictions):
         table.writerow(COLUMNS)
         for count, (image, best) in enumerate(predictions, start=1):  # noqa: B007
             rows = [(index, name, round(score, 6)) for index, name, score in best] or [("", "", "")]
-            table.writerows((_path(image), image.label, *row) for row in rows)
+            table.writerows((path_of(image), image.label, *row) for row in rows)
     return count
 
 
 def _as_json(image, best):
     classes = [{"index": index, "name": name, "score": round(score, 6)} for index, name, score in best]
-    return json.dumps({"image": _path(image), "label": image.label, "classes": classes}, ensure_ascii=False)
+    return json.dumps({"image": path_of(image), "label": image.label, "classes": classes}, ensure_ascii=False)
 
 
-def _path(image):
-    """The path as it is: the `name` of an image has escapes for what does not fit into a line of text.
+def path_of(image):
+    """Returns the path as it is: the `name` of an image has escapes for what does not fit into a line of text.
 
     Where a list names a file in its own folder, `file` is longer than the name; bytes that are no UTF-8 stay escapes.
     """
