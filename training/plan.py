@@ -4,11 +4,16 @@ import math
 
 import keras
 
+from models.regions import CROP
+
 # Measured on a CPU with ResNet-18 and 50 at 224 pixels: at its peak a step takes 1.3 to 1.5 times what is kept, since
 # gradients and scratch space come and go.
 PEAK = 1.4
 # The backward pass has two products a layer, of the gradient with inputs and with weights, the forward pass one.
 BACKWARD = 2 / 3
+# Measured with ResNet-101 at 600 x 1,000 pixels: how many times the largest tensor there is at once without a backward
+# pass, of a block its input, the shortcut and what the main path reads and writes.
+LIVE = 4
 # Layers whose input is kept until the backward pass; the others need less, or the same tensor.
 KEEPING = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.GlobalAveragePooling2D)
 
@@ -40,16 +45,90 @@ def memory(model, batch_size, image_size):
     convolutions and of batch normalisation (float32 in any precision), times PEAK. TensorFlow itself takes about half a
     gigabyte more.
     """
+    activations = _kept(model, [batch_size, image_size, image_size, 3])
+    return {"state": _state(model), "activations": int(PEAK * activations)}
+
+
+def detector_memory(detector, batch_size, image_size):
+    """Returns the bytes that training a detector holds on one device, and using it, by what they are for.
+
+    Args:
+      detector: a `models.faster_rcnn.Detector`.
+      batch_size: images that go through the trunk at once; their regions go through the head at once.
+      image_size: their height and width in pixels.
+
+    "state" and "activations" are of training, see `memory`: of the trunk on whole images and of the head on the sampled
+    regions, with the overlaps of anchors and objects. "test" is all that finding objects in one image takes: weights,
+    and the largest tensors that are there at the same time.
+    """
+    trunk, head = _alone(detector)
+    images, crops = [batch_size, *image_size, 3], _crops(head, batch_size * detector.config.regions)
+    found, test_crops = [1, *image_size, 3], _crops(head, detector.config.proposals)
+    weights = 4 * sum(math.prod(v.shape) for v in detector.model.variables)
+    return {
+        "state": _state(detector.model),
+        "activations": int(PEAK * (_kept(trunk, images) + _kept(head, crops))),
+        "test": weights + LIVE * max(_largest(trunk, found), _largest(head, test_crops)),
+    }
+
+
+def detector_multiply_adds(detector, image_size):
+    """Returns the multiplications of a detector's forward pass: "trunk" and "rpn" of one image, "region" of one region.
+
+    Args:
+      detector: a `models.faster_rcnn.Detector`.
+      image_size: height and width of the image in pixels.
+    """
+    trunk, head = _alone(detector)
+    rpn = [layer for layer in trunk.layers if layer.name.startswith("rpn.")]
+    others = [layer for layer in trunk.layers if not layer.name.startswith("rpn.")]
+    return {
+        "trunk": _products(trunk, others, [1, *image_size, 3]),
+        "rpn": _products(trunk, rpn, [1, *image_size, 3]),
+        "region": _products(head, head.layers, _crops(head, 1)),
+    }
+
+
+def _alone(detector):
+    """Copies of trunk and head that share no layers, each of which has one input and one output then."""
+    with keras.StatelessScope():  # no memory for weights
+        return [keras.models.clone_model(part) for part in (detector.trunk, detector.head)]
+
+
+def _crops(head, regions):
+    """The shape of the crops of regions, in the layout of the head."""
+    return [regions, *(CROP if side is None else side for side in head.input.shape[1:])]
+
+
+def _state(model):
+    """Bytes of weights, momenta and gradients."""
     trainable = sum(math.prod(v.shape) for v in model.trainable_variables)
-    fixed = sum(math.prod(v.shape) for v in model.non_trainable_variables)
+    return 4 * (3 * trainable + sum(math.prod(v.shape) for v in model.non_trainable_variables))
+
+
+def _kept(model, shape):
+    """Bytes of the layers' inputs that are kept until the backward pass, for an input of `shape`."""
     kept = {id(layer.input): layer for layer in model.layers if isinstance(layer, KEEPING)}.values()
-    network = keras.Model(model.input, [layer.input for layer in kept])
-    shapes = network.compute_output_spec(keras.KerasTensor([batch_size, image_size, image_size, 3]))
-    activations = 0
-    for layer, tensor in zip(kept, shapes, strict=True):
-        half = layer.compute_dtype != "float32" and not isinstance(layer, keras.layers.BatchNormalization)
-        activations += math.prod(tensor.shape) * (2 if half else 4)
-    return {"state": 4 * (3 * trainable + fixed), "activations": int(PEAK * activations)}
+    # Batch normalisation keeps float32 in any precision.
+    sizes = [4 if isinstance(layer, keras.layers.BatchNormalization) else _bytes(layer) for layer in kept]
+    return sum(map(math.prod, zip(sizes, _values(model, [layer.input for layer in kept], shape), strict=True)))
+
+
+def _largest(model, shape):
+    """Bytes of the largest output of a layer, for an input of `shape`."""
+    outputs = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    values = _values(model, [layer.output for layer in outputs], shape)
+    return max(_bytes(layer) * count for layer, count in zip(outputs, values, strict=True))
+
+
+def _bytes(layer):
+    return 4 if layer.compute_dtype == "float32" else 2
+
+
+def _values(model, tensors, shape):
+    """The number of values in each of the `tensors` inside of a model, for an input of `shape`."""
+    outputs = keras.Model(model.input, tensors).compute_output_spec(keras.KerasTensor(shape))
+    return [math.prod(tensor.shape) for tensor in outputs]
 
 
 def bytes_sent(values, processes):
@@ -92,11 +171,12 @@ def step_seconds(computing, adding_up):
 
 def multiply_adds(model, image_size):
     """Returns the multiplications in one forward pass of one image, in convolutions and dense layers."""
-    layers = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
-    network = keras.Model(model.input, [layer.output for layer in layers])
-    shapes = network.compute_output_spec(keras.KerasTensor([1, image_size, image_size, 3]))
+    return _products(model, model.layers, [1, image_size, image_size, 3])
+
+
+def _products(model, layers, shape):
+    """The multiplications in those of a model's `layers` that are convolutions or dense, for an input of `shape`."""
+    layers = [layer for layer in layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
+    values = _values(model, [layer.output for layer in layers], shape)
     # The kernel's last axis is the output's channels, in either layout of the data.
-    return sum(
-        math.prod(tensor.shape) * math.prod(layer.kernel.shape[:-1])
-        for layer, tensor in zip(layers, shapes, strict=True)
-    )
+    return sum(count * math.prod(layer.kernel.shape[:-1]) for layer, count in zip(layers, values, strict=True))
