@@ -7,6 +7,7 @@ passes them over. `category_id` is the index of the class and 1: COCO counts fro
 """
 
 import json
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def image_ids(files):
     It is the number that is the file's name, where all files of `files`, which have a `file`, are called by different
     numbers, as in COCO and VOC; else the place in the list, from 1.
     """
-    stems = [image.file.rpartition("/")[2].rpartition(".")[0] for image in files]
+    stems = [os.path.splitext(os.path.basename(image.file))[0] for image in files]
     if all(stem.isascii() and stem.isdecimal() and len(stem) <= MOST_DIGITS for stem in stems):
         ids = [int(stem) for stem in stems]
         if len(set(ids)) == len(ids):

@@ -24,7 +24,8 @@ def targets(files, images, folder) -> list[Path]:
     Raises ValueError if a copy would replace an image, or lie outside of `folder`, or where it will be taken for one of
     the images.
     """
-    paths = [os.path.abspath(image.file) for image in files]
+    # (No file's name has a null byte, but a list may hold one.)
+    paths = [os.path.abspath(image.file.replace("\0", "_")) for image in files]
     if os.path.isdir(images):
         if is_inside(folder, images):
             raise ValueError(f"--draw={folder} lies in {images}, and would be read with it; name a folder elsewhere")
@@ -34,8 +35,7 @@ def targets(files, images, folder) -> list[Path]:
     read = {os.path.realpath(path) for path in paths}
     copies = []
     for path in paths:
-        # (No file's name has a null byte; a list may hold one.)
-        name = os.path.relpath(path, root).replace("\0", "_")
+        name = os.path.relpath(path, root)
         copy = Path(folder, name if name.lower().endswith((*JPEGS, ".png")) else f"{name}.png")
         if os.path.realpath(copy) in read:
             raise ValueError(f"--draw={folder}: {copy} is one of the images that are read; name another folder")
