@@ -198,14 +198,12 @@ class Objects(tfds.core.GeneratorBasedBuilder):
             yield k, {"image": pixels, "image/filename": f"{part}_{k}.jpg", "objects": objects}
 
 
-with tfds.core.registered.skip_registering():
+class Voc(Objects, skip_registration=True):
+    """A dataset that goes by the name of VOC, whose edges TFDS leaves counted from 1."""
 
-    class Voc(Objects):
-        """A dataset that goes by the name of VOC, whose edges TFDS leaves counted from 1."""
-
-        name = "voc"
-        FLAG = "is_difficult"
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="2007", version=tfds.core.Version("1.0.0"))]
+    name = "voc"
+    FLAG = "is_difficult"
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="2007", version=tfds.core.Version("1.0.0"))]
 
 
 @pytest.mark.parametrize("form", ["objects", "voc"])
