@@ -56,7 +56,8 @@ def settings(source, config):
     if kind not in KINDS or not place:
         raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
     if config.train_per_class and (kind in ("csv", "coco") or kind in voc.YEARS):
-        raise SourceError(f"--train_per_class={config.train_per_class}: images of {kind} have any number of classes")
+        what = "a CSV" if kind == "csv" else kind
+        raise SourceError(f"--train_per_class={config.train_per_class}: images of {what} have any number of classes")
     if kind == "coco":
         return settings | {"annotations_sha256": sha256(coco_boxes.places(place)[1])}
     if kind != "csv":

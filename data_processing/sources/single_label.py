@@ -108,7 +108,7 @@ def _devkit(folder):
 
 def _tfds(name, scratch, manual_dir):
     # Only who names it needs it: its import takes seconds.
-    from data_processing.sources import tfds_caltech256, tfds_source  # noqa: F401 (the first registers ours)
+    from data_processing.sources import tfds_source
 
     names, splits = tfds_source.describe(name, manual_dir=manual_dir)
     numbers = {name: k for k, name in enumerate(names)}

@@ -10,6 +10,7 @@ import re
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from data_processing.sources import tfds_caltech256  # noqa: F401 (registers ours)
 from data_processing.sources.labeled_images import Labeled, SourceError
 
 
