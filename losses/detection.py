@@ -23,15 +23,19 @@ class DetectionLoss(UnweightedLoss):
         anchors, regions = outputs["rpn_labels"], outputs["region_labels"]
         rpn_class = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(anchors == 1, tf.float32), outputs["rpn_logits"])
         region_class = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(regions, 0), outputs["region_logits"])
-        rpn_box = smooth_l1(outputs["rpn_offsets"] - outputs["rpn_targets"], RPN_SIGMA)
-        region_box = smooth_l1(outputs["region_offsets"] - outputs["region_targets"], REGION_SIGMA)
-        background = outputs["region_logits"].shape[-1] - 1
+        on_object = (regions >= 0) & (regions < outputs["region_logits"].shape[-1] - 1)
         return {
             "rpn_class": _mean(rpn_class, anchors >= 0, anchors >= 0),
-            "rpn_box": _mean(rpn_box, anchors == 1, anchors >= 0),
+            "rpn_box": _mean(_error(outputs, "rpn", anchors == 1, RPN_SIGMA), anchors == 1, anchors >= 0),
             "region_class": _mean(region_class, regions >= 0, regions >= 0),
-            "region_box": _mean(region_box, (regions >= 0) & (regions < background), regions >= 0),
+            "region_box": _mean(_error(outputs, "region", on_object, REGION_SIGMA), on_object, regions >= 0),
         }
+
+
+def _error(outputs, kind, on_object, sigma):
+    """Smooth L1 of the offsets, [batch, n]; others than those on objects count as right, whatever they are."""
+    offsets, targets = outputs[f"{kind}_offsets"], outputs[f"{kind}_targets"]
+    return smooth_l1(tf.where(on_object[..., None], offsets - targets, 0.0), sigma)
 
 
 def smooth_l1(errors, sigma):

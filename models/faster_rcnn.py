@@ -38,24 +38,28 @@ class DetectorConfig(NamedTuple):
 
 
 class Detector:
-    """A detector: a trunk over whole images that proposes regions, and a head over crops of what leaves it.
+    """A detector: a trunk over whole images, what proposes regions of its map, and a head over crops of the map.
 
     Attributes:
-      model: functional model of all layers, from images and crops, named "resnet_<size>". Its variables have the names
-        of `checkpoint.model_variables`: those of a classification network without logits, "rpn/…" and "regions/…".
-      trunk: its part from images to "map", [batch, height / 16, width / 16, channels], and of each cell "objectness",
-        float32 [batch, …, anchors], and "offsets", [batch, …, 4 * anchors]; sides are rounded up.
-      head: its part from crops [regions, 7, 7, channels] to "classes", float32 [regions, class_num + 1], the
-        background's logit last, and "offsets", [regions, 4 * class_num].
+      model: functional model of all layers, from images, a map and crops, named "resnet_<size>". Its variables have the
+        names of `checkpoint.model_variables`: those of a classification network without logits, "rpn/…", "regions/…".
+      trunk: its part from images to the map, [batch, height / 16, width / 16, channels], sides rounded up; in the
+        layout and precision of the network.
+      rpn: its part from a map to "objectness", float32 [batch, height / 16, width / 16, anchors], and "offsets",
+        [batch, …, 4 * anchors].
+      head: its part from crops [regions, 7, 7, channels], in the network's layout, to "classes", float32 [regions,
+        class_num + 1], the background's logit last, and "offsets", [regions, 4 * class_num].
       class_num: number of classes, without the background.
       config: the `DetectorConfig`.
     """
 
-    def __init__(self, trunk, head, class_num, network, config):
-        self.trunk, self.head, self.class_num, self.config = trunk, head, class_num, config
+    def __init__(self, parts, class_num, network, config):
+        """`parts` are the trunk, the rpn and the head; `network` is the `NetworkConfig`."""
+        self.trunk, self.rpn, self.head = parts
+        self.class_num, self.config = class_num, config
         self._channels_first = network.data_format == "channels_first"
-        outputs = {f"{part.name}_{name}": x for part in (trunk, head) for name, x in part.output.items()}
-        self.model = keras.Model([trunk.input, head.input], outputs, name=trunk.name)
+        outputs = [self.trunk.output, *self.rpn.output.values(), *self.head.output.values()]
+        self.model = keras.Model([part.input for part in parts], outputs, name=self.trunk.name)
 
     def training_outputs(self, batch, batch_norm_training=False):
         """Returns what `losses.detection.DetectionLoss` compares, a dictionary of tensors.
@@ -78,7 +82,7 @@ class Detector:
           region_labels: int32 [batch, regions], class_num for the background, -1 where there was no region to sample.
           region_offsets, region_targets: float32 [batch, regions, 4], of the true class; 0 for the background.
         """
-        features, places, logits, offsets = self._rpn(batch["image"], batch_norm_training)
+        features, places, logits, offsets = self._look(batch["image"], batch_norm_training)
         objects = Objects(batch)
         labels, targets = anchors.targets(places, objects, batch["size"], batch["seed"])
         proposals, valid = regions.propose(places, logits, offsets, batch["size"], regions.TRAINING_COUNTS)
@@ -111,19 +115,24 @@ class Detector:
           scores: float32 [batch, 100], probabilities of the classes; 0 where there is no further object.
           classes: int32 [batch, 100]; -1 where there is no further object.
         """
-        features, places, logits, offsets = self._rpn(images, training=False)
+        features, places, logits, offsets = self._look(images, training=False)
         counts = (regions.TEST_ANCHORS, self.config.proposals)
         proposals, valid = regions.propose(places, logits, offsets, sizes, counts)
         classes, class_offsets = self._classify(features, proposals, training=False)
         return regions.detect(proposals, valid, classes, class_offsets, sizes)
 
-    def _rpn(self, images, training):
-        """Returns the map, anchors [anchors, 4], and their logits and offsets."""
-        outputs = self.trunk(images, training=training)
-        batch, height, width = tf.unstack(tf.shape(outputs["map"])[:3])
+    def _look(self, images, training):
+        """Returns the map, NHWC, anchors [anchors, 4], and their logits [batch, …] and offsets [batch, …, 4]."""
+        features = self.trunk(images, training=training)
+        # Never with the statistics of the batch, whatever the rest: the layer is one of the head's, too, and its
+        # moving averages would become those of a mixture of maps and crops, and right for neither.
+        outputs = self.rpn(features, training=False)
+        batch, height, width = tf.unstack(tf.shape(outputs["objectness"])[:3])
         places = anchors.of_map(self.config.anchor_sizes, height, width)
-        logits = tf.reshape(outputs["objectness"], [batch, -1])
-        return outputs["map"], places, logits, tf.reshape(outputs["offsets"], [batch, -1, 4])
+        logits, offsets = tf.reshape(outputs["objectness"], [batch, -1]), tf.reshape(outputs["offsets"], [batch, -1, 4])
+        if self._channels_first:
+            features = tf.transpose(features, [0, 2, 3, 1])
+        return features, places, logits, offsets
 
     def _classify(self, features, chosen, training):
         """Returns logits [batch, n, class_num + 1] and offsets [batch, n, class_num, 4] of regions [batch, n, 4]."""
@@ -147,15 +156,14 @@ def build_detector(resnet_size, class_num, network=NetworkConfig(), config=Detec
       seed: of the initial weights, see `models.resnet.build_resnet`.
     """
     whole = build_resnet(resnet_size, 1, network, seed=seed)
+    trunk = keras.Model(whole.input, whole.output["stages_2"], name=whole.name)
     last = build_last_stage(resnet_size, network, strides=1, seed=seed)
-    features = whole.output["stages_2"]
-    proposing = _rpn_layers(features, last, network, config, seed)
-    trunk = keras.Model(whole.input, proposing, name=f"resnet_{resnet_size}")
     classifying = {
         "classes": _dense(class_num + 1, "regions.classes", 0.01, seed)(last.output["feature"]),
         "offsets": _dense(4 * class_num, "regions.offsets", 0.001, seed)(last.output["feature"]),
     }
-    return Detector(trunk, keras.Model(last.input, classifying, name="regions"), class_num, network, config)
+    parts = trunk, _rpn(last, network, config, seed), keras.Model(last.input, classifying, name="regions")
+    return Detector(parts, class_num, network, config)
 
 
 def freeze(detector):
@@ -168,9 +176,10 @@ def freeze(detector):
             layer.trainable = False
 
 
-def _rpn_layers(features, last, network, config, seed):
-    """Returns the outputs of a trunk, see `Detector`, from `features`, what leaves stages_2, and the last stage."""
+def _rpn(last, network, config, seed):
+    """Returns the model "rpn" of a `Detector`, with layers of the `last` stage."""
     policy, count = keras.DTypePolicy(POLICIES[network.precision]), len(anchors.RATIOS) * len(config.anchor_sizes)
+    features = keras.Input(last.input.shape[1:], name="map", dtype=policy.compute_dtype)
     x = last.get_layer(f"{TAP}_relu")(last.get_layer(TAP)(features))
 
     def conv(x, name, shape, dtype, activation=None):
@@ -186,15 +195,14 @@ def _rpn_layers(features, last, network, config, seed):
 
     x = conv(x, "rpn.conv", (RPN_CHANNELS, 3), policy, "relu")
     outputs = {
-        "map": features,
         "objectness": conv(x, "rpn.objectness", (count, 1), "float32"),
         "offsets": conv(x, "rpn.offsets", (4 * count, 1), "float32"),
     }
-    if network.data_format == "channels_last":
-        return outputs
-    return {
-        name: layers.Permute((2, 3, 1), dtype=x.dtype, name=f"channels_last_{name}")(x) for name, x in outputs.items()
-    }
+    if network.data_format == "channels_first":
+        outputs = {
+            name: layers.Permute((2, 3, 1), dtype="float32", name=f"{name}_last")(x) for name, x in outputs.items()
+        }
+    return keras.Model(features, outputs, name="rpn")
 
 
 def _dense(width, name, deviation, seed):

@@ -61,13 +61,14 @@ def detector_memory(detector, batch_size, image_size):
     regions, with the overlaps of anchors and objects. "test" is all that finding objects in one image takes: weights,
     and the largest tensors that are there at the same time.
     """
-    trunk, head = _alone(detector)
+    trunk, rpn, head = _alone(detector)
     images, crops = [batch_size, *image_size, 3], _crops(head, batch_size * detector.config.regions)
     found, test_crops = [1, *image_size, 3], _crops(head, detector.config.proposals)
     weights = 4 * sum(math.prod(v.shape) for v in detector.model.variables)
+    activations = _kept(trunk, images) + _kept(rpn, _map(trunk, images)) + _kept(head, crops)
     return {
         "state": _state(detector.model),
-        "activations": int(PEAK * (_kept(trunk, images) + _kept(head, crops))),
+        "activations": int(PEAK * activations),
         "test": weights + LIVE * max(_largest(trunk, found), _largest(head, test_crops)),
     }
 
@@ -79,20 +80,24 @@ def detector_multiply_adds(detector, image_size):
       detector: a `models.faster_rcnn.Detector`.
       image_size: height and width of the image in pixels.
     """
-    trunk, head = _alone(detector)
-    rpn = [layer for layer in trunk.layers if layer.name.startswith("rpn.")]
-    others = [layer for layer in trunk.layers if not layer.name.startswith("rpn.")]
+    trunk, rpn, head = _alone(detector)
+    image = [1, *image_size, 3]
     return {
-        "trunk": _products(trunk, others, [1, *image_size, 3]),
-        "rpn": _products(trunk, rpn, [1, *image_size, 3]),
-        "region": _products(head, head.layers, _crops(head, 1)),
+        "trunk": _products(trunk, image),
+        "rpn": _products(rpn, _map(trunk, image)),
+        "region": _products(head, _crops(head, 1)),
     }
 
 
 def _alone(detector):
-    """Copies of trunk and head that share no layers, each of which has one input and one output then."""
+    """Copies of trunk, rpn and head that share no layers, each of which has one input and one output then."""
     with keras.StatelessScope():  # no memory for weights
-        return [keras.models.clone_model(part) for part in (detector.trunk, detector.head)]
+        return [keras.models.clone_model(part) for part in (detector.trunk, detector.rpn, detector.head)]
+
+
+def _map(trunk, images):
+    """The shape of the map of images of this shape."""
+    return list(trunk.compute_output_spec(keras.KerasTensor(images)).shape)
 
 
 def _crops(head, regions):
@@ -171,12 +176,12 @@ def step_seconds(computing, adding_up):
 
 def multiply_adds(model, image_size):
     """Returns the multiplications in one forward pass of one image, in convolutions and dense layers."""
-    return _products(model, model.layers, [1, image_size, image_size, 3])
+    return _products(model, [1, image_size, image_size, 3])
 
 
-def _products(model, layers, shape):
-    """The multiplications in those of a model's `layers` that are convolutions or dense, for an input of `shape`."""
-    layers = [layer for layer in layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
+def _products(model, shape):
+    """The multiplications in a model's convolutions and dense layers, for an input of `shape`."""
+    layers = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
     values = _values(model, [layer.output for layer in layers], shape)
     # The kernel's last axis is the output's channels, in either layout of the data.
     return sum(count * math.prod(layer.kernel.shape[:-1]) for layer, count in zip(layers, values, strict=True))
