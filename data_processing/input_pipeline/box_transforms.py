@@ -73,7 +73,7 @@ def fit_batch(images, originals, short_side, long_side):
 
 
 def scaled(boxes, scale):
-    """Returns boxes, float32 [batch, n, 4], times the factors of height and width, float32 [batch, 2], of each image."""
+    """Returns boxes, float32 [batch, n, 4], times the factors of height and width of each image, float32 [batch, 2]."""
     return boxes * tf.gather(scale, [1, 0, 1, 0], axis=1)[:, None]
 
 

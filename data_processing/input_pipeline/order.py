@@ -2,8 +2,8 @@
 
 Epoch e is a permutation of chunks of neighbouring records, shuffled again inside windows of `shuffle_buffer` records;
 the epochs follow each other without end. Where batches are padded to the largest image in them, images that are higher
-than wide come together, as far as a window has them. The place in that sequence is a sample's position. Step k of `size` ranks with
-batches of B takes the positions from k * B * size on; a rank takes every `size`-th of them.
+than wide come together, as far as a window has them. The place in that sequence is a sample's position. Step k of
+`size` ranks with batches of B takes the positions from k * B * size on; a rank takes every `size`-th of them.
 """
 
 import numpy as np

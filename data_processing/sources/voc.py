@@ -39,7 +39,7 @@ class Objects(NamedTuple):
     """The objects of an image, in the order of its annotation.
 
     Attributes:
-      box: float64 [n, 4], left, top, right, bottom in pixels, inside the image.
+      box: float64 [n, 4], left, top, right, bottom in pixels, as annotated, where that is outside the image, too.
       names: of their classes, of CLASSES.
       difficult, truncated: bool [n].
       width, height: of the image in pixels, as annotated; None where the annotation does not say.
@@ -124,7 +124,11 @@ def _rows(devkit, split):
         columns = annotated.box.tolist(), annotated.names, annotated.difficult.tolist(), annotated.truncated.tolist()
         boxes = (box_list.Box(CLASSES.index(label), *box, *flags) for box, label, *flags in zip(*columns, strict=True))
         size = annotated.width and (annotated.width, annotated.height)
-        yield box_list.Row(path, size, tuple(boxes))
+        try:
+            # VOC's own program judges by boxes as they are annotated; what is trained on is in the image.
+            yield box_list.Row(path, size, box_list.fit(boxes, *(size or (math.inf, math.inf))))
+        except box_list.BoxError as error:
+            yield box_list.Row(path, None, (), f"annotation: {error}")
 
 
 def _split(devkit, split) -> Iterator[tuple[str, Objects | str]]:
@@ -143,7 +147,7 @@ def _split(devkit, split) -> Iterator[tuple[str, Objects | str]]:
             if not ID.fullmatch(name):
                 raise AnnotationError("no id of an image in the list")
             yield name, parse(devkit.read(f"Annotations/{name}.xml", MAX_XML), where)
-        except (voc_files.Unreadable, AnnotationError, box_list.BoxError) as error:
+        except (voc_files.Unreadable, AnnotationError) as error:
             yield name, str(error)
 
 
@@ -151,7 +155,7 @@ def parse(data, where) -> Objects:
     """Returns the `Objects` of an annotation's XML, as bytes.
 
     Raises AnnotationError for XML that is broken or has a document type, where bombs are hidden, an object without a
-    name of CLASSES or a box, and other numbers than there may be; `box_list.BoxError` for a box that does not fit.
+    name of CLASSES or a box, and other numbers than there may be.
     """
     try:
         root = fromstring(data, forbid_dtd=True)
@@ -165,12 +169,11 @@ def parse(data, where) -> Objects:
         raise AnnotationError(f"XML of <{root.tag[:40]}>, not of <annotation>")
     width, height = _size(root)
     boxes = [_box(element, f"object {k}") for k, element in enumerate(root.findall("object"), start=1)]
-    fitting = box_list.fit(boxes, width or math.inf, height or math.inf)
     return Objects(
-        np.array([box.edges for box in fitting], np.float64).reshape(-1, 4),
-        [CLASSES[box.label] for box in fitting],
-        np.array([box.difficult for box in fitting], bool),
-        np.array([box.truncated for box in fitting], bool),
+        np.array([box.edges for box in boxes], np.float64).reshape(-1, 4),
+        [CLASSES[box.label] for box in boxes],
+        np.array([box.difficult for box in boxes], bool),
+        np.array([box.truncated for box in boxes], bool),
         width,
         height,
         where,

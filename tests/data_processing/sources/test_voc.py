@@ -1,6 +1,7 @@
 """VOC's annotations: what they say, and what cannot be used, from folders and tars."""
 
 import os
+import re
 import tarfile
 import xml.etree.ElementTree
 
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from data_processing.lists.box_list import BoxError
 from data_processing.sources import voc
 from data_processing.sources.labeled_images import SourceError
 from tests import voc_devkit
@@ -31,7 +31,7 @@ def test_an_annotation_by_hand():
         ),
         "here",
     )
-    expected = [[0, 0, 60, 40], [44.7000007, 1, 46, 2], [0, 2, 60, 9], [6, 6, 7, 7]]
+    expected = [[0, 0, 60, 40], [44.7000007, 1, 46, 2], [-1, 2, 61, 9], [6, 6, 7, 7]]
     np.testing.assert_array_equal(found.box, np.array(expected))
     assert found.box.dtype == np.float64 and found.names == ["person", "tvmonitor", "aeroplane", "dog"]
     assert found.difficult.tolist() == [False, True, False, False] and found.difficult.dtype == bool
@@ -55,10 +55,12 @@ BOMB = (
     + b"&b;" * 99
     + b'">]><annotation>&c;</annotation>'
 )
-BAD = {
+OUTSIDE = {
     "outside": (annotation(thing("dog", (1, 1, 62, 40))), r"box 1 \(0, 0, 62, 40\) is outside of the image, 60 x 40"),
     "above": (annotation(thing("dog", (-1, 1, 20, 40))), r"box 1 \(-2, 0, 20, 40\) is outside"),
     "far away": (annotation(thing("dog", (61, 1, 61, 40))), "outside of the image"),
+}
+BAD = {
     "max below min": (annotation(thing("dog", (9, 1, 8, 40))), r"object 1 \(dog\): xmin 9, ymin 1 above xmax 8"),
     "class": (annotation(thing("cat", (1, 1, 2, 2)), thing("Dog", (1, 1, 2, 2))), "object 2: 'Dog' is no class of VOC"),
     "part alone": (annotation(thing("person", None, more=PARTS)), r"object 1 \(person\) has no bndbox"),
@@ -80,8 +82,22 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_used(case):
     data, reason = BAD[case]
-    with pytest.raises((voc.AnnotationError, BoxError), match=reason):
+    with pytest.raises(voc.AnnotationError, match=reason):
         voc.parse(data, "here")
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_what_is_outside_counts_as_annotated_and_is_not_trained_on(tmp_path, case):
+    data, reason = OUTSIDE[case]
+    content = voc_devkit.small()
+    content["VOC2007/Annotations/000009.xml"] = data
+    folder, bad = voc_devkit.unpacked(tmp_path, content), []
+    [box] = voc.objects(folder, (2007,), "test", bad)["000009"].box.tolist()
+    assert not bad
+    edges = [int(edge.text) for edge in xml.etree.ElementTree.fromstring(data).find("object/bndbox")]
+    assert box == [edges[0] - 1, edges[1] - 1, edges[2], edges[3]]
+    row = voc.read(f"voc2007:{folder}").val[0]
+    assert row.path.endswith("000009.jpg") and re.search(reason, row.problem) and not row.boxes
 
 
 def as_lists(objects):
@@ -226,13 +242,12 @@ def documents(draw):
 @example(b"<annotation><size/></annotation>")
 @example(b"<annotation><object><bndbox/></object></annotation>")
 @example('<?xml version="1.0" encoding="utf-16"?><annotation/>'.encode("utf-16"))
-def test_any_bytes_are_objects_in_the_image_or_an_error(data):
+def test_any_bytes_are_objects_or_an_error(data):
     try:
         found = voc.parse(data, "here")
-    except (voc.AnnotationError, BoxError) as error:
+    except voc.AnnotationError as error:
         assert str(error) and "\n" not in str(error)
         return
     assert len(found.box) == len(found.names) == len(found.difficult) == len(found.truncated)
     assert set(found.names) <= set(voc.CLASSES) and np.isfinite(found.box).all()
-    assert (found.box[:, :2] < found.box[:, 2:]).all() and (found.box >= 0).all()
-    assert found.width is None or (found.box <= [found.width, found.height] * 2).all()
+    assert (found.box[:, :2] < found.box[:, 2:]).all()
