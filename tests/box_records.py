@@ -1,4 +1,4 @@
-"""Records of small images with boxes, for several tests: bright rectangles on a dark ground, whose color is their class."""
+"""Records of small images with boxes, for several tests: bright rectangles, whose color is their class, on dark."""
 
 import io
 
