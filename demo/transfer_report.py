@@ -11,7 +11,7 @@ def write(out, results, label):
 
     Args:
       out: the folder.
-      results: {pre-training: {metric: a value for each seed}}.
+      results: {pre-training: {metric: a value for each seed}}, with the same metrics for each.
       label: of the figure's axis.
     """
     rows = []
@@ -26,19 +26,23 @@ def write(out, results, label):
     write_tsv(out / "table.tsv", "\t".join(header), rows)
     print(f"\n{'pre-training':32}" + "".join(f"{title:>26}" for title in titles))
     for row in rows:
-        print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in (1, 4)))
+        print(f"{row[0]:32}" + "".join(f"{f'{row[k]} ± {row[k + 1]}':>26}" for k in range(1, len(row), 3)))
     _draw(out / "figure.png", results, label)
 
 
 def _draw(path, results, label):
     """Draws the means as bars, and each seed as a dot."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    titles = list(next(iter(results.values())))
+    figure = Figure(figsize=(8, 1.2 + 0.6 * len(results)), layout="constrained")
     axes = figure.subplots()
     rows = len(results) - 1 - np.arange(len(results))
-    for offset, title in zip((0.18, -0.18), next(iter(results.values())), strict=True):
-        places = rows + offset
+    thickness = 0.72 / len(titles)
+    for k, title in enumerate(titles):
+        places = rows + 0.36 - thickness * (k + 0.5)
         values = np.array([metrics[title] for metrics in results.values()])
-        axes.barh(places, values.mean(axis=1), 0.34, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title)
+        axes.barh(
+            places, values.mean(axis=1), thickness - 0.02, xerr=values.std(axis=1, ddof=1), alpha=0.75, label=title
+        )
         axes.plot(values, places[:, None].repeat(values.shape[1], 1), "k.", ms=5)
     axes.set_yticks(rows, list(results))
     axes.set(xlabel=label, xlim=(0, None))
