@@ -1,5 +1,7 @@
 """Regions of Faster R-CNN: proposed by anchors, sampled for training, cropped, and what is found in them."""
 
+import math
+
 import tensorflow as tf
 
 from models import anchors, boxes
@@ -13,7 +15,6 @@ FOREGROUND_IOU, FOREGROUND_SHARE = 0.5, 0.25
 OFFSET_SCALES = (0.1, 0.1, 0.2, 0.2)
 CROP = 7  # cells of a crop's side
 DETECTION_NMS, DETECTIONS = 0.3, 100
-LEFT_OUT = -1e30  # a score below all others
 
 
 def propose(places, logits, offsets, image_sizes, counts):
@@ -30,14 +31,16 @@ def propose(places, logits, offsets, image_sizes, counts):
       proposals: float32 [batch, n, 4]; n is the lower of the second count and the number of anchors.
       valid: bool [batch, n], False where there is no further proposal.
     """
-    logits = tf.where(anchors.on_image(places, image_sizes), tf.stop_gradient(logits), LEFT_OUT)
+    logits = tf.where(anchors.on_image(places, image_sizes), tf.stop_gradient(logits), -math.inf)
     looked_at, proposed = (tf.minimum(count, tf.shape(places)[0]) for count in counts)
-    scores, best = tf.math.top_k(logits, looked_at)
+    logits, best = tf.math.top_k(logits, looked_at)
     proposals = boxes.decode(tf.gather(places, best), tf.gather(tf.stop_gradient(offsets), best, batch_dims=1))
     proposals = boxes.clip(proposals, image_sizes)
-    scores = tf.where(boxes.large_enough(proposals), scores, LEFT_OUT)
+    usable = boxes.large_enough(proposals) & (logits > -math.inf)
+    # Ranks for scores: the operation counts what it fills up with, of score 0, as valid unless the threshold is 0.
+    scores = tf.where(usable, tf.cast(tf.range(looked_at, 0, -1), tf.float32), 0.0)
     kept, _, _, valid = tf.image.combined_non_max_suppression(
-        proposals[:, :, None], scores[:, :, None], proposed, proposed, PROPOSAL_NMS, LEFT_OUT, clip_boxes=False
+        proposals[:, :, None], scores[:, :, None], proposed, proposed, PROPOSAL_NMS, 0.0, clip_boxes=False
     )
     return kept, tf.range(proposed) < valid[:, None]
 
