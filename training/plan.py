@@ -42,8 +42,8 @@ def memory(model, batch_size, image_size):
       image_size: their height and width in pixels.
 
     "state" is weights, momenta and gradients. "activations" is what is kept of the forward pass, the inputs of
-    convolutions and of batch normalisation (float32 in any precision), times PEAK. TensorFlow itself takes about half a
-    gigabyte more.
+    convolutions and of batch normalisation (float32 in any precision) that are trained, times PEAK. TensorFlow itself
+    takes about half a gigabyte more.
     """
     activations = _kept(model, [batch_size, image_size, image_size, 3])
     return {"state": _state(model), "activations": int(PEAK * activations)}
@@ -113,7 +113,9 @@ def _state(model):
 
 def _kept(model, shape):
     """Bytes of the layers' inputs that are kept until the backward pass, for an input of `shape`."""
-    kept = {id(layer.input): layer for layer in model.layers if isinstance(layer, KEEPING)}.values()
+    # What is frozen needs no input to compute its gradient.
+    layers = [layer for layer in model.layers if isinstance(layer, KEEPING) and layer.trainable]
+    kept = {id(layer.input): layer for layer in layers}.values()
     # Batch normalisation keeps float32 in any precision.
     sizes = [4 if isinstance(layer, keras.layers.BatchNormalization) else _bytes(layer) for layer in kept]
     return sum(map(math.prod, zip(sizes, _values(model, [layer.input for layer in kept], shape), strict=True)))
@@ -132,6 +134,8 @@ def _bytes(layer):
 
 def _values(model, tensors, shape):
     """The number of values in each of the `tensors` inside of a model, for an input of `shape`."""
+    if not tensors:
+        return []
     outputs = keras.Model(model.input, tensors).compute_output_spec(keras.KerasTensor(shape))
     return [math.prod(tensor.shape) for tensor in outputs]
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.faster_rcnn import DetectorConfig, build_detector, freeze
 from models.resnet import NetworkConfig, build_resnet
+from models.resnet import freeze as freeze_layers
 from training import plan
 
 
@@ -63,3 +65,32 @@ def test_memory():
     assert large["activations"] == pytest.approx(3 * small["activations"])
     half = plan.memory(build_resnet(18, 7, NetworkConfig(precision="bfloat16")), 2, 64)["activations"]
     assert small["activations"] / 2 < half < small["activations"]
+
+
+def test_memory_of_what_is_frozen_is_not_kept():
+    model = build_resnet(10, 7)
+    whole = plan.memory(model, 2, 64)
+    freeze_layers(model, ("logits",))
+    frozen = plan.memory(model, 2, 64)
+    assert frozen["activations"] == 0 and frozen["state"] < whole["state"]
+
+
+def test_multiplications_of_a_detector_are_those_of_the_reference(monkeypatch):
+    """By hand: a 7 x 7 crop through ResNet-101's last stage; and the backbone, whose figure the issue gives."""
+    monkeypatch.setattr("keras.initializers.VarianceScaling.__call__", lambda self, shape, dtype=None: tf.zeros(shape))
+    counted = plan.detector_multiply_adds(build_detector(101, 20), (600, 1000))
+    first = 1024 * 2048 + 1024 * 512 + 9 * 512 * 512 + 512 * 2048
+    others = 2048 * 512 + 9 * 512 * 512 + 512 * 2048
+    assert counted["region"] == 49 * (first + 2 * others) + 2048 * (21 + 4 * 20)
+    assert counted["rpn"] == 38 * 63 * (9 * 1024 * 512 + 512 * (9 + 36))
+    assert counted["trunk"] == pytest.approx(85e9, rel=0.01)
+
+
+def test_memory_of_a_detector():
+    detector = build_detector(10, 5, config=DetectorConfig((16, 32), regions=8, proposals=20))
+    small, large = (plan.detector_memory(detector, batch, (64, 96)) for batch in (1, 3))
+    assert large["activations"] == pytest.approx(3 * small["activations"], rel=1e-6)
+    assert small["test"] == large["test"] > 4 * sum(v.shape.num_elements() for v in detector.model.variables)
+    freeze(detector)
+    frozen = plan.detector_memory(detector, 1, (64, 96))
+    assert 0 < frozen["activations"] < small["activations"] and frozen["state"] < small["state"]
