@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("data_format precision batch_norm_decay batch_norm_epsilon visiable_gpu")
+use("data_format precision batch_norm_epsilon visiable_gpu")
 flags.DEFINE_list("proposal_counts", ["300", "100"], "Numbers of proposals to compare.")
 flags.DEFINE_list("sides", ["600", "1000"], "Height and width of the image in pixels.")
 script(

@@ -29,6 +29,7 @@ IN_SMALL = {
     "benchmarks/augment_labels.py": "--rows=20000",
     "benchmarks/build_tfrecords.py": "--rounds=1 --num_images=40",
     "benchmarks/bytes_per_label.py": "--num_images=100",
+    "benchmarks/detection.py": "--rounds=1 --resnet_size=10 --sides=64,96 --proposal_counts=20,10",
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
@@ -55,6 +56,13 @@ PRINTED = {
         f"sparse +{NUMBER} bytes an image .* GB for 17,609,752 images",
         r"dense +446\d\d\.\d bytes an image",
         r"dense / sparse: [1-9]\d\d",
+    ],
+    "benchmarks/detection.py": [
+        "ResNet-10, 64 x 96 pixels, batch 1, float32; median of 1 rounds",
+        *(
+            f"{way} +{NUMBER} ms .* x the backbone; .* {NUMBER} x"
+            for way in ("backbone", "20 proposals", "10 proposals")
+        ),
     ],
     "benchmarks/download_images.py": [
         f"40 images of {NUMBER} kB from 8 hosts, latency 0.05 s",
