@@ -232,6 +232,7 @@ SHARED = {
         "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image, in pixels.", 1),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
         "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
+        "voc_images": (flags.DEFINE_integer, 500, "Scenes with boxes and masks, half of them val; 0: none.", 0),
         "class_images": (flags.DEFINE_integer, 20, "Images of each single thing, in class folders.", 0),
     },
     "loss": {"label_smoothing": (flags.DEFINE_float, 0.0, "Share of a label spread over all classes.", 0.0, 0.99)},
@@ -241,6 +242,8 @@ SHARED = {
     "run": {
         "ema_decay": (flags.DEFINE_float, 0.0, "Decay of the weights' average that is validated; 0: none.", 0.0, 1.0),
         "splits": (flags.DEFINE_integer, 3, "Number of seeded splits.", 1),
+        "seeds": (flags.DEFINE_integer, 3, "Networks of each kind.", 2),
+        "pretrain_steps": (flags.DEFINE_integer, 600, "Steps of pre-training, of 64 images.", 10),
         "seed": (flags.DEFINE_integer, 1234, "Seed of the drawn images.", 0),
         "rounds": (flags.DEFINE_integer, 5, "Rounds that count; the median is printed.", 1),
     },

@@ -28,9 +28,7 @@ import sys
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script
-from absl import flags
 
-flags.DEFINE_integer("voc_images", 500, "Scenes with boxes and masks, half of them val; 0: none.", lower_bound=0)
 script(
     __name__,
     __doc__,

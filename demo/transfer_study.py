@@ -25,8 +25,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, run, script
 from absl import flags
 
-flags.DEFINE_integer("seeds", 3, "Pre-trainings of each kind.", lower_bound=2)
-flags.DEFINE_integer("pretrain_steps", 600, "Steps of pre-training, of 64 images.", lower_bound=10)
 flags.DEFINE_integer("finetune_steps", 120, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
 flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 script(

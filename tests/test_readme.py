@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from demo import run_demo
+from tests import voc_devkit
 from tests.archives import imagenet
 from tests.demo.forked import run_main
 from tests.helpers import ENVIRONMENT, MPIRUN
@@ -15,7 +16,8 @@ from tests.scripts import ROOT, run_script
 
 # In an order in which each finds what it uses.
 PAGES = ["README.md"]
-PAGES += [f"docs/{name}.md" for name in ("own_data", "database", "training", "transfer", "inference", "performance")]
+PAGES += [f"docs/{name}.md" for name in ("own_data", "database", "training", "transfer")]
+PAGES += [f"docs/{name}.md" for name in ("detection", "inference", "performance")]
 COMMAND = r"^    (?:\$ )?((?:mpirun -np 2 )?python .*)$"
 COMMANDS = [command for page in PAGES for command in re.findall(COMMAND, (ROOT / page).read_text(), re.M)]
 # What takes minutes or needs ML-Images is tried in small: these come last and win.
@@ -165,8 +167,8 @@ def test_no_page_is_left_out():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    # Benchmarks and recipes have tests of their own below, and the study has in tests/demo.
-    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "flagfile", "transfer_study"))],
+    # Benchmarks and recipes have tests of their own below, and the studies have in tests/demo.
+    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "flagfile", "_study", "demo/detection"))],
     ids=lambda c: c.split(" --")[0],
 )
 def test_command(demo, command):
@@ -177,7 +179,7 @@ def test_command(demo, command):
         demo[2].append(subprocess.Popen([sys.executable, *arguments], cwd=folder))
         return
     # The small world has other images than the pages', but the same classes.
-    run(command.replace("val_000003", "val_000001").replace("002_0005", "002_0001"), folder)
+    run(command.replace("val_000003", "val_000001").replace("002_0005", "002_0001").replace("000276", "000001"), folder)
 
 
 @pytest.mark.slow
@@ -203,6 +205,18 @@ def test_the_recipe_of_fine_tuning(tmp_path):
         --test_interval=2 --lr=0 --image_size=32 --val_sizes=32 --val_crops=center".split()
     output = run_script(script, *arguments, cwd=tmp_path, timeout=600).stdout  # the rate is none for random weights
     assert "ResNet-101, 3 classes" in output and "the rest is frozen" in output and "best checkpoint: step 2" in output
+
+
+@pytest.mark.slow
+def test_the_recipe_of_detection(tmp_path):
+    """Without VOC: on the tars of a small devkit, and with a small network from random weights."""
+    devkit = voc_devkit.packed_as_published(tmp_path / "VOCdevkit", voc_devkit.small())
+    recipe = next(c for c in COMMANDS if "voc2007.flags" in c).replace("voc2007:VOCdevkit", f"voc2007:{devkit}")
+    script, *arguments = shlex.split(recipe.replace("example/", f"{ROOT}/example/"))[1:]
+    arguments += f"--data_dir={tmp_path}/records --model_dir={tmp_path}/out --log_dir={tmp_path}/log --pretrain_ckpt= \
+        --resnet_size=10 --max_iter=2 --test_interval=2 --image_size=64 --anchor_sizes=16,32 --regions=8".split()
+    output = run_script(script, *arguments, cwd=tmp_path, timeout=600).stdout
+    assert "Faster R-CNN on ResNet-10, 20 classes" in output and "best checkpoint: step 2" in output
 
 
 @pytest.mark.slow

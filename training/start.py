@@ -59,7 +59,7 @@ def print_steps(index, state, run, processes):
     done = f"; done: {int(state.step):,} steps, {int(state.records_seen):,} records" if state and state.step > 0 else ""
     shards = f"in {len(index.paths)} shards" if index.paths else "still to be made"
     print(
-        f"{len(index):,} records ({index.kind} labels) {shards}; batch "
+        f"{len(index):,} records ({index.kind if index.kind == 'boxes' else f'{index.kind} labels'}) {shards}; batch "
         f"{batch:,}{factors}, {steps:,.1f} steps an epoch; {end}{done}",
         flush=True,
     )

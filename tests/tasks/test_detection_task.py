@@ -108,14 +108,14 @@ def test_blank_examples_are_worth_no_loss(task):
 
 
 def test_eight_images_are_learnt_by_heart(tmp_path):
-    task = task_of(from_random=True)
+    task = task_of(from_random=True, regions=16)
     index = index_of(tmp_path, range(8))
     state = TrainState(task)
     step = make_train_step(task, state, StepConfig(weight_decay=0.0))
-    batches = iter(training_batches(index, task, InputConfig(96, 4, shuffle_buffer=8)))
+    batches = iter(training_batches(index, task, InputConfig(96, 8, shuffle_buffer=8)))
     first = None
     for k in range(150):
-        losses = step(next(batches), tf.constant(0.02 if k < 120 else 0.002))
+        losses = step(next(batches), tf.constant(0.1 if k < 105 else 0.01))
         first = first or losses
     assert float(losses["loss"]) < 0.2 * float(first["loss"])
     assert set(losses) == {"loss", "decay", *task.loss.terms}
