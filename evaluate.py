@@ -27,7 +27,7 @@ from absl import flags
 
 use(
     "test_iter max_skipped class_num resnet_size num_preprocess_threads threshold top_k_pred data_format "
-    "precision batch_norm_epsilon visiable_gpu xla proposals dataset split"
+    "precision batch_norm_epsilon visiable_gpu xla proposals long_side dataset split"
 )
 flags.DEFINE_enum(
     "ap_mode",
@@ -66,6 +66,8 @@ def judge_files(argv):
         print(f"not there, and counted as no detections: {', '.join(found.missing)}")
     if found.ignored:
         print(f"{found.ignored:,} detections are in images that were left out, and do not count")
+    if found.empty:
+        print(f"{found.empty:,} detections have a max below their min, and count as wrong")
     evaluator = DetectionEvaluator(len(voc.CLASSES), list(voc.CLASSES))
     evaluator.add_images(truth.ids, truth.objects, found.detections)
     evaluator.read_images = truth.read_images
@@ -124,7 +126,7 @@ from evaluation.evaluate import evaluate, predictions
 from evaluation.multi_label import MultiLabelConfig
 from models import checkpoint, inference
 from models.resnet import NetworkConfig
-from tasks import detection
+from tasks import detection, detection_inference
 from tasks.classification import Classification
 
 # Images of boxes are larger, and each has hundreds of regions.
@@ -140,10 +142,8 @@ def main(argv):
     network = _network()
     class_num, named = network.description.class_num, _classes(network)
     index = index_records(shards, class_num)
-    task = _task(network, index.kind)
+    task, size, says = _task(network, index.kind)
     of_boxes = index.kind == "boxes"
-    default_size = detection.SHORT_SIDE if of_boxes else FLAGS.image_size
-    size, says = inference.choose_image_size(given("image_size"), network.description, default_size)
     batch_size = given("batch_size") or (BATCH_OF_BOXES if of_boxes else FLAGS.batch_size)
     inputs = config(InputConfig, batch_size=task.eval_batch_size(batch_size), image_size=size)
     batches = evaluation_batches(index, task, inputs, ranks).take(FLAGS.test_iter or -1)
@@ -154,7 +154,7 @@ def main(argv):
             print(f"warning: {problem}")
         print(
             f"{task.network_name}, {class_num:,} classes, step {network.description.step:,} ({network.prefix}) on "
-            f"{len(index):,} records ({'boxes' if of_boxes else f'{index.kind} labels'}), {size} pixels ({says})"
+            f"{len(index):,} records ({'boxes' if of_boxes else f'{index.kind} labels'}), {says}"
         )
         if not named:
             print("no names, only indices: neither checkpoint nor records hold them; give them with --dictionary")
@@ -182,13 +182,14 @@ def _network():
     """Returns the `Network` or `DetectorNetwork` of --model_dir."""
     expected = {name: given(name) for name in ("class_num", "resnet_size")}
     if checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes":
-        network = inference.load_detector(FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected)
-        return network._replace(classes=inference.classes_of(network.prefix, FLAGS.dictionary))
+        return inference.load_detector(
+            FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected, FLAGS.dictionary
+        )
     return inference.load(FLAGS.model_dir, config(NetworkConfig), expected, dictionary_path=FLAGS.dictionary)
 
 
 def _task(network, kind):
-    """Returns the task of a network on records of a kind."""
+    """Returns the task of a network on records of a kind, the size of its images, and the words for that."""
     description = network.description
     if (description.head == "boxes") != (kind == "boxes"):
         found, held = ("objects", f"{kind} labels") if description.head == "boxes" else ("labels", "boxes")
@@ -198,10 +199,13 @@ def _task(network, kind):
         )
     if kind == "boxes":
         _refuse("boxes", "head", "threshold", "top_k_pred", "crop", "ap_mode", "positive_thres", "xla")
-        return detection.Detection(network.detector, description.long_side or detection.LONG_SIDE)
+        sides = detection_inference.choose_sides(given("image_size"), given("long_side"), description)
+        return detection.Detection(network.detector, sides.long), sides.short, sides.says
     head, _ = inference.choose_head(FLAGS.head, description, multi_label=kind != "single")
     measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
-    return Classification(network.model, kind, head, crop=FLAGS.crop, evaluation=measured)
+    size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
+    task = Classification(network.model, kind, head, crop=FLAGS.crop, evaluation=measured)
+    return task, size, f"{size} pixels ({says})"
 
 
 def _classes(network):

@@ -46,7 +46,6 @@ from utils.files import temporary_name
 
 ENCODED = tf.TensorSpec([None], tf.string, name="image")
 DEFAULT_THRESHOLD = 0.5
-WITH_DICTIONARY = "; give them with --dictionary"
 
 
 class Classifier(tf.Module):
@@ -159,12 +158,14 @@ def main(argv):
     _save(exported, output)
     print(f"written: {output}, {says}")
     if not network.classes:
-        print(f"no names, only indices: {network.prefix} holds none" + ("" if finds_objects else WITH_DICTIONARY))
+        print(f"no names, only indices: {network.prefix} holds none; give them with --dictionary")
 
 
 def _object_finder(network_config):
     """Returns what to export of a detector's checkpoint, the words for it, and the network."""
-    network = inference.load_detector(FLAGS.model_dir, network_config, FLAGS.proposals)
+    network = inference.load_detector(
+        FLAGS.model_dir, network_config, FLAGS.proposals, dictionary_path=FLAGS.dictionary
+    )
     description, classes = network.description, network.classes
     sides = detection_inference.choose_sides(given("image_size"), given("long_side"), description)
     names = classes.names if classes else [str(k) for k in range(description.class_num)]

@@ -54,6 +54,11 @@ from training.validation import make_validate, make_validate_state
 
 # What --FixBlock2 leaves to be trained (released code).
 LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
+# Flags that have no meaning for records of boxes.
+OF_CLASSIFICATION = (
+    "head loss FixBlock2 val_crops drop_rate label_smoothing xla crop_min_area crop_min_covered rotated color_jitter "
+    "mask_thres neg_select"
+).split()
 FROZEN = "the first convolution, stages_0 and all batch normalisation of the backbone are frozen"
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 
@@ -61,7 +66,7 @@ BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 def main(argv):
     del argv
     ranks = distributed.start()
-    held = _held(ranks)
+    held, before = _held(ranks)
     schedule = parse_sizes(FLAGS.image_size_schedule) if FLAGS.image_size_schedule else None
     of_records, index = _records(ranks)
     if index.kind == "boxes":
@@ -79,7 +84,15 @@ def main(argv):
     )
     resnet_size = held.resnet_size if held else FLAGS.resnet_size
     if index.kind == "boxes":
-        task = _detection(of_records.count, resnet_size, network, held, image_size)
+        of_task = config(
+            detection.DetectionConfig,
+            resnet_size=resnet_size,
+            network=network,
+            # As the run began: a checkpoint that it began with is not asked for again.
+            from_random=before.get("from_random", not FLAGS.pretrain_ckpt),
+            **_sides_and_anchors(held, image_size),
+        )
+        task = detection.build(of_task, of_records.count)
     else:
         task = _classification(index.kind, of_records.count, loss, resnet_size, network)
     if ranks.rank == 0:
@@ -99,7 +112,7 @@ def main(argv):
     if ranks.rank == 0:
         _print_choices(task, loss, val_sizes, val_index is not None)
         start.print_rates(configs, ranks.size)
-        of_run = settings() | flat(configs) | flat(network) | task.settings()
+        of_run = settings() | flat(configs) | flat(network) | task.settings() | task.run_settings()
         of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
         beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
         start.begin(task, state, configs.run, beginning, of_run)
@@ -130,16 +143,17 @@ def _train(job, val_index, val_sizes, ranks):
 
 
 def _held(ranks):
-    """Returns the `Description` of the checkpoint that the run goes on from or begins with, or None.
+    """Returns the `Description` of the checkpoint that the run goes on from or begins with, or None; and its settings.
 
-    Its image size is that of the run, if it goes on. Before records are made for hours it is known whether there is
-    such a checkpoint. The first process reads it.
+    The settings are those of a run that goes on, else {}, and then the image size is that of the run. Before records
+    are made for hours it is known whether there is such a checkpoint. The first process reads it.
     """
-    held = None
+    held, before = None, {}
     if ranks.rank == 0 or distributed.ELASTIC:
         prefix, held = checkpoint.describe_newest(FLAGS.model_dir)
         if held:
-            held = held._replace(image_size=read(FLAGS.model_dir).get("image_size"))
+            before = read(FLAGS.model_dir)
+            held = held._replace(image_size=before.get("image_size"))
         elif FLAGS.pretrain_ckpt:
             prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
             held = checkpoint.describe(prefix)
@@ -148,7 +162,7 @@ def _held(ranks):
                 f"--resnet_size={FLAGS.resnet_size}, but {prefix} is a ResNet-{held.resnet_size}: set --resnet_size="
                 f"{held.resnet_size}, or give another checkpoint"
             )
-    return held if distributed.ELASTIC else distributed.gather(held)[0]
+    return (held, before) if distributed.ELASTIC else distributed.gather((held, before))[0]
 
 
 def _image_size(held, kind):
@@ -161,7 +175,7 @@ def _image_size(held, kind):
 
 def _choose_flags_of_boxes():
     """Raises ValueError for flags that have no meaning for boxes; one image is a batch, if not otherwise given."""
-    for name in ("head", "loss", "FixBlock2", "val_crops", "drop_rate", "label_smoothing", "xla", "new_logits"):
+    for name in OF_CLASSIFICATION:
         if FLAGS[name].present:
             raise ValueError(
                 f"--{name} is of classification, and the records in {FLAGS.data_dir} hold boxes; leave it out"
@@ -203,24 +217,23 @@ def _classification(kind, class_num, loss, resnet_size, network):
     return task
 
 
-def _detection(class_num, resnet_size, network, held, image_size):
-    """Returns the task of detection; what its network is not asked to be, it is as in the checkpoint of a detector."""
+def _sides_and_anchors(held, image_size):
+    """Returns what a detector looks for, and in images of which size; what is not asked for, as in the checkpoint."""
     anchors = given("anchor_sizes") or (held.anchors.split(",") if held and held.anchors else FLAGS.anchor_sizes)
     long_side = FLAGS.long_side or (held and held.long_side) or round(image_size * LONG_SIDE / SHORT_SIDE)
-    of_task = config(
-        detection.DetectionConfig,
-        resnet_size=resnet_size,
-        network=network,
-        anchor_sizes=tuple(parse_size(text, "--anchor_sizes", 1) for text in anchors),
-        long_side=long_side,
-        from_random=not FLAGS.pretrain_ckpt,
-    )
-    return detection.build(of_task, class_num)
+    if long_side < image_size:
+        raise ValueError(
+            f"--long_side={long_side} is less than the short side, {image_size}; give --image_size, or more"
+        )
+    return {
+        "anchor_sizes": tuple(parse_size(text, "--anchor_sizes", 1) for text in anchors),
+        "long_side": long_side,
+    }
 
 
 def _print_choices(task, loss, val_sizes, validated):
     if task.head == "boxes":
-        print(f"{FROZEN if FLAGS.pretrain_ckpt else 'all layers are trained'}; {task.described()}")
+        print(f"{'all layers are trained' if task.batch_norm_training else FROZEN}; {task.described()}")
     else:
         trained = "all layers are trained"
         if FLAGS.FixBlock2:

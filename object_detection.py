@@ -28,10 +28,11 @@ BATCH_SIZE = 4
 script(
     __name__,
     __doc__,
-    first="images model_dir result draw threshold proposals batch_size image_size long_side",
+    first="images model_dir dictionary result draw threshold proposals batch_size image_size long_side",
     defaults={"batch_size": BATCH_SIZE},
 )
 
+import numpy as np
 from tqdm import tqdm
 
 from data_processing.input_pipeline import file_batches
@@ -59,6 +60,7 @@ def main(argv):
         config(NetworkConfig),
         FLAGS.proposals,
         {name: given(name) for name in ("class_num", "resnet_size")},
+        FLAGS.dictionary,
     )
     files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
     drawn = drawn_files.targets(files, FLAGS.images, FLAGS.draw) if FLAGS.draw else None
@@ -81,7 +83,7 @@ def main(argv):
             f"{description.step:,}; {sides.says}, {FLAGS.proposals} proposals; shown: score >= {_shown()}"
         )
         if not classes:
-            print(f"no names, only indices: {network.prefix} holds none")
+            print(f"no names, only indices: {network.prefix} holds none; give them with --dictionary")
         _write(result, joined, files, names)
 
     distributed.on_first(found, write)
@@ -94,12 +96,17 @@ def _shown():
 
 def _objects(batches, count):
     """Yields, for each batch of predictions of `count` images, the places of images and their `Objects`, a list of
-    pairs, and likewise the places of those that cannot be read and the reasons.
+    pairs, and likewise the places of those that are left out and the reasons.
     """
-    for read, rows, unreadable in file_batches.by_image(batches, range(count)):
-        columns = zip(rows["boxes"], rows["scores"], rows["classes"], strict=True)
-        objects = [box_predictions.Objects(*row).above(FLAGS.threshold or 0) for row in columns]
-        yield list(zip(read, objects, strict=True)), unreadable
+    for read, rows, left_out in file_batches.by_image(batches, range(count)):
+        found = []
+        for place, *row in zip(read, rows["boxes"], rows["scores"], rows["classes"], strict=True):
+            objects = box_predictions.Objects(*row)
+            if np.isfinite(objects.scores).all():
+                found.append((place, objects.above(FLAGS.threshold or 0)))
+            else:
+                left_out.append((place, "the network's answers are not finite; take an older checkpoint"))
+        yield found, left_out
 
 
 def _drawing(batches, files, names, drawn):
@@ -116,13 +123,13 @@ def _write(result, batches, files, names):
     """Writes and prints what was found in the images that could be read, and reports the others."""
     found = {}
     with tqdm(total=len(files), unit=" images") as bar:
-        for images, unreadable in _objects(batches, len(files)):
-            for place, reason in unreadable:
+        for images, left_out in _objects(batches, len(files)):
+            for place, reason in left_out:
                 bar.write(f"left out: {files[place].name}: {reason}", file=sys.stderr)
             for place, objects in images:
                 bar.write(box_predictions.as_text(files[place], objects.above(_shown()), names))
             found.update(images)
-            bar.update(len(images) + len(unreadable))
+            bar.update(len(images) + len(left_out))
     ids, kind = box_predictions.image_ids(files)
     rows = (row for k in sorted(found) for row in box_predictions.rows(files[k], ids[k], found[k], names))
     with atomic_write(result) as temp_path:
@@ -131,7 +138,7 @@ def _write(result, batches, files, names):
     if FLAGS.draw:
         print(f"written: {FLAGS.draw}, {len(found):,} images with their objects of score >= {_shown()}")
     if len(found) < len(files):
-        raise ValueError(f"{len(files) - len(found):,} of {len(files):,} images could not be read and were left out")
+        raise ValueError(f"{len(files) - len(found):,} of {len(files):,} images were left out, as reported above")
 
 
 if __name__ == "__main__":

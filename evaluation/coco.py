@@ -49,7 +49,7 @@ def average_precision(objects, detections, class_num):
 
 def _annotations(boxes, **others):
     """Returns COCO's annotations of boxes; `others` are arrays of more values, by name. Ids from 1: 0 means none."""
-    corner = np.concatenate([boxes.box[:, :2], boxes.box[:, 2:] - boxes.box[:, :2]], axis=1)
+    corner = np.concatenate([boxes.box[:, :2], np.maximum(boxes.box[:, 2:] - boxes.box[:, :2], 0)], axis=1)
     columns = {"id": np.arange(1, len(corner) + 1), "image_id": boxes.image, "category_id": boxes.label}
     columns |= {"bbox": corner, "area": corner[:, 2] * corner[:, 3], **others}
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)

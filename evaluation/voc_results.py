@@ -2,8 +2,9 @@
 
     000004 0.702732 89 112 516 466
 
-Image id, score, xmin, ymin, xmax, ymax, in pixels that count from 1, both ends included; any decimals. Files that
-programs write for comp3 (training on VOC's images alone) are read as well.
+Image id, score, xmin, ymin, xmax, ymax, in pixels that count from 1, both ends included; any decimals. A box whose max
+is below its min overlaps nothing, and so is wrong, as it is to the devkit. Files that programs write for comp3
+(training on VOC's images alone) are read as well.
 """
 
 from collections import Counter, defaultdict
@@ -77,24 +78,26 @@ class Results(NamedTuple):
         the order of its file.
       missing: the files of classes, VOC<year>/Main/…, that are not there.
       ignored: how many detections are in images that were left out.
+      empty: how many detections have a max below their min.
     """
 
     detections: Detections
     missing: list
     ignored: int
+    empty: int
 
 
 def read_truth(source, max_skipped) -> Truth:
     """Returns the `Truth` of a `Source`.
 
     Raises ValueError if it is not of VOC or not there, or if a larger share than `max_skipped` of its annotations
-    cannot be used.
+    cannot be used; of 20 or more one may be.
     """
     if not source.years or not source.place:
         raise ValueError(f"--dataset={source.dataset}: name what --voc_results are of, as voc2007:VOCdevkit")
     bad = []
     annotated = voc.objects(source.place, source.years, source.split, bad)
-    if len(bad) > max_skipped * (len(annotated) + len(bad)) or not annotated:
+    if len(bad) > image_files.most_rejected(len(annotated) + len(bad), max_skipped) or not annotated:
         raise ValueError(
             f"{len(bad):,} of {len(annotated) + len(bad):,} annotations cannot be used, more than --max_skipped="
             f"{max_skipped:g} ({'; '.join(': '.join(one) for one in bad[:3])}); mend them, or allow more"
@@ -134,7 +137,8 @@ def read(folder, truth) -> Results:
     judged = values[values[:, 1] >= 0]
     label, image = judged[:, :2].astype(np.int64).T
     box = judged[:, 3:] - [1, 1, 0, 0]
-    return Results(Detections(image, label, box, judged[:, 2]), missing, len(values) - len(judged))
+    empty = int((judged[:, 3:5] > judged[:, 5:]).any(axis=1).sum())
+    return Results(Detections(image, label, box, judged[:, 2]), missing, len(values) - len(judged), empty)
 
 
 def _file_name(split, name):
@@ -176,8 +180,6 @@ def _rows(path, number_of, split):
                 raise _error(path, number, "a number is not finite")
             if fields[0] not in number_of:
                 raise _error(path, number, f"the list {split}.txt has no image '{fields[0]}'")
-            if right < left or bottom < top:
-                raise _error(path, number, f"the box {' '.join(texts[1:])} has a max below its min")
             yield number_of[fields[0]], score, left, top, right, bottom
 
 
@@ -189,8 +191,8 @@ def write(folder, split, evaluator):
     """Writes a file for each class into `folder`/VOC<year>/Main or, of images that are not VOC's, into `folder`/Main.
 
     Numbers have all their digits, so that what is read again gives the same average precision. The id of an image that
-    is not VOC's is its name without folder and ending, or with the folder where several have one name, and without
-    white space.
+    is not VOC's is its name without folder and ending, or with the folder where several have one name, or with its
+    number where that is not enough either; without white space.
 
     Args:
       folder: to write into.
@@ -216,4 +218,5 @@ def write(folder, split, evaluator):
 def _ids(names):
     paths = [PurePosixPath("_".join(name.split())) for name in names]
     count = Counter(path.stem for path in paths)
-    return [path.stem if count[path.stem] == 1 else str(path.with_suffix("")) for path in paths]
+    ids = [path.stem if count[path.stem] == 1 else str(path.parent / path.stem) for path in paths]
+    return ids if all(ids) and len(set(ids)) == len(ids) else [f"{k}_{path}" for k, path in enumerate(paths)]

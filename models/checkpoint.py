@@ -143,17 +143,17 @@ def restore(prefix, variables, ignored=()):
         variable.assign(tensors[name])
 
 
-def restore_pretrained(prefix, variables, new_scopes=(), all_new=False):
+def restore_pretrained(prefix, variables, new_scopes=(), anew=()):
     """Restores the weights that another run left, see `restore`; returns those of `new_scopes` that it did not have.
 
     Where one variable of a scope, like "logits/", is missing or of another shape, all of that scope keep their values;
-    with `all_new` all of `new_scopes` do. Parts that this network has none of, as a detector has no logits, are left.
+    and so do those of the scopes in `anew`. Parts that this network has none of, as a detector has no logits, are left.
     """
     shapes = _reader(prefix).get_variable_to_shape_map()
     new = tuple(
         scope
         for scope in new_scopes
-        if all_new
+        if scope in anew
         or any(n.startswith(scope) and tuple(v.shape) != tuple(shapes.get(n, ())) for n, v in variables.items())
     )
     unused = tuple(scope for scope in NETWORK_SCOPES if not any(name.startswith(scope) for name in variables))

@@ -6,6 +6,7 @@ regions see it through the first batch normalisation and ReLU of the next stage'
 as well, in the next stage itself; its weights come with a checkpoint, and nothing is added to the network.
 """
 
+import math
 from typing import NamedTuple
 import zlib
 
@@ -112,14 +113,20 @@ class Detector:
 
         Returns:
           boxes: float32 [batch, 100, 4], left, top, right, bottom in pixels of `images`, inside the true image.
-          scores: float32 [batch, 100], probabilities of the classes; 0 where there is no further object.
+          scores: float32 [batch, 100], probabilities of the classes; 0 where there is no further object, NaN of an
+            image of which the network's answers are not finite.
           classes: int32 [batch, 100]; -1 where there is no further object.
         """
         features, places, logits, offsets = self._look(images, training=False)
         counts = (regions.TEST_ANCHORS, self.config.proposals)
         proposals, valid = regions.propose(places, logits, offsets, sizes, counts)
         classes, class_offsets = self._classify(features, proposals, training=False)
-        return regions.detect(proposals, valid, classes, class_offsets, sizes)
+        found = regions.detect(proposals, valid, classes, class_offsets, sizes)
+        # Suppression drops what is not finite, and a network that diverged would seem to see nothing.
+        finite = [tf.math.is_finite(one) for one in (logits, offsets, classes, class_offsets)]
+        finite = tf.stack([tf.reduce_all(one, axis=tf.range(1, tf.rank(one))) for one in finite])
+        scores = tf.where(tf.reduce_all(finite, axis=0)[:, None], found["scores"], math.nan)
+        return found | {"scores": scores}
 
     def _look(self, images, training):
         """Returns the map, NHWC, anchors [anchors, 4], and their logits [batch, …] and offsets [batch, …, 4]."""

@@ -74,11 +74,11 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
     return Network(model, description, prefix, classes)
 
 
-def load_detector(path, config=NetworkConfig(), proposals=DetectorConfig().proposals, expected=None):
+def load_detector(path, config=NetworkConfig(), proposals=300, expected=None, dictionary_path=""):
     """Returns the `DetectorNetwork` that a checkpoint holds, of its own depth, number of classes and anchors.
 
     Args:
-      path, config, expected: see `load`.
+      path, config, expected, dictionary_path: see `load`.
       proposals: looked at in an image, see `models.faster_rcnn.DetectorConfig`.
 
     Raises CheckpointError if there is none, if it is of no detector, not as expected, or its weights are not finite.
@@ -91,10 +91,13 @@ def load_detector(path, config=NetworkConfig(), proposals=DetectorConfig().propo
         )
     detecting = DetectorConfig(proposals=proposals)
     if description.anchors:
-        detecting = detecting._replace(anchor_sizes=tuple(int(size) for size in description.anchors.split(",")))
+        sizes = description.anchors.split(",")
+        if not all(size.isdecimal() and int(size) for size in sizes):
+            raise CheckpointError(f"{prefix}: its anchors, '{description.anchors}', are no sizes; take another one")
+        detecting = detecting._replace(anchor_sizes=tuple(map(int, sizes)))
     detector = build_detector(description.resnet_size, description.class_num, config, detecting)
     _restore(prefix, checkpoint.model_variables(detector.model))
-    return DetectorNetwork(detector, description, prefix, classes_of(prefix))
+    return DetectorNetwork(detector, description, prefix, classes_of(prefix, dictionary_path))
 
 
 def _found(path, config, expected):

@@ -20,12 +20,14 @@ class Task:
       loss: see `losses/base.py`; None where nothing is trained.
       head: "softmax" or "sigmoid", what the logits are meant for, which checkpoints say; None without logits.
       new_scopes: beginnings of the names of variables that --pretrain_ckpt need not hold, e.g. ("logits/",).
+      class_scopes: those of them that mean other things where classes are others.
       primary_metric: name of the metric, more is better, by which the best checkpoint is chosen.
       shapes_vary: whether batches of training differ in the sizes of their images.
       network_name: what its network is called.
     """
 
     new_scopes: tuple[str, ...] = ()
+    class_scopes: tuple[str, ...] = ()
     shapes_vary = False
 
     @property
@@ -96,6 +98,10 @@ class Task:
 
     def settings(self):
         """Returns what a checkpoint says of the network beyond what all do, by the names of `checkpoint.Metadata`."""
+        return {}
+
+    def run_settings(self):
+        """Returns what a run must go on with as it began, by name, for its settings.json."""
         return {}
 
     def memory(self, batch_size, size):

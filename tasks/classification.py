@@ -46,7 +46,7 @@ class Classification(Task):
     batch_norm_training: bool = True
     evaluation: MultiLabelConfig = MultiLabelConfig()
 
-    new_scopes = ("logits/",)
+    new_scopes = class_scopes = ("logits/",)
 
     @functools.cached_property
     def _backbone(self):

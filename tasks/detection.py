@@ -42,6 +42,7 @@ class Detection(Task):
     kind = "boxes"
     head = "boxes"
     new_scopes = ("rpn/", "regions/")
+    class_scopes = ("regions/",)
     primary_metric = "mAP"
     shapes_vary = True
 
@@ -71,7 +72,7 @@ class Detection(Task):
 
     def eval_transform(self, example, size):
         image = decode_jpeg(example["image"])
-        kept = {name: example[name] for name in ("name", "box", "label", "difficult", "truncated")}
+        kept = {name: example[name] for name in ("name", "box", "label", "difficult")}
         return kept | {
             "image": image,
             "original": tf.shape(image)[:2],
@@ -85,7 +86,6 @@ class Detection(Task):
             "box": tf.zeros([0, 4]),
             "label": tf.zeros([0], tf.int64),
             "difficult": tf.zeros([0], tf.bool),
-            "truncated": tf.zeros([0], tf.bool),
             "image": tf.zeros([1, 1, 3], tf.uint8),
             "original": tf.zeros([2], tf.int32),
             "short_side": tf.constant(size, tf.int32),
@@ -140,6 +140,9 @@ class Detection(Task):
 
     def settings(self):
         return {"anchors": ",".join(map(str, self.detector.config.anchor_sizes)), "long_side": self.long_side}
+
+    def run_settings(self):
+        return {"from_random": self.batch_norm_training}
 
     def described(self):
         """Returns a line that says what it looks for, and in what."""

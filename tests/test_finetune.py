@@ -243,7 +243,7 @@ def test_names_decide_whether_the_logits_are_kept(folder, whole, tmp_path):
     output = run(folder, tmp_path, **options, pretrain_ckpt=tmp_path / "other")
     assert "new logits layer: 3 classes here, 3 in the checkpoint (class 1 is 'green' instead of 'blue')" in output
     output = run(folder, tmp_path, **options, pretrain_ckpt=tmp_path / "silent", model_dir=tmp_path / "model2")
-    assert "its logits are kept: they are of as many classes, which not both name" in output
+    assert "its classes are kept: they are as many, which not both name" in output
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_says_what_it_does(folder, whole):
     assert "the first convolution, stages_0 and all batch normalisation of the backbone are frozen" in output
     assert "long sides of at most 96 pixels, anchors of 16, 32, 8 regions an image" in output
     assert f"starting from the weights of {folder}/pretrained/model.ckpt-70" in output
-    assert "new rpn and regions layers, which the checkpoint has not" in output
+    assert "new rpn layer: the checkpoint has none" in output and "new regions layer: the checkpoint" in output
     assert re.search(r"step 1 .* loss \S+ \(rpn_class \S+, rpn_box \S+, region_class \S+, region_box \S+\)  ", output)
     assert re.findall(r"^step (\d)  validation  mAP \S+  mAP_area \S+  mAP_coco \S+", output, re.M) == ["2", "4"]
     kept = json.loads((out / "model/best/validation.json").read_text())
@@ -95,11 +95,15 @@ def test_tensorboard_shows_boxes(whole):
 
 
 def test_a_stopped_run_goes_on_exactly(folder, whole, tmp_path):
-    for steps in (3, 4):
-        options = options_of(folder, tmp_path, max_iter=steps, snapshot=1, lr_schedule="step")
+    """As it began: what is frozen stays so, where the checkpoint that it began with is no longer named."""
+    for steps, begun_with in ((3, folder / "pretrained"), (4, "")):
+        options = options_of(folder, tmp_path, max_iter=steps, snapshot=1, pretrain_ckpt=begun_with)
         output = run_script("finetune.py", *options).stdout
-    assert "resuming after step 3" in output
+    assert "resuming after step 3" in output and "are frozen; long sides" in output
     assert_same_tensors(tensors(tmp_path / "model"), tensors(whole[0] / "model"))
+    others = [*options_of(folder, tmp_path, max_iter=5), "--anchor_sizes=16,64"]
+    done = run_script("finetune.py", *others, status=1)
+    assert "was trained with --anchor_sizes=16,32, and this run has anchors 16,64" in done.stderr
 
 
 def test_two_processes_train_as_one(folder, tmp_path):
@@ -122,7 +126,7 @@ def test_a_plan_says_what_training_and_test_need(folder, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("option", ["--loss=sigmoid", "--head=sigmoid", "--FixBlock2", "--xla"])
+@pytest.mark.parametrize("option", ["--loss=sigmoid", "--head=sigmoid", "--FixBlock2", "--xla", "--rotated=0.5"])
 def test_flags_of_classification_are_refused(folder, tmp_path, option):
     done = run_script("finetune.py", *options_of(folder, tmp_path, max_iter=1), option, status=1)
     assert "of classification, and the records in" in done.stderr and "Traceback" not in done.stderr

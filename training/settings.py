@@ -25,11 +25,11 @@ def check_meaning(prefix, held, metadata):
       held: its `checkpoint.Description`.
       metadata: the `checkpoint.Metadata` of the run.
     """
-    for flag in ("head", "loss"):
-        before, now = getattr(held, flag), getattr(metadata, flag)
+    for name, flag in (("head", "head"), ("loss", "loss"), ("anchors", "anchor_sizes")):
+        before, now = getattr(held, name), getattr(metadata, name)
         if before and now and before != now:
             raise ValueError(
-                f"{prefix} was trained with --{flag}={before}, and this run has {flag} {now}: give --{flag}={before} "
+                f"{prefix} was trained with --{flag}={before}, and this run has {name} {now}: give --{flag}={before} "
                 "to go on, or a new --model_dir to begin anew"
             )
     if held.dictionary and metadata.dictionary:

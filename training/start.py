@@ -183,18 +183,24 @@ def _resume(state, folder):
 
 
 def _start_from(prefix, task, state, beginning):
-    other = _other_classes(prefix, state, beginning)
-    new = state.restore_pretrained(prefix, beginning.new_scopes, all_new=bool(other))
+    other, held = _other_classes(prefix, state, beginning), checkpoint.describe(prefix)
+    anew = task.class_scopes if other else ()
+    if held.anchors != state.metadata.anchors:
+        anew += tuple(scope for scope in beginning.new_scopes if scope not in task.class_scopes)
+    new = state.restore_pretrained(prefix, beginning.new_scopes, anew)
     print(f"starting from the weights of {prefix}")
-    count = checkpoint.describe(prefix).class_num
-    if new and task.head == "boxes":
-        print(f"new {' and '.join(scope.rstrip('/') for scope in new)} layers, which the checkpoint has not")
-        return
     for scope in new:
-        why = f" ({other})" if other else ""
-        print(f"new {scope.rstrip('/')} layer: {task.class_num:,} classes here, {count:,} in the checkpoint{why}")
+        if task.head == "boxes" and held.head != "boxes":
+            why = "the checkpoint has none"
+        elif scope in task.class_scopes:
+            why = (
+                f"{task.class_num:,} classes here, {held.class_num:,} in the checkpoint{f' ({other})' if other else ''}"
+            )
+        else:
+            why = f"anchors of {state.metadata.anchors} here, {held.anchors} in the checkpoint"
+        print(f"new {scope.rstrip('/')} layer: {why}")
     if other is None and not new:
-        print("its logits are kept: they are of as many classes, which not both name (--new_logits begins them anew)")
+        print("its classes are kept: they are as many, which not both name (--new_logits begins them anew)")
 
 
 def _other_classes(prefix, state, beginning):

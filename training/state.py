@@ -58,9 +58,9 @@ class TrainState:
         """Restores the newest checkpoint that is whole. See `checkpoint.restore_newest` for what it returns."""
         return checkpoint.restore_newest(folder, self.variables_by_name())
 
-    def restore_pretrained(self, prefix, new_scopes, all_new=False):
+    def restore_pretrained(self, prefix, new_scopes, anew=()):
         """Takes the weights that another run left. See `checkpoint.restore_pretrained` for what it returns."""
-        return checkpoint.restore_pretrained(prefix, self.weights, new_scopes, all_new)
+        return checkpoint.restore_pretrained(prefix, self.weights, new_scopes, anew)
 
     def moving_statistics(self):
         """Returns the moving averages of batch normalisation that training moves.

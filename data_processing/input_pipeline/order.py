@@ -10,15 +10,16 @@ import numpy as np
 
 # Neighbours that stay together in the first shuffle, so that disks read megabytes, not single images.
 CHUNK = 16
-# Images of one orientation that stay together: batches of up to so many hold only one, but at the end of a window.
-GROUP = 16
+# Images of one orientation that stay together, at positions that are multiples of it: steps of so many images, or of a
+# half, a quarter … of it, hold only one, but where a window begins or ends.
+GROUP = 64
 
 
 def epoch_order(records, shuffle_buffer, seed, epoch, first=0, portrait=None):
     """Yields the order of an epoch from position `first` on, window by window: arrays of indices below `records`.
 
     All of them together are a permutation, fresh for each `epoch`. With `portrait`, bool [records], groups of GROUP
-    records that are alike in it stay together.
+    records that are alike in it stay together, at positions that are multiples of GROUP in the whole sequence.
     """
     chunks = np.random.default_rng([seed, epoch]).permutation(-(-records // CHUNK)).astype(np.int64)
     order = (chunks[:, None] * CHUNK + np.arange(CHUNK)).ravel()
@@ -28,16 +29,20 @@ def epoch_order(records, shuffle_buffer, seed, epoch, first=0, portrait=None):
         random = np.random.default_rng([seed, epoch, begin])
         random.shuffle(window)
         if portrait is not None:
-            window = _grouped(window, portrait[window], random)
+            window = _grouped(window, portrait[window], -(epoch * records + begin) % GROUP, random)
         yield window[max(first - begin, 0) :]
 
 
-def _grouped(window, is_portrait, random):
-    """Puts groups of records of one orientation in a random order; what is left of both comes last."""
+def _grouped(window, is_portrait, before, random):
+    """Puts groups of records of one orientation in a random order, `before` others first, and the rest last."""
     parts = [window[~is_portrait], window[is_portrait]]
     groups = [part[k : k + GROUP] for part in parts for k in range(0, len(part) - GROUP + 1, GROUP)]
+    groups = [groups[k] for k in random.permutation(len(groups))]
     rest = [part[len(part) - len(part) % GROUP :] for part in parts]
-    return np.concatenate([*(groups[k] for k in random.permutation(len(groups))), *rest])
+    while groups and sum(map(len, rest)) < before:
+        rest.append(groups.pop())
+    rest = np.concatenate(rest)
+    return np.concatenate([rest[:before], *groups, rest[before:]])
 
 
 def sample_positions(records, shuffle_buffer, seed, first=0, portrait=None):

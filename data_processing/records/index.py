@@ -69,9 +69,8 @@ def _portrait(path, offsets):
     noted = manifest.read(beside).get("portrait") if beside.exists() else None
     if not isinstance(noted, list) or not all(isinstance(number, int) for number in noted):
         noted = np.flatnonzero([schema.is_portrait(data) for data in tfrecord.unchecked_records(path, offsets)])
-    noted = np.array(noted, np.int64)
     # Of a shard that is truncated, records are missing at the end.
-    portrait[noted[(noted >= 0) & (noted < count)]] = True
+    portrait[[number for number in noted if 0 <= number < count]] = True
     return portrait
 
 

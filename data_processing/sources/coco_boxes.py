@@ -45,7 +45,8 @@ def read(place) -> Source:
         raise SourceError(f"{path}: no {'categories' if names else 'images'} in it; is it the right file?")
     categories = {key: found.name(name) for key, name in categories.items()}
     classes = list(dict.fromkeys(categories.values()))
-    numbers = {key: classes.index(name) for key, name in categories.items()}
+    index = {name: k for k, name in enumerate(classes)}
+    numbers = {key: index[name] for key, name in categories.items()}
     boxes, problems = _boxes(data["annotations"], names, numbers, found)
     rows = {}
     for k, entry in enumerate(data["images"]):

@@ -196,7 +196,7 @@ def test_pretrained_weights_but_for_scopes_that_do_not_fit(tmp_path):
             expected = untouched if name.startswith(new) else before
             np.testing.assert_array_equal(variable, expected[name], err_msg=name)
     after = variables(4, 2)
-    assert checkpoint.restore_pretrained(prefix, after, ("logits/",), all_new=True) == ("logits/",)
+    assert checkpoint.restore_pretrained(prefix, after, ("logits/",), anew=("logits/",)) == ("logits/",)
     np.testing.assert_array_equal(after["logits/dense/kernel"], variables(4, 2)["logits/dense/kernel"])
     with pytest.raises(CheckpointError, match="has 4 classes and this run 7"):
         checkpoint.restore_pretrained(prefix, variables(7, 2))

@@ -9,6 +9,7 @@ from data_processing.input_pipeline import box_transforms
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches, training_batches
 from data_processing.records.index import index_records
 from evaluation.evaluate import evaluate, predictions
+from models import checkpoint
 from models.resnet import NetworkConfig
 from tasks import detection
 from tests import box_records
@@ -98,6 +99,19 @@ def test_an_image_does_not_depend_on_the_batch(task, tmp_path):
     for name, values in found[0].items():
         for value, other in zip(values, found[1][name], strict=True):
             np.testing.assert_allclose(value, other, atol=1e-3)
+
+
+def test_a_network_that_diverged_is_no_network_that_sees_nothing(tmp_path):
+    """Of a network with one weight that is not finite, in any of its parts."""
+    index = index_of(tmp_path, range(2))
+    for scope in ("stages_1", "rpn/objectness", "rpn/offsets", "regions/classes", "regions/offsets"):
+        task = task_of()
+        names = checkpoint.model_variables(task.model)
+        kernel = next(variable for name, variable in names.items() if name.startswith(scope) and "kernel" in name)
+        kernel.assign(kernel + np.float32(np.nan))
+        found = predictions(task.forward, evaluation_batches(index, task, InputConfig(64, 2)))
+        with pytest.raises(ValueError, match="000000.jpg: its scores are not finite"):
+            evaluate(task.evaluator(), found)
 
 
 def test_blank_examples_are_worth_no_loss(task):

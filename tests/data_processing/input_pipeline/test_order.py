@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from data_processing.input_pipeline import order
 
@@ -25,3 +26,26 @@ def test_a_long_order_is_well_mixed():
     # And those that are shuffled together are others in the next epoch.
     together, next_time = (next(order.epoch_order(100_000, 2048, 1, epoch)) for epoch in (0, 1))
     assert len(np.intersect1d(together, next_time)) < 200
+
+
+@pytest.mark.parametrize("step", [2, 16, 64])
+def test_images_of_one_orientation_come_together(step):
+    """Over three epochs, of a number of records that no step divides, and wherever one begins."""
+    records, buffer = 5011, 2048
+    portrait = np.random.default_rng(0).random(records) < 0.27
+    stream = order.sample_positions(records, buffer, 5, 0, portrait)
+    taken = []
+    while sum(map(len, taken)) < 3 * records:
+        taken.append(next(stream)[1])
+    taken = np.concatenate(taken)[: 3 * records]
+    for epoch in range(3):
+        assert np.array_equal(np.sort(taken[epoch * records : (epoch + 1) * records]), np.arange(records))
+    steps = portrait[taken[: len(taken) - len(taken) % step]].reshape(-1, step)
+    mixed = steps.any(axis=1) & ~steps.all(axis=1)
+    assert mixed.mean() < (0.01 if step == 2 else 0.12), mixed.mean()
+    at_random = portrait[np.random.default_rng(1).permutation(taken)][: steps.size].reshape(-1, step)
+    assert mixed.mean() < 0.2 * (at_random.any(axis=1) & ~at_random.all(axis=1)).mean()
+    for first in (1, 777, 5011, 7059):
+        assert np.array_equal(
+            next(order.sample_positions(records, buffer, 5, first, portrait))[1][:50], taken[first : first + 50]
+        )
