@@ -95,7 +95,7 @@ def test_checkpoint_holds_everything_a_restart_needs(records, whole):
     assert held["loss/pos_count"].shape == (CLASSES,)
     trainable = [name for name in held if name.endswith(("gamma", "beta", "kernel", "bias"))]
     assert all(f"{name}/Momentum" in held for name in trainable)
-    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint")) == (
+    assert checkpoint.describe(checkpoint.resolve(whole[0] / "checkpoint"))[:7] == (
         10,
         CLASSES,
         STEPS,
