@@ -155,7 +155,8 @@ class Detection(Task):
         return DetectionEvaluator(self.class_num)
 
     def memory(self, batch_size, size):
-        return plan.detector_memory(self.detector, batch_size, (size, self.long_side))
+        sides = box_transforms.padded_size(size), box_transforms.padded_size(self.long_side)
+        return plan.detector_memory(self.detector, batch_size, sides)
 
     def pictures(self, batch, names):
         boxes, labels = np.asarray(batch["box"]), np.asarray(batch["label"])

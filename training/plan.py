@@ -58,7 +58,7 @@ def detector_memory(detector, batch_size, image_size):
       image_size: their height and width in pixels.
 
     "state" and "activations" are of training, see `memory`: of the trunk on whole images and of the head on the sampled
-    regions, with the overlaps of anchors and objects. "test" is all that finding objects in one image takes: weights,
+    regions. "test" is all that finding objects in one image takes: weights,
     and the largest tensors that are there at the same time.
     """
     trunk, rpn, head = _alone(detector)

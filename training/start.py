@@ -95,10 +95,12 @@ def print_plan(task, index, configs, sizes, processes):
         f"{needed['activations'] / 1e9:.2f} GB for the activations of {run.batch_size} images{test}"
     )
     trainable = sum(math.prod(v.shape) for v in task.model.trainable_variables)
+    presence = f", {plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence"
+    presence = "" if task.head == "boxes" else presence
     gradients = trainable * (4 if configs.step.compression == "none" else 2)
     print(
-        f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients, "
-        f"{plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence (ring of {processes})"
+        f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients"
+        f"{presence} (ring of {processes})"
     )
 
 

@@ -21,7 +21,7 @@ def network_size(original, short_side, long_side):
 
 
 def padded_size(size):
-    """Returns `size`, int32 [..., 2], as the next multiples of MULTIPLE."""
+    """Returns `size`, integers, as the next multiples of MULTIPLE."""
     return -(-size // MULTIPLE) * MULTIPLE
 
 
