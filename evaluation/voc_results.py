@@ -190,6 +190,8 @@ def _error(path, number, what):
 def write(folder, split, evaluator):
     """Writes a file for each class into `folder`/VOC<year>/Main or, of images that are not VOC's, into `folder`/Main.
 
+    Images with the classes of VOC that say no year are of 2007.
+
     Numbers have all their digits, so that what is read again gives the same average precision. The id of an image that
     is not VOC's is its name without folder and ending, or with the folder where several have one name, or with its
     number where that is not enough either; without white space.
@@ -200,7 +202,9 @@ def write(folder, split, evaluator):
       evaluator: a `detection.DetectionEvaluator`, when it has its result.
     """
     names = evaluator.image_names
-    years = [voc.year(name) for name in names]
+    # Where classes are VOC's, so are images whose folder says no year: of TensorFlow Datasets, or one called otherwise.
+    otherwise = 2007 if list(evaluator.unique_names()) == list(voc.CLASSES) else None
+    years = [voc.year(name) or otherwise for name in names]
     of_voc = all(years)
     ids = [voc.image_id(name) for name in names] if of_voc else _ids(names)
     lines = defaultdict(list)

@@ -127,4 +127,4 @@ def test_a_detector_without_names_and_flags_of_its_own(tmp_path):
         cwd=tmp_path,
     )
     assert "short side 48, long side at most 80 pixels (--image_size), 9 proposals, score >= 0.9" in done.stdout
-    assert "no names, only indices: silent/model.ckpt-1 holds none\n" in done.stdout
+    assert "no names, only indices: silent/model.ckpt-1 holds none; give them with --dictionary\n" in done.stdout

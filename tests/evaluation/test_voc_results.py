@@ -104,6 +104,18 @@ def test_names_that_are_not_of_voc(tmp_path):
     }
 
 
+def test_images_of_voc_that_say_no_year_are_of_2007(tmp_path):
+    evaluator = DetectionEvaluator(20, list(voc.CLASSES))
+    box = np.array([[0.0, 0, 9, 9]])
+    one = np.zeros(1, int)
+    objects, found = Objects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
+    evaluator.add_images(["voc/JPEGImages/000007.jpg"], objects, found)
+    evaluator.result()
+    voc_results.write(tmp_path, "val", evaluator)
+    assert (tmp_path / "VOC2007/Main/comp4_det_val_aeroplane.txt").read_text() == "000007 1 1.0 1.0 9.0 9.0\n"
+    assert len(list((tmp_path / "VOC2007/Main").iterdir())) == 20
+
+
 @pytest.mark.parametrize("inside", ["", "results"])
 def test_where_results_may_lie(world, tmp_path, inside):
     shutil.copytree(world / "results", tmp_path / inside, dirs_exist_ok=True)
