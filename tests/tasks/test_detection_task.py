@@ -121,6 +121,7 @@ def test_blank_examples_are_worth_no_loss(task):
     assert set(losses) == set(task.loss.terms) and all(float(value) == 0 for value in losses.values())
 
 
+@pytest.mark.slow
 def test_eight_images_are_learnt_by_heart(tmp_path):
     task = task_of(from_random=True, regions=16)
     index = index_of(tmp_path, range(8))
