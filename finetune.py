@@ -43,7 +43,6 @@ from models import checkpoint
 from models.checkpoint import Metadata
 from models.resnet import NetworkConfig, freeze
 from tasks import classification, detection
-from tasks.detection import LONG_SIDE, SHORT_SIDE
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
@@ -169,7 +168,7 @@ def _image_size(held, kind):
     """Returns the size of training images: as asked for, or as the checkpoint has it, if it is of the same task."""
     if asked := given("image_size"):
         return asked
-    default = SHORT_SIDE if kind == "boxes" else FLAGS.image_size
+    default = detection.SHORT_SIDE if kind == "boxes" else FLAGS.image_size
     return held.image_size or default if held and (held.head == "boxes") == (kind == "boxes") else default
 
 
@@ -220,14 +219,9 @@ def _classification(kind, class_num, loss, resnet_size, network):
 def _sides_and_anchors(held, image_size):
     """Returns what a detector looks for, and in images of which size; what is not asked for, as in the checkpoint."""
     anchors = given("anchor_sizes") or (held.anchors.split(",") if held and held.anchors else FLAGS.anchor_sizes)
-    long_side = FLAGS.long_side or (held and held.long_side) or round(image_size * LONG_SIDE / SHORT_SIDE)
-    if long_side < image_size:
-        raise ValueError(
-            f"--long_side={long_side} is less than the short side, {image_size}; give --image_size, or more"
-        )
     return {
         "anchor_sizes": tuple(parse_size(text, "--anchor_sizes", 1) for text in anchors),
-        "long_side": long_side,
+        "long_side": detection.choose_long_side(FLAGS.long_side, held, image_size),
     }
 
 

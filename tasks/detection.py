@@ -210,6 +210,18 @@ def build(config, class_num):
     return Detection(detector, config.long_side, batch_norm_training=config.from_random)
 
 
+def choose_long_side(asked, description, short):
+    """Returns the long side of images in pixels: as asked for, as the checkpoint says, or 5/3 of the `short` one.
+
+    Args: what is asked for, or None; the `checkpoint.Description` or None; the short side. Raises ValueError if the
+    short side is longer.
+    """
+    long = asked or (description and description.long_side) or round(short * LONG_SIDE / SHORT_SIDE)
+    if long < short:
+        raise ValueError(f"--long_side={long} is less than the short side, {short}; give --image_size too, or more")
+    return long
+
+
 def _name(names, label):
     return names[label] if names else str(label)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data_processing.input_pipeline import box_transforms
 from models import inference
-from tasks.detection import LONG_SIDE, SHORT_SIDE
+from tasks.detection import SHORT_SIDE, choose_long_side
 
 
 class Sides(NamedTuple):
@@ -25,9 +25,7 @@ class Sides(NamedTuple):
 def choose_sides(image_size, long_side, description):
     """Returns the `Sides` as a user asks for them, --image_size and --long_side or None, or as a checkpoint says."""
     short, says = inference.choose_image_size(image_size, description, SHORT_SIDE)
-    long = long_side or description.long_side or round(short * LONG_SIDE / SHORT_SIDE)
-    if long < short:
-        raise ValueError(f"--long_side={long} is less than the short side, {short}; give --image_size too, or more")
+    long = choose_long_side(long_side, description, short)
     return Sides(short, long, f"short side {short}, long side at most {long} pixels ({says})")
 
 
