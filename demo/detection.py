@@ -38,7 +38,7 @@ from PIL import Image
 
 from demo import transfer_report
 from demo.scripts import run_script
-from utils.files import atomic_write, write_json
+from utils.files import atomic_write
 
 SETTINGS = ("num_images", "voc_images", "resnet_size", "pretrain_steps", "detection_steps")
 DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
@@ -56,7 +56,7 @@ def main(argv):
     began = time.perf_counter()
     out = Path(FLAGS.output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    _check_settings(out / "settings.json")
+    transfer_report.keep_settings(out / "settings.json", {name: FLAGS[name].value for name in SETTINGS})
     _make_data(out)
 
     def study(seed):
@@ -79,14 +79,6 @@ def main(argv):
     print(
         f"{minutes:.1f} minutes; written: {', '.join(str(out / n) for n in ('table.tsv', 'figure.png', 'boxes.png'))}"
     )
-
-
-def _check_settings(path):
-    """Raises ValueError for a study of other settings, whose results would be taken for these."""
-    settings = {name: FLAGS[name].value for name in SETTINGS}
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise ValueError(f"{path} is of a study with other settings; give another --output_dir, or delete that one")
-    write_json(path, settings)
 
 
 def _make_data(out):

@@ -3,7 +3,17 @@
 from matplotlib.figure import Figure
 import numpy as np
 
-from utils.files import atomic_write, write_tsv
+from utils.files import atomic_write, read_json, write_json, write_tsv
+
+
+def keep_settings(path, settings):
+    """Writes the settings of a study; ValueError if those of another are there, whose results would be taken for these.
+
+    Args: path of the file; settings by name, as JSON has them.
+    """
+    if path.exists() and read_json(path) != settings:
+        raise ValueError(f"{path} is of a study with other settings; give another --output_dir, or delete that one")
+    write_json(path, settings)
 
 
 def write(out, results, label):

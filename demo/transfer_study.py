@@ -39,7 +39,6 @@ import numpy as np
 from data_processing.lists import dictionary, image_list
 from demo import transfer_report
 from demo.scripts import run_script
-from utils.files import write_json
 
 SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
 # Scenes, and images of each single thing, without which splits would be empty.
@@ -113,10 +112,7 @@ def _check_settings(path):
     for name, least in LEAST.items():
         if FLAGS[name].value < least:
             raise ValueError(f"--{name}={FLAGS[name].value}: the study needs {least} at least")
-    settings = {name: FLAGS[name].value for name in SETTINGS}
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise ValueError(f"{path} is of a study with other settings; give another --output_dir, or delete that one")
-    write_json(path, settings)
+    transfer_report.keep_settings(path, {name: FLAGS[name].value for name in SETTINGS})
 
 
 def _make_data(out):
