@@ -56,7 +56,8 @@ def sample(proposals, valid, objects, seeds, count):
 
     Returns:
       regions: float32 [batch, n, 4]; n is `count`, or less where there are fewer proposals and objects.
-      kinds: int32 [batch, n], 1 on an object, 0 on background, -1 where there was no region to sample.
+      kinds: int32 [batch, n], 1 on an object, 0 on background, -1 where there was no region to sample: one of those
+        that were, again, so that batch normalisation sees nothing else.
       nearest: int [batch, n], the object of the highest IoU, for `Objects.of`.
     """
     candidates = tf.concat([proposals, objects.boxes], axis=1)
@@ -71,6 +72,8 @@ def sample(proposals, valid, objects, seeds, count):
     background = boxes.sample(background, count - taken, keys)
     kinds = tf.where(foreground, 1, tf.where(background, 0, -1))
     kinds, chosen = tf.math.top_k(kinds, tf.minimum(count, tf.shape(candidates)[1]))
+    sampled = tf.reduce_sum(tf.cast(kinds >= 0, tf.int32), axis=1, keepdims=True)
+    chosen = tf.gather(chosen, tf.range(tf.shape(chosen)[1]) % tf.maximum(sampled, 1), batch_dims=1)
     nearest = tf.gather(tf.argmax(wanted, axis=2), chosen, batch_dims=1)
     return tf.gather(candidates, chosen, batch_dims=1), kinds, nearest
 

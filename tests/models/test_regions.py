@@ -80,6 +80,7 @@ def test_true_objects_are_among_the_regions_and_what_is_missing_is_marked():
     valid = tf.constant([[True, False]])
     chosen, kinds, nearest = regions.sample(proposals, valid, objects, tf.constant([[1, 2]], tf.int64), 64)
     assert kinds.numpy().tolist() == [[1, 1, 0, -1, -1, -1]]  # the difficult one and padding are none
+    np.testing.assert_array_equal(chosen[0, 3:], chosen[0, :3])  # regions that are seen, not empty ones
     box, label = objects.of(nearest)
     assert {tuple(b) for b in chosen.numpy()[0, :2]} == {(20, 20, 80, 80), (100, 30, 160, 110)}
     np.testing.assert_array_equal(box[0, :2], chosen[0, :2])
