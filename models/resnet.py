@@ -97,7 +97,7 @@ def resolve_data_format(text):
     return data_format
 
 
-def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=32, seed=1234):
+def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=32, multi_grid=(), seed=1234):
     """Builds the network with random weights.
 
     Args:
@@ -106,6 +106,8 @@ def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=3
       config: a `NetworkConfig`.
       output_stride: 32, or 16 or 8, where the last stages are dilated instead of strided: pixels of the input to one of
         what leaves the network. The weights are the same.
+      multi_grid: how many times further still the blocks of the last stage are dilated, if it is; blocks beyond them,
+        not at all.
       seed: of the initial weights. Each layer draws from the seed and its own name, so one layer's weights do not
         depend on which other layers there are.
 
@@ -128,7 +130,8 @@ def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=3
     x = _conv(x, "init.init_conv", (64, 7), style, strides=2)
     outputs = {}
     for stage, (strides, dilation) in enumerate(STRIDES[output_stride]):
-        x = _stage(x, stage, depth, strides, dilation, style)
+        grid = multi_grid if stage == STAGES - 1 and dilation > 1 else ()
+        x = _stage(x, stage, depth, strides, (dilation, grid), style)
         outputs[f"stages_{stage}"] = x
     outputs["feature"] = _feature(x, style)
     outputs["logits"] = layers.Dense(
@@ -153,7 +156,7 @@ def build_last_stage(resnet_size, config=NetworkConfig(), strides=1, seed=1234):
     channels = depth.width * 2 ** (STAGES - 2)
     shape = (channels, None, None) if config.data_format == "channels_first" else (None, None, channels)
     crops = keras.Input(shape, name="crops", dtype=style.policy.compute_dtype)
-    x = _stage(crops, STAGES - 1, depth, strides, 1, style)
+    x = _stage(crops, STAGES - 1, depth, strides, (1, ()), style)
     return keras.Model(crops, {"stages_3": x, "feature": _feature(x, style)}, name=f"resnet_{resnet_size}_last_stage")
 
 
@@ -177,26 +180,36 @@ def freeze(model, trained):
         layer.trainable = layer.name.startswith(trained)
 
 
-def _stage(x, stage, depth, strides, dilation, style):
-    """All blocks of a stage, the first of which halves the resolution if `strides` is 2."""
+def _stage(x, stage, depth, strides, dilations, style):
+    """All blocks of a stage, the first of which halves the resolution if `strides` is 2.
+
+    `dilations` are that of the stage, and how many times further its first blocks are dilated.
+    """
+    dilation, grid = dilations
     for j in range(depth.blocks[stage]):
-        x = _block(x, (stage, j), depth, strides if j == 0 else 1, dilation, style)
+        # What comes before a missing stride is dilated as far as the stage before was, and what comes after it twice
+        # that.
+        before = max(1, dilation // 2) if j == 0 else dilation
+        further = grid[j] if j < len(grid) else 1
+        x = _block(x, (stage, j), depth, strides if j == 0 else 1, (before * further, dilation * further), style)
     return x
 
 
-def _block(x, place, depth, strides, dilation, style):
-    """One residual block; `place` is its stage and its number there. The first of a stage projects its shortcut."""
+def _block(x, place, depth, strides, dilations, style):
+    """One residual block; `place` is its stage and its number there. The first of a stage projects its shortcut.
+
+    `dilations` are those of the convolution that may have the stride, and of a basic block's other one.
+    """
     stage, j = place
+    before, after = dilations
     name, filters = f"stages_{stage}_block_{j}", depth.width * 2**stage
-    # What comes before a missing stride is dilated as far as the stage before was, and what comes after it twice that.
-    before = max(1, dilation // 2) if j == 0 else dilation
     shortcut = x
     if j == 0:
         shortcut = _conv(_bn_relu(x, f"{name}.conv1_b1_bn", style), f"{name}.conv1_b1", (filters, 1), style, strides)
     if depth.bottleneck:
         convolutions = [(filters // 4, 1, 1, 1), (filters // 4, 3, strides, before), (filters, 1, 1, 1)]
     else:
-        convolutions = [(filters, 3, strides, before), (filters, 3, 1, dilation)]
+        convolutions = [(filters, 3, strides, before), (filters, 3, 1, after)]
     for n, (width, kernel_size, stride, rate) in enumerate(convolutions, start=1):
         x = _bn_relu(x, f"{name}.conv{n}_b2_bn", style)
         x = _conv(x, f"{name}.conv{n}_b2", (width, kernel_size), style, stride, rate)
