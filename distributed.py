@@ -177,6 +177,11 @@ def any_rank(flags):
     return flags if _alone() else tf.cast(hvd.allreduce(tf.cast(flags, tf.int32), op=hvd.Max), tf.bool)
 
 
+def mean(value):
+    """Returns the mean of `value`, float32 of any shape, over all ranks; all ranks must call it."""
+    return value if _alone() else hvd.allreduce(value, op=hvd.Average)
+
+
 def broadcast(variables):
     """Gives `variables`, TensorFlow's or Keras's, everywhere the values of rank 0; all ranks must call it."""
     if not _alone():

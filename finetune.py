@@ -1,4 +1,4 @@
-"""Fine-tunes a pre-trained network on a dataset with one class an image, or on multi-label records or a CSV.
+"""Fine-tunes a pre-trained network: on classes, one or several an image, on boxes of objects, or on masks.
 
     python finetune.py --dataset=csv:labels.csv --images=images --data_dir=records --pretrain_ckpt=checkpoints \\
         --model_dir=out/mine
@@ -16,7 +16,7 @@ from absl import flags
 
 use(
     "data augmentation network loss optimizer run processes dictionary head max_rejected drop_rate FixBlock2 "
-    "num_gpus boxes val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
+    "num_gpus boxes masks val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
     "ema_decay"
 )
 flags.DEFINE_string(
@@ -42,7 +42,7 @@ import distributed
 from models import checkpoint
 from models.checkpoint import Metadata
 from models.resnet import NetworkConfig, freeze
-from tasks import classification, detection
+from tasks import classification, detection, segmentation
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
@@ -50,14 +50,19 @@ from training.settings import flat, read
 from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
+from utils import flag_values
 
 # What --FixBlock2 leaves to be trained (released code).
 LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
-# Flags that have no meaning for records of boxes.
-OF_CLASSIFICATION = (
-    "head loss FixBlock2 val_crops drop_rate label_smoothing xla crop_min_area crop_min_covered rotated color_jitter "
-    "mask_thres neg_select"
-).split()
+# Flags that have a meaning for records of some kinds only.
+FLAGS_OF = {
+    "labels": "head loss FixBlock2 val_crops drop_rate label_smoothing xla crop_min_area crop_min_covered rotated "
+    "color_jitter mask_thres neg_select",
+    "boxes": "anchor_sizes long_side regions proposals",
+    "masks": "output_stride decoder class_weights hard_share freeze_batch_norm scales flip",
+}
+# What records other than of labels are trained with, where flags do not say: loss, size and number of images.
+DEFAULTS_OF = {"boxes": ("faster_rcnn", detection.SHORT_SIDE, 1), "masks": ("deeplab", segmentation.CROP, 16)}
 FROZEN = "the first convolution, stages_0 and all batch normalisation of the backbone are frozen"
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 
@@ -68,13 +73,16 @@ def main(argv):
     held, before = _held(ranks)
     schedule = parse_sizes(FLAGS.image_size_schedule) if FLAGS.image_size_schedule else None
     of_records, index = _records(ranks)
-    if index.kind == "boxes":
-        _choose_flags_of_boxes()
-    image_size = _image_size(held, index.kind)
+    kind = index.kind if index.kind in DEFAULTS_OF else "labels"
+    _check_flags(kind)
+    image_size = _image_size(held, kind)
     sizes = schedule or [(0.0, image_size)]
     asked = [str(sizes[-1][1])] if FLAGS.val_sizes is None else FLAGS.val_sizes or [""]
     val_sizes = [parse_size(text, "--val_sizes") for text in asked]
-    loss = "faster_rcnn" if index.kind == "boxes" else classification.choose_loss(FLAGS.loss, FLAGS.head, index.kind)
+    if kind == "labels":
+        loss = classification.choose_loss(FLAGS.loss, FLAGS.head, index.kind)
+    else:
+        loss = DEFAULTS_OF[kind][0]
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs = config(Configs)
     configs = configs._replace(step=configs.step._replace(batch_norm_weight_decay=BATCH_NORM_WEIGHT_DECAY))
@@ -82,16 +90,10 @@ def main(argv):
         configs, config(NetworkConfig), len(index), processes, defaults.fine_tuning(loss)
     )
     resnet_size = held.resnet_size if held else FLAGS.resnet_size
-    if index.kind == "boxes":
-        of_task = config(
-            detection.DetectionConfig,
-            resnet_size=resnet_size,
-            network=network,
-            # As the run began: a checkpoint that it began with is not asked for again.
-            from_random=before.get("from_random", not FLAGS.pretrain_ckpt),
-            **_sides_and_anchors(held, image_size),
-        )
-        task = detection.build(of_task, of_records.count)
+    if kind == "boxes":
+        task = _detection(of_records.count, resnet_size, network, _sides_and_anchors(held, image_size), before)
+    elif kind == "masks":
+        task = _segmentation(of_records.count, resnet_size, network)
     else:
         task = _classification(index.kind, of_records.count, loss, resnet_size, network)
     if ranks.rank == 0:
@@ -168,19 +170,21 @@ def _image_size(held, kind):
     """Returns the size of training images: as asked for, or as the checkpoint has it, if it is of the same task."""
     if asked := given("image_size"):
         return asked
-    default = detection.SHORT_SIDE if kind == "boxes" else FLAGS.image_size
-    return held.image_size or default if held and (held.head == "boxes") == (kind == "boxes") else default
+    default = DEFAULTS_OF[kind][1] if kind in DEFAULTS_OF else FLAGS.image_size
+    of_held = held.head if held and held.head in DEFAULTS_OF else "labels"
+    return held.image_size or default if held and of_held == kind else default
 
 
-def _choose_flags_of_boxes():
-    """Raises ValueError for flags that have no meaning for boxes; one image is a batch, if not otherwise given."""
-    for name in OF_CLASSIFICATION:
-        if FLAGS[name].present:
+def _check_flags(kind):
+    """Raises ValueError for flags that have no meaning for the `kind` of records; sets its number of images."""
+    for other, names in FLAGS_OF.items():
+        present = [name for name in names.split() if FLAGS[name].present]
+        if other != kind and present:
             raise ValueError(
-                f"--{name} is of classification, and the records in {FLAGS.data_dir} hold boxes; leave it out"
+                f"--{present[0]} is of {other}, and the records in {FLAGS.data_dir} hold {kind}; leave it out"
             )
-    if not FLAGS["batch_size"].present:
-        FLAGS.set_default("batch_size", 1)
+    if kind in DEFAULTS_OF and not FLAGS["batch_size"].present:
+        FLAGS.set_default("batch_size", DEFAULTS_OF[kind][2])
 
 
 def _dataset_config():
@@ -216,6 +220,29 @@ def _classification(kind, class_num, loss, resnet_size, network):
     return task
 
 
+def _detection(class_num, resnet_size, network, sides_and_anchors, before):
+    of_task = config(
+        detection.DetectionConfig,
+        resnet_size=resnet_size,
+        network=network,
+        # As the run began: a checkpoint that it began with is not asked for again.
+        from_random=before.get("from_random", not FLAGS.pretrain_ckpt),
+        **sides_and_anchors,
+    )
+    return detection.build(of_task, class_num)
+
+
+def _segmentation(class_num, resnet_size, network):
+    of_task = config(
+        segmentation.SegmentationConfig,
+        resnet_size=resnet_size,
+        network=network,
+        class_weights=FLAGS.class_weights and flag_values.positive("class_weights", FLAGS.class_weights),
+    )
+    seen = segmentation.Views(flag_values.positive("scales", FLAGS.scales), FLAGS.flip)
+    return segmentation.build(of_task, class_num, seen)
+
+
 def _sides_and_anchors(held, image_size):
     """Returns what a detector looks for, and in images of which size; what is not asked for, as in the checkpoint."""
     anchors = given("anchor_sizes") or (held.anchors.split(",") if held and held.anchors else FLAGS.anchor_sizes)
@@ -228,6 +255,9 @@ def _sides_and_anchors(held, image_size):
 def _print_choices(task, loss, val_sizes, validated):
     if task.head == "boxes":
         print(f"{'all layers are trained' if task.batch_norm_training else FROZEN}; {task.described()}")
+    elif task.head == "masks":
+        frozen = "; the checkpoint's batch normalisation is frozen" if FLAGS.freeze_batch_norm else ""
+        print(f"all layers are trained{frozen}; {task.described()}")
     else:
         trained = "all layers are trained"
         if FLAGS.FixBlock2:

@@ -34,7 +34,8 @@ RARE = (
     "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
     "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
     "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
-    "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side"
+    "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side class_weights "
+    "hard_share freeze_batch_norm scales flip"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -97,7 +98,12 @@ def _define_optimizer():
     flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
     flags.DEFINE_float("lr", None, "Learning rate after the warm-up; if not set, one for the batch size.", 0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
-    flags.DEFINE_enum("lr_schedule", None, ["step", "cosine"], "In steps, or half a cosine to 0; with --lr: step.")
+    flags.DEFINE_enum(
+        "lr_schedule",
+        None,
+        ["step", "cosine", "poly"],
+        "In steps, half a cosine to 0, or what is left of the run to the power of 0.9; with --lr: step.",
+    )
     flags.DEFINE_float("lr_decay_factor", 0.1, "Factor of one decay.", lower_bound=0.0)
     flags.DEFINE_integer("warmup", 0, "Steps of warm-up.", lower_bound=0)
     flags.DEFINE_float("lr_warmup", 0.1, "Learning rate of the first step of the warm-up.", lower_bound=0.0)
@@ -173,6 +179,7 @@ GROUPS = {
     "files": _define_files,
     "CSV": None,
     "boxes": None,
+    "masks": None,
     "data": _define_data,
     "augmentation": _define_augmentation,
     "network": _define_network,
@@ -223,6 +230,15 @@ SHARED = {
         ),
         "regions": (flags.DEFINE_integer, 256, "Regions of an image that are trained on.", 4),
         "proposals": (flags.DEFINE_integer, 300, "Regions of an image that are looked at to find objects.", 1),
+    },
+    "masks": {
+        "output_stride": (flags.DEFINE_integer, 16, "Pixels to a cell of the last stage: 8, 16 or 32.", 8, 32),
+        "decoder": (flags.DEFINE_bool, False, "With the decoder of DeepLab v3+."),
+        "class_weights": (flags.DEFINE_list, None, "What a pixel counts in the loss, by class, the background first."),
+        "hard_share": (flags.DEFINE_float, 1.0, "Share of an image's pixels, the hardest, that count.", 0.01, 1.0),
+        "freeze_batch_norm": (flags.DEFINE_bool, False, "Leave a checkpoint's batch normalisation as it is."),
+        "scales": (flags.DEFINE_list, ["1"], "Scales of its own size in which an image is evaluated."),
+        "flip": (flags.DEFINE_bool, False, "Evaluate the mirror image, too."),
     },
     "data": {
         "split": (flags.DEFINE_string, "train", "Which records, or what the shards' names begin with: train or val."),

@@ -1,7 +1,7 @@
 """What changes in the course of a run, as functions of the step or the epoch.
 
-The learning rate: a staircase up, then a staircase down (released code; paper section 4.3) or half a cosine to 0; what
-it is multiplied with, layer by layer; and the size of the images.
+The learning rate: a staircase up, then a staircase down (released code; paper section 4.3), half a cosine to 0 or a
+power of what is left of the run; what it is multiplied with, layer by layer; and the size of the images.
 """
 
 import math
@@ -11,6 +11,8 @@ DECAYS = 4
 # Scopes of layers, from the last to the first: the rate decays once more from each to the next.
 STAGES = (("logits", "global_pool"), ("stages_3",), ("stages_2",), ("stages_1",), ("stages_0",), ("init",))
 SMALLEST_IMAGE = 32
+# Shares of the rate by the share of the run that is done.
+FALLS = {"cosine": lambda done: (1 + math.cos(math.pi * done)) / 2, "poly": lambda done: (1 - done) ** 0.9}
 
 
 class ScheduleConfig(NamedTuple):
@@ -18,12 +20,12 @@ class ScheduleConfig(NamedTuple):
 
     Attributes:
       lr: the rate after the warm-up; None until `defaults.complete` fills it in.
-      lr_schedule: "step" or "cosine".
+      lr_schedule: "step", "cosine" or "poly".
       lr_decay_step, lr_decay_factor: of "step": steps between two decays, and the factor of one.
       warmup: steps of warm-up.
       lr_warmup: the rate of its first step; lr_warmup_decay_step, lr_warmup_decay_factor: steps between two raises, 0
         for none, and the factor of one.
-      max_iter: steps of the run, where "cosine" ends.
+      max_iter: steps of the run, where "cosine" and "poly" end.
       lr_scaling: "none", or "linear": all rates times the number of batches in a step.
       accumulate_steps: batches of a process in a step.
     """
@@ -52,20 +54,21 @@ def learning_rate(step, config, processes=1):
     times `lr_decay_factor` once the step is *past* 1, 2, 3 and 4 times `lr_decay_step` (counted from step 0, and the
     boundary itself still has the old value, as in the released code). With `lr_schedule` "cosine" it is `lr`
     (1 + cos(pi x)) / 2 from then on, where x goes from 0 to 1 at step `max_iter` (Loshchilov and Hutter 2017, without
-    restarts). Raises ValueError for a cosine without an end.
+    restarts), and with "poly" `lr` (1 - x) ** 0.9 (Chen et al. 2017, DeepLab, section 4.1). Raises ValueError for one of
+    them without an end.
     """
     return config.factor(processes) * _unscaled(step, config)
 
 
 def _unscaled(step, config):
-    if config.lr_schedule == "cosine" and config.max_iter <= config.warmup:
-        raise ValueError(f"--lr_schedule=cosine needs to know the end: set --max_iter above --warmup={config.warmup}")
+    falling = config.lr_schedule
+    if falling in FALLS and config.max_iter <= config.warmup:
+        raise ValueError(f"--lr_schedule={falling} needs to know the end: set --max_iter above --warmup={config.warmup}")
     if step < config.warmup:
         raises = step // config.lr_warmup_decay_step if config.lr_warmup_decay_step else 0
         return config.lr_warmup * config.lr_warmup_decay_factor**raises
-    if config.lr_schedule == "cosine":
-        done = min(1.0, (step - config.warmup) / (config.max_iter - config.warmup))
-        return config.lr * (1 + math.cos(math.pi * done)) / 2
+    if falling in FALLS:
+        return config.lr * FALLS[falling](min(1.0, (step - config.warmup) / (config.max_iter - config.warmup)))
     decays = min((step - 1) // config.lr_decay_step, DECAYS) if config.lr_decay_step and step > 0 else 0
     return config.lr * config.lr_decay_factor**decays
 

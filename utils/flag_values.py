@@ -21,3 +21,14 @@ def check(flag_values):
                     f"--{name}={one}: addresses like {found[1]}:// can be neither read nor written here; mount the "
                     "storage, or copy the files to a disk, and give that path"
                 )
+
+
+def positive(name, texts):
+    """Returns the numbers in the list of texts of the flag `name`, a tuple; ValueError if one is not above 0."""
+    try:
+        numbers = tuple(float(text) for text in texts)
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"--{name}={','.join(texts)}: give numbers above 0 with commas between")
+    return numbers
