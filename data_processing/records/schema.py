@@ -3,7 +3,7 @@
     width, height    int64                 pixels
     image            bytes                 encoded JPEG
     name             bytes                 path in the image list
-    labels or objects, one of
+    labels, objects or a mask, one of
       label_index, label_confidence   int64 and float lists      multi-label ("sparse"): tens of bytes
       label                           bytes                      multi-label as published ("dense"): the float32 vector
                                                                  of all classes, 44,664 bytes for 11,166
@@ -11,6 +11,8 @@
       box                             float list                 objects ("boxes"), n >= 0 of them: 4 n edges in
                                                                  pixels, left, top, right, bottom of each
       box_class, difficult, truncated int64 lists                n classes, and twice n of 0 or 1
+      mask                            bytes                      a class of each pixel ("masks"): a PNG of 8 bits of
+                                                                 grey, of the image's size, of classes or VOID
 
 A confidence is in (0, 1], or -1 for unknown; in a dense vector 0 is a class that is not there. A record that does not
 keep to it is damaged.
@@ -26,7 +28,11 @@ from data_processing.records.tfrecord import RecordError
 
 # Of labels of the whole image; and all.
 LABEL_KINDS = ("sparse", "dense", "single")
-KINDS = (*LABEL_KINDS, "boxes")
+KINDS = (*LABEL_KINDS, "boxes", "masks")
+# Of a mask, the value of pixels that have no class: at the edge of an object, say.
+VOID = 255
+# How a PNG begins, as far as its width, and what follows on its height if it is of 8 bits of grey.
+PNG_BEGINS, GREY_8_BITS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\x08\0"
 
 
 class Image(NamedTuple):
@@ -78,6 +84,19 @@ def encode_boxes(image, boxes):
     return _serialize(image, feature)
 
 
+def encode_mask(image, png):
+    """Returns a record of kind "masks" as bytes, of an `Image` and its mask, bytes of a PNG as above, or RecordError."""
+    if not _is_mask(png, image.width, image.height):
+        raise RecordError(f"'{image.name}': its mask is no PNG of 8 bits of grey of {image.width} x {image.height}")
+    return _serialize(image, {"mask": _bytes(png)})
+
+
+def _is_mask(png, width, height):
+    """Whether bytes begin as a PNG of 8 bits of grey of this size."""
+    size = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return png.startswith(PNG_BEGINS) and size == (width, height) and png[24:26] == GREY_8_BITS
+
+
 def _serialize(image, feature):
     feature |= {
         "width": _int64s([image.width]),
@@ -116,6 +135,8 @@ def label_kind(serialized, class_num, where):
         return "sparse"
     if "box_class" in features:
         return "boxes"
+    if "mask" in features:
+        return "masks"
     if label.bytes_list.value:
         size = len(label.bytes_list.value[0])
         if size % 4 or not size:
@@ -151,11 +172,14 @@ def parse(serialized, kind, class_num):
       A dictionary with "image", string [], encoded; "name", string []; "label", float32 [class_num] of confidences
       in [0, 1] or -1, or for "single" int64 []. For "boxes", of n objects, "label" is int64 [n], beside "box", float32
       [n, 4] of left, top, right, bottom in pixels, inside of the image; "difficult" and "truncated", bool [n]; and
-      "width" and "height", int64 [].
+      "width" and "height", int64 []. For "masks", no "label", but "width" and "height", and "mask", string [], encoded.
     """
     features = {"image": tf.io.FixedLenFeature([], tf.string), "name": tf.io.FixedLenFeature([], tf.string, b"")}
     if kind == "boxes":
         return _parse_boxes(serialized, features, class_num)
+    if kind == "masks":
+        features |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ("width", "height")}
+        return tf.io.parse_single_example(serialized, features | {"mask": tf.io.FixedLenFeature([], tf.string)})
     if kind == "sparse":
         features["label_index"] = tf.io.VarLenFeature(tf.int64)
         features["label_confidence"] = tf.io.VarLenFeature(tf.float32)
@@ -209,7 +233,7 @@ def _assert_confidences(values, or_zero=False):
 def decode(serialized, kind, where="a record"):
     """Returns name, encoded image and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`.
 
-    For "boxes" the third is a list of `box_list.Box`.
+    For "boxes" the third is a list of `box_list.Box`, for "masks" the encoded mask.
 
     Raises RecordError, which names `where`, for one that does not fit.
     """
@@ -219,11 +243,11 @@ def decode(serialized, kind, where="a record"):
         raise RecordError(f"{where}: no tf.train.Example; build the shard again") from error
     try:
         name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
-        labels = _boxes(features) if kind == "boxes" else _labels(features, kind)
+        labels = _labels(features, kind)
     except (IndexError, ValueError) as error:
-        what = kind if kind == "boxes" else f"{kind} labels"
+        what = f"{kind} labels" if kind in LABEL_KINDS else kind
         raise RecordError(f"{where}: its features are not those of {what}; build the shard again") from error
-    for label, confidence in labels if kind != "boxes" else ():
+    for label, confidence in labels if kind in LABEL_KINDS else ():
         if label < 0 or not (0 < confidence <= 1 or confidence == -1):
             raise RecordError(
                 f"{where}: class {label} has confidence {confidence:g}, which must be in (0, 1], or -1; build the "
@@ -233,7 +257,9 @@ def decode(serialized, kind, where="a record"):
 
 
 def _labels(features, kind):
-    """[(class, confidence), …] of a record's features. Raises IndexError or ValueError for features of another kind."""
+    """The third of `decode` from a record's features. Raises IndexError or ValueError for features of another kind."""
+    if kind in ("boxes", "masks"):
+        return _boxes(features) if kind == "boxes" else _mask(features)
     if kind == "sparse":
         indices = features["label_index"].int64_list.value
         return list(zip(indices, features["label_confidence"].float_list.value, strict=True))
@@ -253,6 +279,14 @@ def _boxes(features):
     if any(box.label < 0 for box in boxes):
         raise ValueError("a class is negative")
     return list(box_list.fit(boxes, *(features[name].int64_list.value[0] for name in ("width", "height"))))
+
+
+def _mask(features):
+    """The encoded mask of a record's features. Raises IndexError or ValueError for features of another kind."""
+    png = features["mask"].bytes_list.value[0]
+    if not _is_mask(png, *(features[name].int64_list.value[0] for name in ("width", "height"))):
+        raise ValueError("the mask is no PNG of 8 bits of grey of the image's size")
+    return png
 
 
 def is_portrait(serialized) -> bool:
