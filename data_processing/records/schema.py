@@ -85,7 +85,7 @@ def encode_boxes(image, boxes):
 
 
 def encode_mask(image, png):
-    """Returns a record of kind "masks" as bytes, of an `Image` and its mask, bytes of a PNG as above, or RecordError."""
+    """Returns a record of kind "masks" as bytes, of an `Image` and a PNG as above, in bytes; else RecordError."""
     if not _is_mask(png, image.width, image.height):
         raise RecordError(f"'{image.name}': its mask is no PNG of 8 bits of grey of {image.width} x {image.height}")
     return _serialize(image, {"mask": _bytes(png)})
