@@ -77,24 +77,38 @@ def scaled_window(image, mask, scaled, begin, size):
       begin: int32 [2], top and left of the window in the resized image; what reaches over it is outside.
     """
     original = tf.shape(image)[:2]
-    factors = tf.cast(scaled, tf.float32) / tf.cast(original, tf.float32)
-    pixels = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=[size, size],
-        scale=factors,
-        translation=tf.cast(-begin, tf.float32),
-        kernel_type="triangle",
-        antialias=False,
-    )[0]
-    # Centre k + 1/2 of a resized row comes from (k + 1/2) / factor, in whole numbers.
-    row, column = (begin[axis] + tf.range(size) for axis in (0, 1))
-    places = [(2 * k + 1) * original[axis] // (2 * scaled[axis]) for axis, k in enumerate((row, column))]
-    there = [(k >= 0) & (k < scaled[axis]) for axis, k in enumerate((row, column))]
-    places = [tf.where(there[axis], places[axis], 0) for axis in (0, 1)]
-    inside_image = there[0][:, None] & there[1][None]
-    mask = tf.where(inside_image, tf.gather(tf.gather(mask, places[0]), places[1], axis=1), -1)
-    pixels = tf.where(inside_image[..., None], pixels / 127.5 - 1, 0.0)
+    k = begin[:, None] + tf.range(size)
+    is_there = (k >= 0) & (k < scaled[:, None])
+    # The centre k + 1/2 of a resized row comes from (k + 1/2) original / scaled: for the mask in whole numbers.
+    nearest = tf.where(is_there, (2 * k + 1) * original[:, None] // (2 * scaled[:, None]), 0)
+    factors = tf.cast(original, tf.float32) / tf.cast(scaled, tf.float32)
+    source = (tf.cast(k, tf.float32) + 0.5) * factors[:, None] - 0.5
+    first = tf.cast(tf.floor(source), tf.int32)
+    clamped = [tf.clip_by_value(one, 0, original[:, None] - 1) for one in (first, first + 1)]
+    # As bytes, and compiled: several times as fast as the kernels that resize.
+    corners = [tf.gather(tf.gather(image, y[0]), x[1], axis=1) for y in clamped for x in clamped]
+    pixels = _mixed(*corners, source - tf.floor(source), tf.cast(is_there, tf.float32))
+    mask = tf.gather(tf.gather(mask, nearest[0]), nearest[1], axis=1)
+    mask = tf.where(is_there[0][:, None] & is_there[1], mask, -1)
     return tf.ensure_shape(pixels, [size, size, 3]), tf.ensure_shape(mask, [size, size])
+
+
+@tf.function(jit_compile=True)
+def _mixed(*corners_and_shares):
+    """The mean, float32 in [-1, 1], of four images uint8 [size, size, 3] by shares, [2, size] of rows and columns.
+
+    The last argument is 1 for rows and columns that are in the image, and 0 for others.
+    """
+    above_left, above_right, below_left, below_right, shares, is_there = corners_and_shares
+    below, right = shares[0, :, None, None], shares[1, :, None]
+    above = _between(above_left, above_right, right)
+    pixels = above + (_between(below_left, below_right, right) - above) * below
+    return (pixels / 127.5 - 1) * is_there[0, :, None, None] * is_there[1, :, None]
+
+
+def _between(first, second, share):
+    first = tf.cast(first, tf.float32)
+    return first + (tf.cast(second, tf.float32) - first) * share
 
 
 def padded_size(size):
