@@ -245,7 +245,7 @@ SHARED = {
         "train_per_class": (flags.DEFINE_list, ["0"], "Training images of a class; 0: all but --val_fraction."),
         "val_fraction": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
         "keep_unlabeled": (flags.DEFINE_bool, False, "Keep images without a label: none of the classes is in them."),
-        "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image, in pixels.", 1),
+        "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image or, of masks, tile of one, in pixels.", 1),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
         "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
         "voc_images": (flags.DEFINE_integer, 500, "Scenes with boxes and masks, half of them val; 0: none.", 0),

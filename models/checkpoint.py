@@ -12,7 +12,8 @@ the released ones have the same names and layouts, importing is restoring and ex
     loss/{pos_count,neg_count,step}, loss_scale/{value,good_steps}, records_seen                    ours, while training
     <any>/ExponentialMovingAverage, weight_average/steps                                            ours
     rpn/{conv,objectness,offsets}/conv2d/…, regions/{classes,offsets}/dense/…                       ours, of detectors
-    head, loss, image_size, dictionary, anchors, long_side                                          ours, see `Metadata`
+    aspp/…, decoder/…, segmentation/logits/conv2d/{kernel,bias}                                     ours, with masks
+    head, loss, image_size, dictionary, anchors, long_side, output_stride, decoder                  ours, see `Metadata`
 """
 
 import contextlib
@@ -114,9 +115,17 @@ def describe(prefix):
     except UNREADABLE as error:
         raise DamagedError(f"{prefix}: damaged ({error}); take an older checkpoint") from error
     metadata = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in said.items()}
-    # A detector has a class more, the background.
-    classes = shapes.get("logits/dense/kernel", [0])[-1] or shapes.get("regions/classes/dense/kernel", [1])[-1] - 1
-    return Description(size, classes, step, **metadata)
+    if "decoder" in metadata:
+        metadata["decoder"] = bool(metadata["decoder"])
+    return Description(size, _class_num(shapes), step, **metadata)
+
+
+def _class_num(shapes):
+    """The number of classes of a classification, a segmentation or a detector, which has one more, the background."""
+    for name in ("logits/dense/kernel", "segmentation/logits/conv2d/kernel"):
+        if name in shapes:
+            return shapes[name][-1]
+    return shapes.get("regions/classes/dense/kernel", [1])[-1] - 1
 
 
 def restore(prefix, variables, ignored=()):

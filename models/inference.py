@@ -9,11 +9,17 @@ import tensorflow as tf
 from data_processing.lists import dictionary
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from models.deeplab import DeepLabConfig, build_deeplab
 from models.faster_rcnn import Detector, DetectorConfig, build_detector
 from models.resnet import DEPTHS, NetworkConfig, build_resnet, resolve_data_format
 
 CROPS = ("center", "10crop")
 ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}
+# Networks without logits of whole images, and the script of each.
+OTHER_HEADS = {
+    "boxes": "a detector, which finds objects and has no logits of whole images: object_detection.py",
+    "masks": "a segmentation, which has logits of pixels, not of whole images: semantic_segmentation.py",
+}
 
 
 class Network(NamedTuple):
@@ -24,6 +30,19 @@ class Network(NamedTuple):
       description: the `checkpoint.Description`.
       prefix: of the checkpoint.
       classes: what its logits stand for, or None, where nothing says so.
+    """
+
+    model: keras.Model
+    description: checkpoint.Description
+    prefix: str
+    classes: dictionary.Classes | None = None
+
+
+class SegmenterNetwork(NamedTuple):
+    """A network that says the class of each pixel, and where it comes from; the other attributes as of `Network`.
+
+    Attributes:
+      model: of `models.deeplab.build_deeplab`.
     """
 
     model: keras.Model
@@ -59,11 +78,10 @@ def load(path, config=NetworkConfig(), expected=None, with_logits=True, dictiona
     Raises CheckpointError if there is none, if it has no logits, is not as expected, or its weights are not finite.
     """
     prefix, description, config = _found(path, config, expected)
-    has_logits = description.class_num and description.head != "boxes"
-    if with_logits and description.head == "boxes":
+    has_logits = description.class_num and description.head not in OTHER_HEADS
+    if with_logits and description.head in OTHER_HEADS:
         raise CheckpointError(
-            f"{prefix} is of a detector, which finds objects and has no logits of whole images: object_detection.py "
-            "is for it; or give the checkpoint of a classification"
+            f"{prefix} is of {OTHER_HEADS[description.head]} is for it; or give the checkpoint of a classification"
         )
     if with_logits and not has_logits:
         raise CheckpointError(f"{prefix}: no variable logits/dense/kernel, so it classifies nothing; give another one")
@@ -98,6 +116,25 @@ def load_detector(path, config=NetworkConfig(), proposals=300, expected=None, di
     detector = build_detector(description.resnet_size, description.class_num, config, detecting)
     _restore(prefix, checkpoint.model_variables(detector.model))
     return DetectorNetwork(detector, description, prefix, classes_of(prefix, dictionary_path))
+
+
+def load_segmenter(path, config=NetworkConfig(), expected=None, dictionary_path=""):
+    """Returns the `SegmenterNetwork` that a checkpoint holds, of its own depth, classes, output stride and decoder.
+
+    Args: as of `load`.
+
+    Raises CheckpointError if there is none, if it is of something else, not as expected, or its weights are not finite.
+    """
+    prefix, description, config = _found(path, config, expected)
+    if description.head != "masks":
+        raise CheckpointError(
+            f"{prefix} is of no segmentation; give the --model_dir of one, which finetune.py trains from this "
+            "checkpoint on records of masks"
+        )
+    kept = DeepLabConfig(description.output_stride or DeepLabConfig().output_stride, bool(description.decoder))
+    model = build_deeplab(description.resnet_size, description.class_num, config, kept)
+    _restore(prefix, checkpoint.model_variables(model))
+    return SegmenterNetwork(model, description, prefix, classes_of(prefix, dictionary_path))
 
 
 def _found(path, config, expected):
