@@ -5,7 +5,8 @@ others' values are the classes, 0 the background, and any other is an error. In 
 the devkit does not. Masks for comp5 (training on VOC's images alone) are read as well. No TensorFlow is needed.
 """
 
-from pathlib import Path, PurePosixPath
+import os
+from pathlib import Path
 import re
 from typing import NamedTuple
 
@@ -201,11 +202,13 @@ class MaskFiles(NamedTuple):
       folder: to write into.
       split: name of the list that the images are of.
       paths: {name of an image: path of its mask}, empty at first.
+      year: of images whose folder says none: 2012 where the classes are CLASSES; None if they are not VOC's.
     """
 
     folder: Path
     split: str
     paths: dict
+    year: int | None = None
 
     def write(self, name, mask):
         """Writes the mask of an image by its name in records: integer [height, width], as of `palette.write`."""
@@ -219,10 +222,12 @@ class MaskFiles(NamedTuple):
 
     def _path(self, name):
         """A path that is no other image's, and in the folder."""
-        year, cls = voc.year(name), f"Segmentation/{COMPETITION}_{self.split}_cls"
-        if year and voc.ID.fullmatch(voc.image_id(name)):
-            return Path(self.folder, f"VOC{year}", cls, f"{voc.image_id(name)}.png")
-        parts = [re.sub(r"[\0\s/\\]", "_", part) for part in PurePosixPath(name).with_suffix("").parts]
+        cls, taken = f"Segmentation/{COMPETITION}_{self.split}_cls", set(self.paths.values())
+        year, image_id = voc.year(name) or self.year, voc.image_id(name)
+        path = Path(self.folder, f"VOC{year}", cls, f"{image_id}.png")
+        if year and voc.ID.fullmatch(image_id) and path not in taken:
+            return path
+        parts = [re.sub(r"[\0\s\\]", "_", part) for part in os.path.splitext(name)[0].split("/")]
         inside = "/".join(part for part in parts if part.strip("._")) or "_"
-        path, taken = Path(self.folder, cls, f"{inside}.png"), set(self.paths.values())
+        path = Path(self.folder, cls, f"{inside}.png")
         return path if path not in taken else Path(self.folder, cls, f"{inside}_{len(taken)}.png")

@@ -19,9 +19,11 @@ TARS = {
 }
 FOLDERS = ("Annotations", "ImageSets", "JPEGImages")
 # Of what a tar holds, a year and what of it is wanted: "VOCdevkit/VOC2007/Annotations/000001.xml".
-MEMBER = re.compile(r"(?:.*/)?VOC(\d{4})/((?:Annotations|ImageSets/Main|JPEGImages)/[^/]+)")
+MEMBER = re.compile(
+    r"(?:.*/)?VOC(\d{4})/((?:Annotations|ImageSets/(?:Main|Segmentation)|JPEGImages|SegmentationClass)/[^/]+)"
+)
 YEAR_FOLDER = re.compile(r"VOC\d{4}")
-ENDINGS = (".xml", ".txt", ".jpg")
+ENDINGS = (".xml", ".txt", ".jpg", ".png")
 
 
 class Unreadable(ValueError):
