@@ -68,7 +68,7 @@ def decode(data, size=None, max_pixels=image_files.MAX_PIXELS):
     """
     width, height = mask_files.png_size(data)
     if width * height > max_pixels:
-        raise ImageError(f"mask: {width} x {height} pixels, more than {max_pixels}")
+        raise ImageError(f"{width} x {height} pixels, more than {max_pixels}")
     return mask_files.read(data, (width, height) if size is None else (size[1], size[0]))
 
 

@@ -1,6 +1,7 @@
 """Masks of results in the devkit's layout: what they are worth, what is written is read, and what is refused."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -94,10 +95,10 @@ def test_missing_masks_are_named(world):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.zeros([3, 4], np.uint8), r"_000004\.png: mask: 4 x 3 pixels, the image has "),
+        (np.zeros([3, 4], np.uint8), r"_000004\.png: .*4 x 3 pixels, the image has "),
         (np.where(truth_of(4) == 255, 0, 21).astype(np.uint8), r"_000004\.png: .* pixels of value 21, but the classes"),
         (np.full_like(truth_of(4), 255), r"_000004\.png: .* pixels of value 255, .*write the background, 0"),
-        (np.zeros([*truth_of(4).shape, 3], np.uint8), r"_000004\.png: mask: RGB"),
+        (np.zeros([*truth_of(4).shape, 3], np.uint8), r"_000004\.png: .*RGB"),
     ],
 )
 def test_masks_that_are_refused(world, mask, message):
@@ -123,7 +124,7 @@ def test_bad_masks_of_the_truth_are_left_out(world):
     bad.write_bytes(b"")
     found = judged(world)
     assert found["IoU"] == pytest.approx(expected([k for k in range(25) if k != 7]))
-    assert found["skipped"] == [f"{bad}: mask: empty file"]
+    assert len(found["skipped"]) == 1 and re.fullmatch(f"{bad}: .*empty file", found["skipped"][0])
     Image.fromarray(np.full([9, 9], 21, np.uint8)).save(world / f"VOCdevkit/VOC2012/SegmentationClass/{IDS[8]}.png")
     with pytest.raises(ValueError, match="2 of 25 masks of the ground truth cannot be used, more than --max_skipped"):
         judged(world)
