@@ -35,7 +35,7 @@ RARE = (
     "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
     "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
     "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side class_weights "
-    "hard_share freeze_batch_norm scales flip"
+    "hard_share freeze_batch_norm scales flip sbd void"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -206,6 +206,8 @@ SHARED = {
         ),
         "label_synsets": (flags.DEFINE_string, "", "Senses chosen by hand: id or name, a tab, its WordNet id or '-'."),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
+        "sbd": (flags.DEFINE_string, "", "Folder of SBD's masks, more to train on beside --dataset=voc2012seg:…."),
+        "void": (flags.DEFINE_integer, 255, "Of masks:… and tfds:…, the index of pixels without a class.", 0, 255),
     },
     "CSV": {
         "path_column": (flags.DEFINE_string, "", "Column of the paths; if not set, the one called so."),

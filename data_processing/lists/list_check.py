@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from data_processing.lists import box_list, image_list
+from data_processing.lists import box_list, image_list, mask_list
 from data_processing.lists.image_list import ImageListError
 
 # Lines that are shown of those that are wrong, and of those that are odd.
@@ -53,6 +53,12 @@ def check(path, class_num, single=False) -> Found:
 def check_boxes(path, class_num):
     """Reads a box list to its end. Raises ImageListError as `check` does."""
     for _ in _parsed(path, lambda text, where: box_list.parse_line(text, class_num, where)):
+        pass
+
+
+def check_masks(path):
+    """Reads a mask list to its end. Raises ImageListError as `check` does."""
+    for _ in _parsed(path, lambda text, where: mask_list.parse_line(text, None, where)):
         pass
 
 

@@ -1,7 +1,7 @@
 """Makes the records of a dataset, whatever its source: shards for training and validation, and a dictionary.
 
-The records are those of `build_tfrecords.py --label_format=single` or, of a CSV, `sparse`, or of boxes. A folder's
-dataset.json says what it is made of.
+The records are those of `build_tfrecords.py --label_format=single` or, of a CSV, `sparse`, or of boxes or masks. A
+folder's dataset.json says what it is made of.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 from typing import NamedTuple
 
 from data_processing.images import image_files
-from data_processing.lists import box_list, dictionary, image_list
+from data_processing.lists import box_list, dictionary, image_list, mask_list
 from data_processing.records import manifest, shard_writer
 from data_processing.sources import datasets
 from data_processing.sources.datasets import DatasetConfig
@@ -67,7 +67,7 @@ def build(source, output, config: DatasetConfig) -> Dataset:
     counts, parts = {}, datasets.parts(images, config)
     for name, rows in parts.items():
         if not datasets.usable(rows, config):
-            what = "image" if images.kind == "boxes" else "image with a label"
+            what = "image" if images.kind in ("boxes", "masks") else "image with a label"
             raise SourceError(f"{source}: no {what} is left for {name}; set --train_per_class or --val_fraction")
     for name, rows in parts.items():
         built = _build_part(name, rows, images, output, config)
@@ -105,9 +105,13 @@ def plan(source, output, config) -> Plan:
 
 def _plan_tfds(source, config):
     """The `Plan` of a dataset of TensorFlow Datasets, whose images are not read for it."""
-    from data_processing.sources import tfds_boxes, tfds_source
+    from data_processing.sources import tfds_boxes, tfds_masks, tfds_source
 
     name = source.partition(":")[2]
+    if tfds_masks.mask_feature(name, fetch=False):
+        names, train, val = tfds_masks.sizes(name)
+        held_back = 0 if val else round(config.val_fraction * train)
+        return Plan(len(names), names, train - held_back, val or held_back, "masks")
     if tfds_boxes.has_boxes(name, fetch=False):
         names, train, val = tfds_boxes.sizes(name)
         held_back = 0 if val else round(config.val_fraction * train)
@@ -123,7 +127,7 @@ def _plan_tfds(source, config):
 def _build_part(name, rows, source, output, config):
     """Writes the list of "train" or "val", and its shards; returns their manifest."""
     list_path = output / f"{name}.txt"
-    (box_list if source.kind == "boxes" else image_list).write(list_path, rows)
+    {"boxes": box_list, "masks": mask_list}.get(source.kind, image_list).write(list_path, rows)
     shards = shard_writer.ShardConfig(
         split=name,
         label_format=source.kind,
@@ -133,6 +137,7 @@ def _build_part(name, rows, source, output, config):
         max_rejected=config.max_rejected,
         max_pixels=image_files.MAX_PIXELS,
         keep_unlabeled=config.keep_unlabeled,
+        void_index=config.void,
     )
     shard_writer.build(list_path, source.images, output / name, shards)
     return json.loads((output / name / "manifest.json").read_text())

@@ -3,7 +3,10 @@
 import errno
 from typing import NamedTuple
 
-from data_processing.images import archives, image_files
+import numpy as np
+from PIL import Image
+
+from data_processing.images import archives, image_files, mask_files
 from data_processing.lists import box_list
 from data_processing.records import schema
 
@@ -32,14 +35,16 @@ def make(row, images, config) -> Made:
     """Returns what became of a row.
 
     Args:
-      row: of the list, a `box_list.Row` where `config.label_format` is "boxes", else an `image_list.Row`.
+      row: of the list, a `box_list.Row` where `config.label_format` is "boxes", a `mask_list.Row` where it is "masks",
+        else an `image_list.Row`.
       images: folder that its path is relative to; see `archives.read_file` for tar archives in it.
-      config: `ShardConfig`; of it, `label_format`, `class_num` and `max_pixels` count.
+      config: `ShardConfig`; of it, `label_format`, `class_num`, `max_pixels` and, of masks, `void_index` count.
 
-    Raises OSError if the machine fails, not the image.
+    The row comes back as it was, that of a mask with the classes in it. Raises OSError if the machine fails, not
+    the image.
     """
-    is_boxes = config.label_format == "boxes"
-    if is_boxes and row.problem:
+    is_boxes, is_mask = config.label_format == "boxes", config.label_format == "masks"
+    if (is_boxes or is_mask) and row.problem:
         return Made(row, None, row.problem)
     try:
         data = archives.read_file(images, row.path, config.max_pixels)
@@ -47,6 +52,10 @@ def make(row, images, config) -> Made:
         image = schema.Image(encoded, width, height, row.path)
         if is_boxes:
             record = schema.encode_boxes(image, upright_boxes(row, image_files.stored(data)))
+        elif is_mask:
+            classes = upright_mask(row, image_files.stored(data), config)
+            row = row._replace(labels=tuple(k for k in np.unique(classes).tolist() if k != mask_files.VOID))
+            record = schema.encode_mask(image, mask_files.encode(classes))
         else:
             record = schema.encode(image, row.labels, row.confidences, config.label_format, config.class_num)
     except OSError as error:
@@ -58,6 +67,39 @@ def make(row, images, config) -> Made:
     except MemoryError as error:
         raise OSError(f"{row.path}: out of memory; free some, and resume with the same command") from error
     return Made(row, record, is_portrait=height > width)
+
+
+def upright_mask(row, stored, config):
+    """Returns a row's mask in the pixels of its image as records hold it: classes or VOID, uint8 [height, width].
+
+    Args:
+      row: a `mask_list.Row`.
+      stored: the `image_files.Stored` of its image.
+      config: as of `make`.
+
+    As `upright_boxes` for an image that EXIF turns: the size of the mask says, which of both it is of. Raises
+    ImageError for a mask that is missing or that cannot be used.
+    """
+    width, height, orientation = stored
+    try:
+        data = archives.read_file(row.folder, row.mask, config.max_pixels)
+        size, turned = (width, height), (height, width) if orientation in SIDEWAYS else (width, height)
+        if orientation and turned == size:
+            raise image_files.ImageError(
+                f"EXIF orientation {orientation} of the image, and nothing tells whether the mask is of it before or "
+                "after; turn the image's pixels upright, or take the orientation away"
+            )
+        is_turned = orientation and mask_files.png_size(data) == turned
+        classes = mask_files.read(data, turned if is_turned else size)
+        if orientation and not is_turned:
+            classes = np.asarray(Image.fromarray(classes).transpose(image_files.ORIENTATIONS[orientation]))
+        return mask_files.to_classes(classes, config.void_index, config.class_num)
+    except OSError as error:
+        if errno.errorcode.get(error.errno) not in UNUSABLE:
+            raise
+        raise image_files.ImageError(f"mask: {error.strerror}: {row.mask}") from error
+    except image_files.ImageError as error:
+        raise image_files.ImageError(f"mask: {error}") from error
 
 
 def upright_boxes(row, stored):

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_processing.images import image_files
-from data_processing.lists import box_list, image_list, list_check
+from data_processing.images import image_files, mask_files
+from data_processing.lists import box_list, image_list, list_check, mask_list
 from data_processing.records import image_record, manifest, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
@@ -53,6 +53,7 @@ class ShardConfig(NamedTuple):
       keep_unlabeled: whether images without labels become records, of no class, or are left out.
       class_num_given: whether a user said how many classes there are; else it is a default, and a manifest with it
         says nothing.
+      void_index: of masks, the index in their files of pixels that have no class.
     """
 
     split: str
@@ -64,6 +65,7 @@ class ShardConfig(NamedTuple):
     max_pixels: int = image_files.MAX_PIXELS
     keep_unlabeled: bool = False
     class_num_given: bool = True
+    void_index: int = mask_files.VOID
 
 
 def build(list_path, images, output, config, rank=0, size=1):
@@ -73,7 +75,7 @@ def build(list_path, images, output, config, rank=0, size=1):
     that were left out, each with the reason, beside them; see `manifest` for their names.
 
     Args:
-      list_path: the image list or, where `config.label_format` is "boxes", the box list.
+      list_path: the image list or, where `config.label_format` is "boxes" or "masks", the box or mask list.
       images: folder that its paths are relative to.
       output: folder of the shards, which is made.
       config: `ShardConfig`.
@@ -91,6 +93,8 @@ def build(list_path, images, output, config, rank=0, size=1):
     settings = {"image_list_sha256": sha256(list_path), **config._asdict()}
     # How many may be left out changes no shard.
     del settings["max_rejected"]
+    if config.label_format != "masks":
+        del settings["void_index"]
     if (places := manifest.begun(output, settings)) is None:
         _check_list(list_path, config)
         places = manifest.claim(output, settings)
@@ -132,7 +136,7 @@ def build_shards(shards, list_path, images, config, workers=None):
       shards: pairs of a shard's path and the byte offsets of its lines in the list, int64 [images].
       list_path: the list.
       images: folder that the paths in the list are relative to; see `archives.read_file` for tar archives in it.
-      config: `ShardConfig`; of it, `label_format`, `class_num` and `max_pixels` count.
+      config: `ShardConfig`; of it, what `image_record.make` says counts.
       workers: number of cores to use, by default all.
 
     Raises ImageListError if a line is wrong, OSError if the machine fails, not an image.
@@ -184,7 +188,7 @@ def _build_shard(path, offsets, list_path, images, config, threads):
     rows = _rows(list_path, offsets, config)
     with open(temp_path, "wb") as file:
         for count, made in enumerate(_records(rows, images, config, threads), start=1):
-            row = made.row
+            row = made.row  # of a mask with the classes that were found in it
             if made.record is None:
                 rejected.append([row.path, made.reason])
             else:
@@ -205,7 +209,7 @@ def _build_shard(path, offsets, list_path, images, config, threads):
 
 def _rows(list_path, offsets, config):
     """Yields the rows of a list that begin at `offsets`, in bytes."""
-    of_lines = box_list if config.label_format == "boxes" else image_list
+    of_lines = {"boxes": box_list, "masks": mask_list}.get(config.label_format, image_list)
     with open(list_path, "rb") as lines:
         for offset in offsets:
             lines.seek(offset)
@@ -238,6 +242,9 @@ def _check_list(path, config):
     """Says what is odd in a list; ImageListError with all that is wrong in it, before hours of work."""
     if config.label_format == "boxes":
         list_check.check_boxes(path, config.class_num)
+        return
+    if config.label_format == "masks":
+        list_check.check_masks(path)
         return
     found = list_check.check(path, config.class_num, config.label_format == "single")
     if found.unlabeled.count:

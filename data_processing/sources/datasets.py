@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from data_processing.images import image_files
-from data_processing.lists import box_list, image_list
-from data_processing.sources import caltech256, coco_boxes, multi_label, single_label, voc
+from data_processing.images import image_files, mask_files
+from data_processing.lists import box_list, image_list, mask_list
+from data_processing.sources import caltech256, coco_boxes, mask_folders, multi_label, single_label, voc, voc_masks
 from data_processing.sources.csv_labels import CsvConfig
 from data_processing.sources.labeled_images import Source, SourceError
 from data_processing.sources.splits import by_path, split
@@ -16,9 +16,11 @@ KINDS = {
     "csv": "csv:FILE of paths and labels, with --images=FOLDER",
     "caltech256": f"caltech256:{caltech256.ARCHIVE}, or the folder that it or its class folders are in",
     "imagenet": "imagenet:FOLDER, with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or folders",
-    "tfds": "tfds:NAME, a dataset of TensorFlow Datasets, of one class an image or with boxes",
+    "tfds": "tfds:NAME, a dataset of TensorFlow Datasets, of one class an image or with boxes; or tfds:NAME,MASKS",
     **{kind: f"{kind}:VOCdevkit, or the published tars, with boxes" for kind in voc.YEARS},
     "coco": "coco:IMAGES,ANNOTATIONS.json, a folder and boxes in COCO's form",
+    voc_masks.KIND: f"{voc_masks.KIND}:VOCdevkit, or VOCtrainval_11-May-2012.tar, with masks",
+    "masks": "masks:IMAGES,MASKS, a folder and one of PNGs of the same names, whose pixels are classes",
 }
 
 
@@ -32,6 +34,8 @@ class DatasetConfig(NamedTuple):
       images: of a CSV, the folder that its paths are relative to; "": the CSV's own.
       keep_unlabeled: whether images without labels become records of no class; of a CSV.
       csv: how a CSV is read.
+      sbd: of voc2012seg, the folder of SBD's masks, for more images to train on; see `voc_masks.read`.
+      void: of masks and of TensorFlow Datasets, the index of pixels without a class.
     """
 
     train_per_class: int = 0
@@ -42,6 +46,8 @@ class DatasetConfig(NamedTuple):
     images: str = ""
     keep_unlabeled: bool = False
     csv: CsvConfig = CsvConfig()
+    sbd: str = ""
+    void: int = mask_files.VOID
 
 
 def settings(source, config):
@@ -55,9 +61,19 @@ def settings(source, config):
     kind, _, place = source.partition(":")
     if kind not in KINDS or not place:
         raise SourceError(f"--dataset={source}: write it as one of {'; '.join(KINDS.values())}")
-    if config.train_per_class and (kind in ("csv", "coco") or kind in voc.YEARS):
+    if config.train_per_class and (kind in ("csv", "coco", "masks", voc_masks.KIND) or kind in voc.YEARS):
         what = "a CSV" if kind == "csv" else kind
         raise SourceError(f"--train_per_class={config.train_per_class}: images of {what} have any number of classes")
+    if config.sbd and kind != voc_masks.KIND:
+        raise SourceError(f"--sbd={config.sbd} belongs to --dataset={voc_masks.KIND}:…, not to {kind}:…")
+    if config.void != mask_files.VOID and kind not in ("masks", "tfds"):
+        raise SourceError(f"--void={config.void} belongs to --dataset=masks:… or tfds:…, not to {kind}:…")
+    if kind == "masks":
+        return settings | mask_folders.settings(place, config.void)
+    if kind == voc_masks.KIND:
+        return settings | {"sbd": config.sbd}
+    if config.void != mask_files.VOID:
+        settings["void"] = config.void
     if kind == "coco":
         return settings | {"annotations_sha256": sha256(coco_boxes.places(place)[1])}
     if kind != "csv":
@@ -76,10 +92,16 @@ def read(source, scratch, config) -> Source:
         return voc.read(source)
     if kind == "coco":
         return coco_boxes.read(place)
+    if kind == voc_masks.KIND:
+        return voc_masks.read(place, config.sbd)
+    if kind == "masks":
+        return mask_folders.read(place, config.void)
     if kind == "tfds":
         # Only who names it needs it: its import takes seconds.
-        from data_processing.sources import tfds_boxes
+        from data_processing.sources import tfds_boxes, tfds_masks
 
+        if tfds_masks.mask_feature(place, config.manual_dir):
+            return tfds_masks.read(place, scratch, config.void, config.manual_dir)
         if tfds_boxes.has_boxes(place, manual_dir=config.manual_dir):
             return tfds_boxes.read(place, scratch, config.manual_dir)
     if kind == "csv":
@@ -93,9 +115,10 @@ def parts(source, config):
     if source.test:
         print(f"{len(source.test):,} images of test are left out")
     parts = {"train": source.train, "val": source.val}
-    if source.kind == "boxes":
+    if source.kind in ("boxes", "masks"):
         if config.train_per_class:
-            raise SourceError(f"--train_per_class={config.train_per_class}: images with boxes have any number of them")
+            what = f"images with {source.kind} have any number of classes"
+            raise SourceError(f"--train_per_class={config.train_per_class}: {what}")
         if source.val is None:
             parts["train"], parts["val"] = by_path(source.train, config.val_fraction, config.random_seed)
         return parts
@@ -110,7 +133,8 @@ def parts(source, config):
 
 def usable(rows, config):
     """The rows that records are made of: without boxes, too, since an image of nothing has no detections."""
-    return [row for row in rows if config.keep_unlabeled or row.labels or isinstance(row, box_list.Row)]
+    others = box_list.Row, mask_list.Row
+    return [row for row in rows if config.keep_unlabeled or row.labels or isinstance(row, others)]
 
 
 def _without_absent(source, max_rejected):

@@ -50,7 +50,8 @@ class Source(NamedTuple):
       test: the same for later.
       entries: dictionary of the classes of a multi-label dataset, else None.
       absent: paths of those images that are not in the folder.
-      kind: of the records that are made of it, one of `schema.KINDS`; rows of "boxes" are `box_list.Row`.
+      kind: of the records that are made of it, one of `schema.KINDS`; rows of "boxes" are `box_list.Row`, of
+        "masks" `mask_list.Row`.
     """
 
     images: Path

@@ -32,24 +32,27 @@ def images(name, split, output, data_dir=None, manual_dir=None):
         yield Labeled(path, _labels(example, names))
 
 
-def examples(name, builder, split, output):
-    """Yields the path and, of NumPy arrays, the example of each image of a split, after writing it; as `images`."""
+def examples(name, builder, split, output, encoded=("image",)):
+    """Yields the path and, of NumPy arrays, the example of each image of a split, after writing it; as `images`.
+
+    The features `encoded` are bytes, as the dataset keeps them.
+    """
     try:
-        data = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+        decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+        data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
     except (AssertionError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
         raise _explained(name, error) from error
     folder = Path(re.sub(r"[^\w.-]", "_", name), re.sub(r"[^\w.-]", "_", split))
     os.makedirs(Path(output, folder), exist_ok=True)
     seen = set()
     for number, example in enumerate(data.as_numpy_iterator()):
-        encoded = example["image"]
-        ending = "png" if encoded.startswith(b"\x89PNG") else "jpg"
+        ending = "png" if example["image"].startswith(b"\x89PNG") else "jpg"
         stem = _stem(example)
         path = folder / f"{stem if stem and stem not in seen else f'{number:08d}'}.{ending}"
         seen.add(path.stem)
         if not Path(output, path).exists():
             temp_path = Path(output, f"{path}.part")
-            temp_path.write_bytes(encoded)
+            temp_path.write_bytes(example["image"])
             os.replace(temp_path, Path(output, path))
         yield str(path), example
 

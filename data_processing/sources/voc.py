@@ -133,15 +133,7 @@ def _rows(devkit, split):
 
 def _split(devkit, split) -> Iterator[tuple[str, Objects | str]]:
     """Yields the id of each image of a split, once, and its `Objects` or why its annotation cannot be used."""
-    list_name = f"ImageSets/Main/{split}.txt"
-    try:
-        text = devkit.read(list_name, MAX_LIST).decode("utf-8-sig")
-    except (voc_files.Unreadable, UnicodeDecodeError) as error:
-        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise SourceError(
-            f"{devkit.where(list_name)}: {reason}; it must list the images of {split}, an id a line"
-        ) from error
-    for name in dict.fromkeys(line.split()[0] for line in text.split("\n") if line.strip()):
+    for name in ids(devkit, f"ImageSets/Main/{split}.txt"):
         where = devkit.where(f"Annotations/{name}.xml")
         try:
             if not ID.fullmatch(name):
@@ -149,6 +141,19 @@ def _split(devkit, split) -> Iterator[tuple[str, Objects | str]]:
             yield name, parse(devkit.read(f"Annotations/{name}.xml", MAX_XML), where)
         except (voc_files.Unreadable, AnnotationError) as error:
             yield name, str(error)
+
+
+def ids(devkit, list_name) -> list[str]:
+    """Returns the ids, each once, of a list "ImageSets/Main/train.txt". Raises SourceError if it cannot be read."""
+    try:
+        text = devkit.read(list_name, MAX_LIST).decode("utf-8-sig")
+    except (voc_files.Unreadable, UnicodeDecodeError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        split = PurePosixPath(list_name).stem
+        raise SourceError(
+            f"{devkit.where(list_name)}: {reason}; it must list the images of {split}, an id a line"
+        ) from error
+    return list(dict.fromkeys(line.split()[0] for line in text.split("\n") if line.strip()))
 
 
 def parse(data, where) -> Objects:

@@ -17,7 +17,7 @@ TARS = {
     2007: ("VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar"),
     2012: ("VOCtrainval_11-May-2012.tar",),
 }
-FOLDERS = ("Annotations", "ImageSets", "JPEGImages")
+FOLDERS = ("Annotations", "ImageSets", "JPEGImages", "SegmentationClass")
 # Of what a tar holds, a year and what of it is wanted: "VOCdevkit/VOC2007/Annotations/000001.xml".
 MEMBER = re.compile(
     r"(?:.*/)?VOC(\d{4})/((?:Annotations|ImageSets/(?:Main|Segmentation)|JPEGImages|SegmentationClass)/[^/]+)"
@@ -44,7 +44,7 @@ class Folder(NamedTuple):
         return (self.root / self.name / name).is_file()
 
     def image(self, name):
-        """The path of an image "JPEGImages/000001.jpg" in records."""
+        """The path of an image "JPEGImages/000001.jpg" in records, and of other files below `root`."""
         return f"{self.name}/{name}"
 
     def read(self, name, most):
