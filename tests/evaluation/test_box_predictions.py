@@ -84,6 +84,15 @@ def test_where_copies_go(tmp_path):
     assert str(copy) == "drawn/x.jpg"
 
 
+def test_no_two_images_have_one_copy(tmp_path):
+    """Though the copy of one would be called as another; an image that stands in a list twice has one."""
+    names = ["a.bmp", "a.bmp.png", "a.bmp.png.png", "b.JPG", "b.JPG.png", "c", "c.png", "a.bmp"]
+    copies = [str(path) for path in drawn_files.targets(files(*names), "list.txt", "drawn")]
+    kept = {name: f"drawn/{name}" for name in names if name not in ("a.bmp", "c")}
+    expected = kept | {"a.bmp": "drawn/a.bmp.png.png.png", "c": "drawn/c.png.png"}
+    assert dict(zip(names, copies, strict=True)) == expected and copies[0] == copies[-1]
+
+
 def test_a_copy_replaces_no_image_through_a_link(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import tracemalloc
 
 import hypothesis
 from hypothesis import strategies
@@ -276,6 +277,25 @@ def test_report(tmp_path):
     without = worst.count(f"<small>{wanted[0]}</small>")
     assert without and worst.count('src="data:image/jpeg') == worst.count("<figure>") > without
     assert re.search(r"localization, IoU 0\.[1-4]\d with a &lt;\d&gt;", worst)
+
+
+def test_crowded_images_take_memory_for_some_of_the_pairs(monkeypatch):
+    """What is found is that of all pairs at once; memory is not."""
+    rng = np.random.default_rng(0)
+    image, zero = rng.integers(0, 2, 1000), np.zeros(1000, int)
+    objects = Objects(zero, zero, random_boxes(rng, 1000), np.zeros(1000, bool))
+    detections = Detections(image, zero, random_boxes(rng, 1000), rng.random(1000))
+    found, most = [], []
+    for pairs in (10**6, 10**4, 1):
+        monkeypatch.setattr(average_precision, "PAIRS", pairs)
+        tracemalloc.start()
+        found.append(average_precision.best_matches(objects, detections))
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    for matches in found[1:]:
+        np.testing.assert_array_equal(matches.object, found[0].object)
+        np.testing.assert_array_equal(matches.overlap, found[0].overlap)
+    assert most[1] < most[0] / 20 and (found[0].object >= 0).sum() > 400
 
 
 def test_thousands_of_images_take_seconds():
