@@ -95,13 +95,13 @@ def _shown():
 
 
 def _objects(batches, count):
-    """Yields, for each batch of predictions of `count` images, the places of images and their `Objects`, a list of
+    """Yields, for each batch of predictions of `count` images, the places of images and their `FoundObjects`, a list of
     pairs, and likewise the places of those that are left out and the reasons.
     """
     for read, rows, left_out in file_batches.by_image(batches, range(count)):
         found = []
         for place, *row in zip(read, rows["boxes"], rows["scores"], rows["classes"], strict=True):
-            objects = box_predictions.Objects(*row)
+            objects = box_predictions.FoundObjects(*row)
             if np.isfinite(objects.scores).all():
                 found.append((place, objects.above(FLAGS.threshold or 0)))
             else:

@@ -22,7 +22,7 @@ PAIRS = 2**20
 RIGHT, NOTHING, DUPLICATE, WRONG = range(4)
 
 
-class Objects(NamedTuple):
+class TrueObjects(NamedTuple):
     """The ground truth, image by image, each [objects].
 
     Attributes:
@@ -96,7 +96,7 @@ def _area(box):
 
 
 def best_matches(objects, detections, of_class=True):
-    """Returns the `Matches` of `Detections` with `Objects` of their image, and of their class unless not `of_class`."""
+    """Returns the `Matches` of `Detections` with the `TrueObjects` of their image and, if `of_class`, their class."""
     count = 1 + max(objects.label.max(initial=0), detections.label.max(initial=0)) if of_class else 1
     key, wanted = (one.image * count + (one.label if of_class else 0) for one in (objects, detections))
     order = np.argsort(key, kind="stable")
@@ -105,8 +105,8 @@ def best_matches(objects, detections, of_class=True):
     best, overlap = np.full(len(wanted), -1), np.zeros(len(wanted))
     some = np.flatnonzero(candidates)
     steps = np.flatnonzero(np.diff(np.cumsum(candidates[some]) // PAIRS)) + 1
-    for part in np.split(some, steps) if len(some) else ():
-        # Each detection beside each of its candidates, in the order of the objects; `begin` is where those of one begin.
+    for part in np.split(some, steps):
+        # Each detection beside each of its candidates, in the objects' order; `begin` is where those of one begin.
         counts = candidates[part]
         begin = np.cumsum(counts) - counts
         pair = np.arange(counts.sum())
@@ -126,7 +126,7 @@ def outcomes(objects, detections, matches):
     is right, the others are duplicates; of a difficult object all are nothing. Others are wrong.
 
     Args:
-      objects, detections: `Objects` and `Detections`.
+      objects, detections: `TrueObjects` and `Detections`.
       matches: of `best_matches`, of the class.
     """
     found = np.full(len(detections.score), WRONG)
@@ -140,7 +140,7 @@ def outcomes(objects, detections, matches):
 
 
 def class_curves(objects, detections, found, class_num):
-    """Returns the `Curve` of each class; `found` is of `outcomes`."""
+    """Returns the `Curve` of each class, of `TrueObjects` and `Detections`; `found` is of `outcomes`."""
     positives = np.bincount(objects.label[~objects.difficult], minlength=class_num)
     counted = np.flatnonzero(found != NOTHING)
     counted = counted[np.lexsort([-detections.score[counted], detections.label[counted]])]

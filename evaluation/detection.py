@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from evaluation import average_precision, coco, detection_report
-from evaluation.average_precision import Detections, Objects
+from evaluation.average_precision import Detections, TrueObjects
 
 MEASURES = {
     "mAP": "mAP, VOC 2007: 11 points",
@@ -65,13 +65,13 @@ class DetectionEvaluator:
         """
         names = [name.decode(errors="replace") for name in np.asarray(batch["name"]).tolist()]
         image, place = np.nonzero(np.asarray(batch["label"]) != -1)
-        objects = Objects(image, *(np.asarray(batch[key])[image, place] for key in ("label", "box", "difficult")))
+        objects = TrueObjects(image, *(np.asarray(batch[key])[image, place] for key in ("label", "box", "difficult")))
         image, place = np.nonzero(np.asarray(outputs["classes"]) != -1)
         values = (np.asarray(outputs[key])[image, place] for key in ("classes", "boxes", "scores"))
         self.add_images(names, objects, Detections(image, *values))
 
     def add_images(self, names, objects, detections):
-        """Adds images by name, and their `Objects` and `Detections`, whose `image` is an index into `names`.
+        """Adds images by name, and their `TrueObjects` and `Detections`, whose `image` is an index into `names`.
 
         Of detections with equal scores those that come first are counted first. Raises ValueError as `add`.
         """
@@ -92,7 +92,7 @@ class DetectionEvaluator:
         0.95, and `mAP_coco_50` and `mAP_coco_75`, by those at IoU 0.5 and 0.75. See `average_precision` and `coco`.
         """
         truth, found = zip(*self.parts, strict=True)
-        objects = self.objects = Objects(*_joined(truth, (np.int64, np.int64, np.float64, bool)))
+        objects = self.objects = TrueObjects(*_joined(truth, (np.int64, np.int64, np.float64, bool)))
         detections = self.detections = Detections(*_joined(found, (np.int64, np.int64, np.float64, np.float64)))
         self.matches = average_precision.best_matches(objects, detections)
         self.found = average_precision.outcomes(objects, detections, self.matches)

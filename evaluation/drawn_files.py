@@ -64,7 +64,7 @@ def write(path, image, objects, names):
     Args:
       path: of the copy; its folder is made.
       image: uint8 [height, width, 3].
-      objects: `box_predictions.Objects`.
+      objects: `box_predictions.FoundObjects`.
       names: of the classes, by index.
     """
     captions = [f"{names[k]} {score:.2f}" for k, score in zip(objects.classes, objects.scores, strict=True)]

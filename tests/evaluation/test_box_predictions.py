@@ -7,9 +7,9 @@ import pytest
 
 from data_processing.input_pipeline.file_batches import ImageFile
 from evaluation import box_predictions, drawn_files
-from evaluation.box_predictions import Objects
+from evaluation.box_predictions import FoundObjects
 
-FOUND = Objects(
+FOUND = FoundObjects(
     np.array([[1.5, 2, 11.25, 30], [0, 0, 5, 4]], np.float32), np.array([0.75, 0.5], np.float32), np.array([2, 0])
 )
 NAMES = ["cat", "dog", 'gr"ün']
@@ -43,7 +43,7 @@ def test_the_text():
 
 def test_what_is_above_a_score():
     """Rows that only fill up are not there, whatever the score."""
-    objects = Objects(np.zeros([3, 4]), np.array([0.5, 0.25, 0]), np.array([1, 0, -1]))
+    objects = FoundObjects(np.zeros([3, 4]), np.array([0.5, 0.25, 0]), np.array([1, 0, -1]))
     assert [len(objects.above(score).scores) for score in (0, 0.25, 0.3, 0.6)] == [2, 2, 1, 0]
 
 

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 import pytest
 
 from evaluation import average_precision, mistakes
-from evaluation.average_precision import Detections, Objects
+from evaluation.average_precision import Detections, TrueObjects
 from evaluation.detection import DetectionEvaluator
 from evaluation.evaluate import evaluate
 from tests import random_devkit
@@ -29,7 +29,7 @@ def objects_of(rows):
     columns = list(zip(*rows, strict=True)) or [()] * 4
     kinds = (np.int64, np.int64, np.float64, bool)
     image, label, box, difficult = (np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
-    return Objects(image, label, box.reshape(-1, 4), difficult)
+    return TrueObjects(image, label, box.reshape(-1, 4), difficult)
 
 
 def detections_of(rows):
@@ -145,7 +145,7 @@ def random_boxes(rng, count):
 def random_world(seed, images=12, class_num=4):
     rng = np.random.default_rng(seed)
     count = images * 4
-    objects = Objects(
+    objects = TrueObjects(
         rng.integers(0, images, count), rng.integers(0, class_num - 1, count), random_boxes(rng, count),
         rng.random(count) < 0.2,
     )  # fmt: skip
@@ -283,7 +283,7 @@ def test_crowded_images_take_memory_for_some_of_the_pairs(monkeypatch):
     """What is found is that of all pairs at once; memory is not."""
     rng = np.random.default_rng(0)
     image, zero = rng.integers(0, 2, 1000), np.zeros(1000, int)
-    objects = Objects(zero, zero, random_boxes(rng, 1000), np.zeros(1000, bool))
+    objects = TrueObjects(zero, zero, random_boxes(rng, 1000), np.zeros(1000, bool))
     detections = Detections(image, zero, random_boxes(rng, 1000), rng.random(1000))
     found, most = [], []
     for pairs in (10**6, 10**4, 1):
@@ -302,7 +302,7 @@ def test_thousands_of_images_take_seconds():
     rng = np.random.default_rng(0)
     images, each = 5000, 100
     count = 3 * images
-    objects = Objects(
+    objects = TrueObjects(
         np.arange(count) // 3, rng.integers(0, 20, count), random_boxes(rng, count), np.zeros(count, bool)
     )
     found = images * each

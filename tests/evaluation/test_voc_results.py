@@ -7,7 +7,7 @@ import pytest
 
 from data_processing.sources import voc
 from evaluation import voc_results
-from evaluation.average_precision import WRONG, Detections, Objects, best_matches, outcomes
+from evaluation.average_precision import WRONG, Detections, TrueObjects, best_matches, outcomes
 from evaluation.detection import DetectionEvaluator
 from tests import random_devkit
 
@@ -90,7 +90,7 @@ def test_names_that_are_not_of_voc(tmp_path):
     evaluator = DetectionEvaluator(3, ["a/b", "same", "same"])
     boxes = np.array([[0, 0, 9.5, 9]] * 3)
     image, label = np.arange(3), np.arange(3)
-    objects = Objects(image, label, boxes, np.zeros(3, bool))
+    objects = TrueObjects(image, label, boxes, np.zeros(3, bool))
     names = ["x/my dog.jpg", "y/one.jpg", "z/one.jpg"]
     evaluator.add_images(names, objects, Detections(image, label, boxes, np.ones(3) / 3))
     evaluator.result()
@@ -108,7 +108,7 @@ def test_images_of_voc_that_say_no_year_are_of_2007(tmp_path):
     evaluator = DetectionEvaluator(20, list(voc.CLASSES))
     box = np.array([[0.0, 0, 9, 9]])
     one = np.zeros(1, int)
-    objects, found = Objects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
+    objects, found = TrueObjects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
     evaluator.add_images(["voc/JPEGImages/000007.jpg"], objects, found)
     evaluator.result()
     voc_results.write(tmp_path, "val", evaluator)
