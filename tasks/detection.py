@@ -102,7 +102,8 @@ class Detection(Task):
             return some.padded_batch(batch_size, shapes, fills, drop_remainder=whole)
 
         if training:
-            return padded(examples, True)
+            # A single image needs no padding, and none of the copying.
+            return padded(examples, True) if batch_size > 1 else examples.batch(1, drop_remainder=True)
 
         def key(example):
             size = box_transforms.network_size(
@@ -150,9 +151,9 @@ class Detection(Task):
         sizes = ", ".join(map(str, config.anchor_sizes))
         return f"long sides of at most {self.long_side:,} pixels, anchors of {sizes}, {config.regions} regions an image"
 
-    def evaluator(self, scratch_dir=None):
+    def evaluator(self, scratch_dir=None, names=None):
         del scratch_dir
-        return DetectionEvaluator(self.class_num)
+        return DetectionEvaluator(self.class_num, names)
 
     def memory(self, batch_size, size):
         sides = box_transforms.padded_size(size), box_transforms.padded_size(self.long_side)

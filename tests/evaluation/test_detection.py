@@ -108,7 +108,7 @@ def test_without_any_object(with_detections, tmp_path):
     assert all(np.isnan(evaluator.metrics[name]) for name in ("mAP", "mAP_area", "mAP_coco", "mAP_coco_75"))
     assert evaluator.by_class() == {"AP": {}, "AP_area": {}, "AP_coco": {}}
     assert "nan" in evaluator.table()
-    evaluator.write_report(tmp_path, [("", "a"), ("", "b")], "nothing")
+    evaluator.write_report(tmp_path, "nothing")
     assert (tmp_path / "report.html").exists()
 
 
@@ -253,14 +253,14 @@ def test_kinds_of_mistakes():
 
 def test_report(tmp_path):
     objects, detections = random_world(1)
-    evaluator = DetectionEvaluator(4)
+    evaluator = DetectionEvaluator(4, [("", f"a <{k}>") for k in range(4)])
     evaluator.add_images([f"{k}.jpg" for k in range(12)], objects, detections)
     evaluator.result()
     wanted = []
     evaluator.read_images = lambda names: (
         wanted.extend(names) or {name: np.full((150, 160, 3), 99, np.uint8) for name in names[1:]}
     )
-    evaluator.write_report(tmp_path, [("", f"a <{k}>") for k in range(4)], "a title & more")
+    evaluator.write_report(tmp_path, "a title & more")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mistakes.html", "per_class.tsv", "report.html"]
     with open(tmp_path / "per_class.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

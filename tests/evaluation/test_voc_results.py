@@ -11,6 +11,8 @@ from evaluation.average_precision import WRONG, Detections, TrueObjects, best_ma
 from evaluation.detection import DetectionEvaluator
 from tests import random_devkit
 
+VOC_NAMES = [("", name) for name in voc.CLASSES]
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -29,7 +31,7 @@ def truth_of(folder, max_skipped=0.01):
 
 
 def evaluator_of(truth, detections):
-    evaluator = DetectionEvaluator(len(voc.CLASSES), list(voc.CLASSES))
+    evaluator = DetectionEvaluator(len(voc.CLASSES), VOC_NAMES)
     evaluator.add_images(truth.ids, truth.objects, detections)
     evaluator.result()
     return evaluator
@@ -87,7 +89,7 @@ def test_what_is_written_is_read(tmp_path, world):
 
 
 def test_names_that_are_not_of_voc(tmp_path):
-    evaluator = DetectionEvaluator(3, ["a/b", "same", "same"])
+    evaluator = DetectionEvaluator(3, [("", "a/b"), ("", "same"), ("", "same")])
     boxes = np.array([[0, 0, 9.5, 9]] * 3)
     image, label = np.arange(3), np.arange(3)
     objects = TrueObjects(image, label, boxes, np.zeros(3, bool))
@@ -105,7 +107,7 @@ def test_names_that_are_not_of_voc(tmp_path):
 
 
 def test_images_of_voc_that_say_no_year_are_of_2007(tmp_path):
-    evaluator = DetectionEvaluator(20, list(voc.CLASSES))
+    evaluator = DetectionEvaluator(20, VOC_NAMES)
     box = np.array([[0.0, 0, 9, 9]])
     one = np.zeros(1, int)
     objects, found = TrueObjects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
