@@ -37,7 +37,7 @@ script(
 from PIL import Image
 
 from demo import transfer_report
-from demo.scripts import run_script
+from demo.scripts import run_on_one_core, run_script
 from utils.files import atomic_write
 
 SETTINGS = ("num_images", "voc_images", "resnet_size", "pretrain_steps", "detection_steps")
@@ -106,13 +106,6 @@ def _make_data(out):
     )
 
 
-def _run(folder, script, **arguments):
-    """Runs a script on one core; what it says is in log.txt of `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    one_core = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    run_script(script, folder / "log.txt", one_core, **arguments)
-
-
 def _schedule(steps, rate):
     """A twentieth of the steps for warming up, then half a cosine."""
     return dict(
@@ -131,7 +124,7 @@ def _schedule(steps, rate):
 def _pretrain(out, seed):
     """Returns the folder of a network that has learnt scenes by their labels."""
     folder = out / f"pretrained-{seed}"
-    _run(
+    run_on_one_core(
         folder,
         "train.py",
         data_dir=out / "scenes",
@@ -155,7 +148,7 @@ def _detect(out, kind, seed, model):
     folder = out / f"{kind}-{seed}"
     beginning = dict(pretrain_ckpt=model) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
     schedule = _schedule(FLAGS.detection_steps, RATES[kind])
-    _run(
+    run_on_one_core(
         folder,
         "finetune.py",
         data_dir=out / "boxes",
@@ -183,7 +176,7 @@ def _draw(out):
     rows = []
     for kind in TITLES:
         drawn = out / f"{kind}-1/drawn"
-        _run(
+        run_on_one_core(
             out / f"{kind}-1",
             "object_detection.py",
             images=out / "shown.txt",
