@@ -67,7 +67,7 @@ def test_images_of_the_devkit(copied):
 
 
 def test_what_is_written_is_read(tmp_path, world):
-    """To the bit, of boxes as a network gives them; so are all measures."""
+    """Boxes of float32, as of a network, come back to the bit, and scores as float32; all measures are the same."""
     truth, rng = truth_of(world), np.random.default_rng(0)
     near = truth.objects.box.repeat(5, axis=0) + rng.normal(0, 4, (5 * len(truth.objects.label), 4))
     near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
