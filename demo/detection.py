@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, run, script
 from absl import flags
 
-flags.DEFINE_integer("detection_steps", 1000, "Steps of detection, of 4 images.", lower_bound=2)
+flags.DEFINE_integer("detection_steps", 500, "Steps of detection, of 4 images.", lower_bound=2)
 script(
     __name__,
     __doc__,
@@ -47,7 +47,7 @@ TITLES = {"pretrained": "pre-trained", "random": "random weights"}
 SCENE_SIZE, INPUT_SIZE, SHORT_SIDE = 80, 64, 128
 ANCHORS = "24,48,96"
 # The best of those that docs/transfer.md names.
-RATES = {"pretrained": 0.02, "random": 0.06}
+RATES = {"pretrained": 0.15, "random": 0.4}
 SHOWN = 6
 
 
@@ -123,7 +123,7 @@ def _schedule(steps, rate):
 
 def _pretrain(out, seed):
     """Returns the folder of a network that has learnt scenes by their labels."""
-    folder = out / f"pretrained-{seed}"
+    folder = out / f"network-{seed}"
     run_on_one_core(
         folder,
         "train.py",
