@@ -124,47 +124,49 @@ def _schedule(steps, rate):
 def _pretrain(out, seed):
     """Returns the folder of a network that has learnt scenes by their labels."""
     folder = out / f"network-{seed}"
-    run_on_one_core(
-        folder,
-        "train.py",
-        data_dir=out / "scenes",
-        model_dir=folder,
-        log_dir=folder / "log",
-        loss="sigmoid",
-        resnet_size=FLAGS.resnet_size,
-        random_seed=seed,
-        image_size=INPUT_SIZE,
-        batch_size=64,
-        batch_norm_decay=0.95,
-        crop_min_area=0.3,
-        crop_min_covered=0.3,
-        **_schedule(FLAGS.pretrain_steps, 0.03),
-    )
+    if not (folder / f"model.ckpt-{FLAGS.pretrain_steps}.index").exists():
+        run_on_one_core(
+            folder,
+            "train.py",
+            data_dir=out / "scenes",
+            model_dir=folder,
+            log_dir=folder / "log",
+            loss="sigmoid",
+            resnet_size=FLAGS.resnet_size,
+            random_seed=seed,
+            image_size=INPUT_SIZE,
+            batch_size=64,
+            batch_norm_decay=0.95,
+            crop_min_area=0.3,
+            crop_min_covered=0.3,
+            **_schedule(FLAGS.pretrain_steps, 0.03),
+        )
     return folder
 
 
 def _detect(out, kind, seed, model):
     """Trains a detector; returns its mAP after the last step, on the scenes of val."""
     folder = out / f"{kind}-{seed}"
-    beginning = dict(pretrain_ckpt=model) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
-    schedule = _schedule(FLAGS.detection_steps, RATES[kind])
-    run_on_one_core(
-        folder,
-        "finetune.py",
-        data_dir=out / "boxes",
-        model_dir=folder,
-        log_dir=folder / "log",
-        random_seed=seed,
-        image_size=SHORT_SIDE,
-        anchor_sizes=ANCHORS,
-        regions=64,
-        proposals=100,
-        batch_size=4,
-        batch_norm_decay=0.95,
-        **beginning,
-        **schedule | dict(test_interval=FLAGS.detection_steps),
-    )
-    [metrics] = json.loads((folder / "validation.json").read_text())["metrics"].values()
+    result = folder / "validation.json"
+    if not result.exists():
+        beginning = dict(pretrain_ckpt=model) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
+        run_on_one_core(
+            folder,
+            "finetune.py",
+            data_dir=out / "boxes",
+            model_dir=folder,
+            log_dir=folder / "log",
+            random_seed=seed,
+            image_size=SHORT_SIDE,
+            anchor_sizes=ANCHORS,
+            regions=64,
+            proposals=100,
+            batch_size=4,
+            batch_norm_decay=0.95,
+            **beginning,
+            **_schedule(FLAGS.detection_steps, RATES[kind]) | dict(test_interval=FLAGS.detection_steps),
+        )
+    [metrics] = json.loads(result.read_text())["metrics"].values()
     return metrics["mAP"]
 
 
