@@ -71,7 +71,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
-from data_processing.records import classes, named_images, tfrecord
+from data_processing.records import build_dataset, classes, named_images, tfrecord
 from data_processing.records.index import index_records
 import distributed
 from evaluation import thresholds
@@ -120,7 +120,8 @@ def main(argv):
         content = {"metrics": evaluation.metrics}
         if of_boxes:
             evaluator.read_images = lambda wanted: named_images.read(index.paths, wanted)
-            voc_results.write(result / "results", FLAGS.split or "test", evaluator)
+            named_after = build_dataset.list_name(FLAGS.data_dir, FLAGS.split or "val") or FLAGS.split or "test"
+            voc_results.write(result / "results", named_after, evaluator)
             content = evaluation.metrics | evaluator.by_class()
         outputs.write_metrics(result / "metrics.json", {"settings": settings} | content | notes)
         print(evaluator.table(len(evaluation.skipped)))

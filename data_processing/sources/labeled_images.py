@@ -51,6 +51,7 @@ class Source(NamedTuple):
       entries: dictionary of the classes of a multi-label dataset, else None.
       absent: paths of those images that are not in the folder.
       kind: of the records that are made of it, one of `schema.KINDS`; rows of "boxes" are `box_list.Row`.
+      lists: what the source calls the images for training and for validation, by "train" and "val", if it has names.
     """
 
     images: Path
@@ -61,6 +62,7 @@ class Source(NamedTuple):
     entries: list[dictionary.Entry] | None = None
     absent: frozenset[str] = frozenset()
     kind: str = "single"
+    lists: dict[str, str] = {}
 
 
 def single_label_rows(pairs) -> list[image_list.Row]:

@@ -92,7 +92,7 @@ def read(source) -> Source:
         train: [row for devkit in devkits.values() for row in _rows(devkit, train)],
         val: [row for year, devkit in devkits.items() if not has_test or year == 2007 for row in _rows(devkit, val)],
     }
-    return Source(root, list(CLASSES), rows[train], rows[val], kind="boxes")
+    return Source(root, list(CLASSES), rows[train], rows[val], kind="boxes", lists={"train": train, "val": val})
 
 
 def years(source) -> tuple[int, ...]:
