@@ -17,7 +17,6 @@ evaluation/average_precision.py and evaluation/coco.py:
     python evaluate.py --voc_results=results --dataset=voc2007:VOCdevkit --split=test --result=out
 """
 
-import json
 import math
 from pathlib import Path
 import shutil
@@ -45,42 +44,17 @@ script(
     defaults={"threshold": 0.5, "split": None},
 )
 
-from data_processing.sources import voc
-from evaluation import voc_results
-from evaluation.detection import DetectionEvaluator
-from utils.files import write_text
+from evaluation import judging, outputs, voc_results
 
 RESULT = "out/eval"
-SHOWN = 5
 
 
-def judge_files(argv):
-    """`main`, where --voc_results are to be judged."""
+def judge(argv):
+    """`main` with --voc_results."""
     del argv
     _refuse("--voc_results", "data_dir", "model_dir")
     source = voc_results.Source(FLAGS.dataset, FLAGS.split or "test")
-    truth = voc_results.read_truth(source, FLAGS.max_skipped)
-    found = voc_results.read(FLAGS.voc_results, truth)
-    _say(truth.bad, "left out, bad annotation")
-    if found.missing:
-        print(f"not there, and counted as no detections: {', '.join(found.missing)}")
-    if found.ignored:
-        print(f"{found.ignored:,} detections are in images that were left out, and do not count")
-    if found.empty:
-        print(f"{found.empty:,} detections have a max below their min, and count as wrong")
-    evaluator = DetectionEvaluator(len(voc.CLASSES), list(voc.CLASSES))
-    evaluator.add_images(truth.ids, truth.objects, found.detections)
-    evaluator.read_images = truth.read_images
-    evaluator.result()
-    result = Path(FLAGS.result or RESULT)
-    settings = {"voc_results": FLAGS.voc_results, "dataset": source.dataset, "split": source.split}
-    notes = {"skipped": truth.bad, "problems": [f"{name} is not there" for name in found.missing]}
-    result.mkdir(parents=True, exist_ok=True)
-    _write_json(result / "metrics.json", evaluator, settings | evaluator.settings(), notes)
-    print(evaluator.table(len(truth.bad)))
-    names = [("", name) for name in voc.CLASSES]
-    evaluator.write_report(result, names, f"{FLAGS.voc_results} on {source.dataset}, {source.split}")
-    _say_written(result)
+    judging.judge(FLAGS.voc_results, source, Path(FLAGS.result or RESULT), FLAGS.max_skipped)
 
 
 def _refuse(what, *names):
@@ -90,35 +64,14 @@ def _refuse(what, *names):
             raise ValueError(f"--{name} has no meaning for {what}; leave it out")
 
 
-def _say(names, what):
-    """Prints what was left out, the first of it."""
-    for name in names[:SHOWN]:
-        print(f"{what}: {name}")
-    if len(names) > SHOWN:
-        print(f"… and {len(names) - SHOWN:,} more, see metrics.json")
-
-
-def _say_written(folder):
-    print(f"written: {', '.join(str(path) for path in sorted(folder.iterdir()) if path.is_file())}")
-
-
-def _write_json(path, evaluator, settings, notes):
-    """Writes settings, metrics, null where undefined, and `notes`: at the top those of boxes, else as "metrics"."""
-    metrics = {name: None if math.isnan(value) else value for name, value in evaluator.metrics.items()}
-    of_boxes = isinstance(evaluator, DetectionEvaluator)
-    content = {**metrics, **evaluator.by_class()} if of_boxes else {"metrics": metrics}
-    text = json.dumps({"settings": settings} | content | notes, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
 if __name__ == "__main__" and FLAGS.voc_results:
-    run(judge_files)  # ends the process: files need nothing of what follows, whose import takes seconds
+    run(judge)  # ends the process: files need nothing of what follows, whose import takes seconds
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
-from data_processing.records import classes, named_images, tfrecord
+from data_processing.records import build_dataset, classes, named_images, tfrecord
 from data_processing.records.index import index_records
 import distributed
 from evaluation import thresholds
@@ -158,20 +111,22 @@ def main(argv):
         )
         if not named:
             print("no names, only indices: neither checkpoint nor records hold them; give them with --dictionary")
-        evaluator = task.evaluator(scratch_dir=result)
+        names = list(zip(named.ids, named.names, strict=True)) if named else None
+        evaluator = task.evaluator(result, names)
         _check_space(result, evaluator.disk_space(images))
         evaluation = _evaluate(evaluator, joined, images)
-        names = list(zip(named.ids, named.names, strict=True)) if named else [("", "")] * class_num
         settings = _settings(network, task) | {"image_size": size} | evaluator.settings()
         notes = {"skipped": evaluation.skipped, "problems": list(index.problems)}
+        content = {"metrics": evaluation.metrics}
         if of_boxes:
-            evaluator.names = [text or str(k) for k, (_, text) in enumerate(names)]
             evaluator.read_images = lambda wanted: named_images.read(index.paths, wanted)
-            voc_results.write(result / "results", FLAGS.split or "test", evaluator)
-        _write_json(result / "metrics.json", evaluator, settings, notes)
+            named_after = build_dataset.list_name(FLAGS.data_dir, FLAGS.split or "val") or FLAGS.split or "test"
+            voc_results.write(result / "results", named_after, evaluator)
+            content = evaluation.metrics | evaluator.by_class()
+        outputs.write_metrics(result / "metrics.json", {"settings": settings} | content | notes)
         print(evaluator.table(len(evaluation.skipped)))
-        evaluator.write_report(result, names, f"{network.prefix} on {FLAGS.data_dir}")
-        _say_written(result)
+        evaluator.write_report(result, f"{network.prefix} on {FLAGS.data_dir}")
+        outputs.print_written(result)
         if index.kind in ("sparse", "dense") and task.head == "sigmoid":
             _store_threshold(network.prefix, evaluation.metrics)
 
@@ -269,7 +224,7 @@ def _evaluate(evaluator, predictions, images):
                 bar.update(len(batch["valid"]))
 
         evaluation = evaluate(evaluator, counted(), FLAGS.max_skipped)
-    _say(evaluation.skipped, "left out, corrupt")
+    outputs.print_left_out(evaluation.skipped, "left out, corrupt")
     return evaluation
 
 

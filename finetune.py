@@ -41,7 +41,7 @@ from data_processing.records.index import RecordIndex, index_split
 import distributed
 from models import checkpoint
 from models.checkpoint import Metadata
-from models.resnet import NetworkConfig, freeze
+from models.resnet import NetworkConfig, train_only
 from tasks import classification, detection, segmentation
 from training import defaults, finish, start
 from training.loop import Configs, Job, train
@@ -216,7 +216,7 @@ def _classification(kind, class_num, loss, resnet_size, network):
     of_task = config(classification.ClassificationConfig, resnet_size=resnet_size, network=network)
     task = classification.build(of_task, kind, class_num, loss)
     if FLAGS.FixBlock2:
-        freeze(task.model, LATE_LAYERS)
+        train_only(task.model, LATE_LAYERS)
     return task
 
 

@@ -35,17 +35,17 @@ script(
 import numpy as np
 from tqdm import tqdm
 
+from data_processing.images.image_files import ImageError
 from data_processing.input_pipeline import file_batches
 import distributed
 from evaluation import box_predictions, drawn_files
 from models import inference
 from models.resnet import NetworkConfig
 from tasks import detection_inference
+from tasks.detection import SHOWN_SCORE
 from utils.files import atomic_write, writable
 
 RESULT = "detections.json"
-# Less likely objects are printed and drawn on request only.
-SHOWN_SCORE = 0.5
 
 
 def main(argv):
@@ -95,13 +95,13 @@ def _shown():
 
 
 def _objects(batches, count):
-    """Yields, for each batch of predictions of `count` images, the places of images and their `Objects`, a list of
+    """Yields, for each batch of predictions of `count` images, the places of images and their `FoundObjects`, a list of
     pairs, and likewise the places of those that are left out and the reasons.
     """
     for read, rows, left_out in file_batches.by_image(batches, range(count)):
         found = []
         for place, *row in zip(read, rows["boxes"], rows["scores"], rows["classes"], strict=True):
-            objects = box_predictions.Objects(*row)
+            objects = box_predictions.FoundObjects(*row)
             if np.isfinite(objects.scores).all():
                 found.append((place, objects.above(FLAGS.threshold or 0)))
             else:
@@ -110,13 +110,22 @@ def _objects(batches, count):
 
 
 def _drawing(batches, files, names, drawn):
-    """Yields the batches of one process's predictions, when it has drawn what is in their images."""
+    """Yields the batches of one process's predictions, when it has drawn what is in their images.
+
+    These are read again: none is kept in memory. What changed on the disk meanwhile, so that it cannot be read, is left
+    out like what never could.
+    """
     for batch in batches:
+        errors = batch["error"].copy()
         for found, _ in _objects([batch], len(files)):
             for place, objects in found:
-                pixels = file_batches.decode_file(files[place].file, FLAGS.max_pixels)
-                drawn_files.write(drawn[place], pixels, objects.above(_shown()), names)
-        yield batch
+                try:
+                    pixels = file_batches.decode_file(files[place].file, FLAGS.max_pixels)
+                except ImageError as error:
+                    errors[batch["index"] == place] = str(error).encode()
+                else:
+                    drawn_files.write(drawn[place], pixels, objects.above(_shown()), names)
+        yield batch | {"error": errors}
 
 
 def _write(result, batches, files, names):

@@ -7,7 +7,8 @@ In rounds, in one process and with the same threads:
   ours        `training_batches`: records read, checked, cropped, augmented, batched;
   ours, same  the same, with as many rotated and colour-jittered images as the release's code has (1/3, 2/3);
   release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
-              rotate and change colours with the operations of `tf.image`.
+              rotate and change colours with the operations of `tf.image`;
+  boxes       of records with boxes, `training_batches` as for detection: whole images, mirrored, in batches of one.
 The processor time of an image is printed too: on a machine that does other work it varies less.
 """
 
@@ -36,10 +37,13 @@ import tensorflow as tf
 from benchmarks.rounds import in_rounds
 from data_processing.input_pipeline.batches import InputConfig, training_batches
 from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation
+from data_processing.lists.box_list import Box
 from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
+from models.faster_rcnn import build_detector
 from models.resnet import build_resnet
 from tasks.classification import Classification
+from tasks.detection import SHORT_SIDE, Detection
 
 CLASSES = 1000
 MADE = 300
@@ -48,34 +52,47 @@ MADE = 300
 def main(argv):
     del argv
     with tempfile.TemporaryDirectory() as folder:
-        if FLAGS["data_dir"].present:
-            paths = tfrecord.shard_paths(FLAGS.data_dir, "train")
-        else:
-            paths = [make_shard(Path(folder) / "train.tfrecords")]
-        compare(paths, 0.7, 0.7)
-        if not FLAGS.quick:
-            compare(paths, 0.05, 0.0)
+        given = FLAGS["data_dir"].present
+        shards = [tfrecord.shard_paths(FLAGS.data_dir, "train")] if given else make_shards(Path(folder))
+        for index in [index_records(paths, CLASSES) for paths in shards]:
+            if index.kind == "boxes":
+                compare(f"boxes, short side {SHORT_SIDE}", index, {"boxes": (boxes(index), 1)}, [("boxes", "decode")])
+                continue
+            compare_crops(index, 0.7, 0.7)
+            if not FLAGS.quick:
+                compare_crops(index, 0.05, 0.0)
 
 
-def compare(paths, min_area, min_covered):
-    """Prints images a second and ratios for crops of one kind."""
-    index = index_records(paths, CLASSES)
-    records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
-    encoded = [image(tfrecord.read_record(paths[shard], offset)) for shard, offset in records]
+def compare_crops(index, min_area, min_covered):
+    same = Augmentation(min_area, min_covered, rotated=1 / 3, color_jitter=2 / 3)
     pipelines = {
-        "decode": decode_only(encoded),
         "ours": ours(index, Augmentation(min_area, min_covered)),
-        "ours, same": ours(index, Augmentation(min_area, min_covered, rotated=1 / 3, color_jitter=2 / 3)),
-        "release": release(paths, min_area, min_covered),
+        "ours, same": ours(index, same),
+        "release": release(list(index.paths), min_area, min_covered),
     }
-    count = max(1, FLAGS.num_images // FLAGS.batch_size)
-    iterators = {name: iter(pipeline) for name, pipeline in pipelines.items()}
-    ways = {name: lambda iterator=iterator: time_batches(iterator, count) for name, iterator in iterators.items()}
+    ratios = [("ours", "decode"), ("ours", "release"), ("ours, same", "release")]
+    title = f"crops of area [{min_area}, 1], covering {min_covered}, {FLAGS.image_size} px"
+    compare(title, index, {name: (way, FLAGS.batch_size) for name, way in pipelines.items()}, ratios)
+
+
+def compare(title, index, pipelines, ratios):
+    """Prints images a second, and ratios.
+
+    Args:
+      title: what is compared.
+      index: `RecordIndex`, of whose images the first are decoded.
+      pipelines: {name: (dataset of batches, images in a batch)}; decoding alone comes to them.
+      ratios: pairs of names.
+    """
+    records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
+    encoded = [image(tfrecord.read_record(index.paths[shard], offset)) for shard, offset in records]
+    ways = {}
+    for name, (batches, size) in ({"decode": (decode_only(encoded), FLAGS.batch_size)} | pipelines).items():
+        ways[name] = lambda batches=iter(batches), size=size: time_batches(batches, size)
     times = {name: np.array(seconds).T for name, seconds in in_rounds(ways, FLAGS.rounds).items()}
     print(
-        f"crops of area [{min_area}, 1], covering {min_covered}: {len(encoded)} JPEGs of "
-        f"{np.mean([len(data) for data in encoded]) / 1000:.0f} kB, {FLAGS.image_size} px, "
-        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.rounds} rounds of {count * FLAGS.batch_size} images"
+        f"{title}: {len(encoded)} JPEGs of {np.mean([len(data) for data in encoded]) / 1000:.0f} kB, "
+        f"{FLAGS.num_preprocess_threads} threads, median of {FLAGS.rounds} rounds of {FLAGS.num_images} images"
     )
     rates, processor = {}, {}
     for name, (clock, cores) in times.items():
@@ -84,26 +101,27 @@ def compare(paths, min_area, min_covered):
             f"  {name:<12} {np.median(rates[name]):7.0f} images/s ({rates[name].min():.0f} to {rates[name].max():.0f})"
             f"  {np.median(processor[name]) * 1000:6.2f} core-ms an image"
         )
-    for top, bottom in (("ours", "decode"), ("ours", "release"), ("ours, same", "release")):
+    for top, bottom in ratios:
         # Round by round, so that whatever else the machine did meanwhile bears on both.
         speed, work = np.median(rates[top] / rates[bottom]), np.median(processor[bottom] / processor[top])
         print(f"  {top} / {bottom}: {speed:.2f} by the clock, {work:.2f} by processor time")
 
 
-def time_batches(iterator, batches):
-    """Returns the seconds, and the seconds of all processors together, that an image takes.
+def time_batches(iterator, batch_size):
+    """Returns the seconds, and the seconds of all processors together, that an image takes, of batches of so many.
 
     A pipeline that nobody asks for batches fills its buffers and rests, so that it does not disturb the others. What it
     had ready is left out.
     """
-    for _ in range(8):
+    batches = max(1, FLAGS.num_images // batch_size)
+    for _ in range(max(8, 2 * FLAGS.num_preprocess_threads)):
         next(iterator)
     begin = time.perf_counter(), time.process_time()
     for _ in range(batches):
         next(iterator)
     elapsed = time.perf_counter() - begin[0], time.process_time() - begin[1]
     time.sleep(0.5)
-    return [seconds / (batches * FLAGS.batch_size) for seconds in elapsed]
+    return [seconds / (batches * batch_size) for seconds in elapsed]
 
 
 def decode_only(encoded):
@@ -120,6 +138,11 @@ def ours(index, augmentation):
     # The task wants a network for its number of classes alone: the smallest will do.
     task = Classification(build_resnet(10, CLASSES), index.kind, augmentation=augmentation)
     return training_batches(index, task, config(InputConfig, accumulate_steps=1))
+
+
+def boxes(index):
+    task = Detection(build_detector(10, CLASSES))
+    return training_batches(index, task, config(InputConfig, image_size=SHORT_SIDE, batch_size=1, accumulate_steps=1))
 
 
 def release(paths, min_area, min_covered):
@@ -185,16 +208,22 @@ def rotate(image):
     )[0]
 
 
-def make_shard(path):
-    """Writes a shard of MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB."""
+def make_shards(folder):
+    """Writes MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB.
+
+    Returns the paths of a list of shards with labels, and of one of the same images with boxes.
+    """
     rng = np.random.default_rng(0)
-    with open(path, "wb") as file:
+    paths = [str(folder / f"{kind}.tfrecords") for kind in ("labels", "boxes")]
+    with open(paths[0], "wb") as with_labels, open(paths[1], "wb") as with_boxes:
         for k in range(min(MADE, FLAGS.num_images)):
             encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
-            record = schema.encode(schema.Image(encoded, 500, 375, f"{k}.jpg"), labels, [1.0] * 9, "sparse", CLASSES)
-            file.write(tfrecord.frame(record))
-    return str(path)
+            stored = schema.Image(encoded, 500, 375, f"{k}.jpg")
+            with_labels.write(tfrecord.frame(schema.encode(stored, labels, [1.0] * 9, "sparse", CLASSES)))
+            objects = [Box(label, 50.0 * n, 100.0, 50.0 * n + 150, 250.0) for n, label in enumerate(labels[:3])]
+            with_boxes.write(tfrecord.frame(schema.encode_boxes(stored, objects)))
+    return [[path] for path in paths]
 
 
 def photograph(rng):

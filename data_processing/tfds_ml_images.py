@@ -74,6 +74,11 @@ class MlImages(tfds.core.GeneratorBasedBuilder):
             kind = None
             for number, record in enumerate(tf.data.TFRecordDataset(path).as_numpy_iterator()):
                 kind = kind or schema.label_kind(record, class_num, path)
+                if kind == "boxes":
+                    raise tfrecord.RecordError(
+                        f"{path}: the records hold boxes, and ml_images is of labels; give the folder of records that "
+                        "example/build_database.sh makes"
+                    )
                 name, image, labels = schema.decode(record, kind, f"{path}, record {number + 1}")
                 pairs = [{"class": label, "confidence": confidence} for label, confidence in labels]
                 yield f"{Path(path).name}-{number:08d}", {"image": image, "name": name, "labels": pairs}

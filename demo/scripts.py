@@ -24,6 +24,13 @@ def run_script(script, log=None, environment=None, **arguments):
         raise ValueError(f"{script} ended with status {status}; its message {where}")
 
 
+def run_on_one_core(folder, script, **arguments):
+    """Runs a script as `run_script` does, on one core; what it says is in log.txt of `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    one_core = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    run_script(script, folder / "log.txt", one_core, **arguments)
+
+
 def start(script, flags, file, environment):
     """Runs a script as a process of its own, which writes into `file` or, if None, where this one does.
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from data_processing.lists import dictionary, image_list
 from demo import transfer_report
-from demo.scripts import run_script
+from demo.scripts import run_on_one_core, run_script
 
 SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
 # Scenes, and images of each single thing, without which splits would be empty.
@@ -189,12 +189,6 @@ def _schedule(steps, rate):
     )
 
 
-def _run(folder, script, **arguments):
-    """Runs a script on one core; what it says is in log.txt of `folder`."""
-    folder.mkdir(exist_ok=True)
-    run_script(script, folder / "log.txt", {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}, **arguments)
-
-
 def _pretrain(out, kind, seed, rate):
     """Returns the folder of the pre-trained network; "scratch" is as random as the others were at their beginning."""
     model = out / f"{kind}-{seed}-{rate:g}"
@@ -207,7 +201,7 @@ def _pretrain(out, kind, seed, rate):
             arguments |= dict(loss=PLAIN if kind == PLAIN else WEIGHTED)
         schedule = _schedule(FLAGS.pretrain_steps, rate) | dict(max_iter=steps, log_interval=50, test_interval=0)
         schedule |= {} if steps else dict(lr_schedule="step")  # half a cosine of no steps is none
-        _run(model, "finetune.py" if kind == SINGLE else "train.py", **arguments, **schedule)
+        run_on_one_core(model, "finetune.py" if kind == SINGLE else "train.py", **arguments, **schedule)
     return model
 
 
@@ -216,7 +210,7 @@ def _finetune(out, kind, seed, model, rate):
     tuned = model / f"finetuned-{rate:g}"
     if not (tuned / "validation.json").exists():
         steps = FLAGS.finetune_steps * (SCRATCH_STEPS if kind == SCRATCH else 1)
-        _run(
+        run_on_one_core(
             model,
             "finetune.py",
             data_dir=out / f"classes-{seed}",
@@ -239,7 +233,7 @@ def _probe(out, seed, model):
     probe = model / "probe.json"
     if not probe.exists():
         features = model / "features.npz"
-        _run(
+        run_on_one_core(
             model,
             "extract_feature.py",
             images=out / "world" / "classes",
@@ -249,7 +243,7 @@ def _probe(out, seed, model):
             data_format="NHWC",
             batch_size=100,
         )
-        _run(
+        run_on_one_core(
             model,
             "linear_probe.py",
             features=features,

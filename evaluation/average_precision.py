@@ -1,8 +1,9 @@
 """Average precision of detections by the rules of PASCAL VOC: which detections are right, and the curve that they make.
 
 A box is [left, top, right, bottom] in pixels, its edges: one over the whole image is [0, 0, width, height]. VOC counts
-pixels from 1 and includes both ends, so its xmin is left + 1, and its width xmax - xmin + 1 is right - left. Where the
-devkit computes, its coordinates are used here, in its order of operations, so that its numbers come out to the bit.
+pixels from 1 and includes both ends, so its xmin is left + 1, and its width xmax - xmin + 1 is right - left. Overlaps
+are computed in the devkit's coordinates and order of operations: of whole pixels, which are exact, each is the number
+that it compares with its limit. Of others, and in means, the last digits may differ.
 """
 
 from typing import NamedTuple
@@ -11,14 +12,17 @@ import numpy as np
 
 # A detection matches an object from this intersection over union on (the devkit's VOCopts.minoverlap).
 MIN_OVERLAP = 0.5
-# The devkit's 0:0.1:1, as multiples of 0.1 in floating point: the fourth is 0.30000000000000004. A recall of exactly
-# 3/10 is below it, as in the common implementations in Python.
+# From 0 to 1, as the common implementations in Python compute them, k * 0.1 in float64: of k = 3, 6 and 7 that is the
+# next number above k / 10, and a recall of just k / 10 is below it. (The devkit's MATLAB may round one or the other of
+# them otherwise.)
 RECALLS = np.arange(11) * 0.1
+# Detections and objects are compared by so many pairs at once, about 0.2 GB: files may hold any number of both.
+PAIRS = 2**20
 # What becomes of a detection.
 RIGHT, NOTHING, DUPLICATE, WRONG = range(4)
 
 
-class Objects(NamedTuple):
+class TrueObjects(NamedTuple):
     """The ground truth, image by image, each [objects].
 
     Attributes:
@@ -92,7 +96,7 @@ def _area(box):
 
 
 def best_matches(objects, detections, of_class=True):
-    """Returns the `Matches` of `Detections` with `Objects` of their image, and of their class unless not `of_class`."""
+    """Returns the `Matches` of `Detections` with the `TrueObjects` of their image and, if `of_class`, their class."""
     count = 1 + max(objects.label.max(initial=0), detections.label.max(initial=0)) if of_class else 1
     key, wanted = (one.image * count + (one.label if of_class else 0) for one in (objects, detections))
     order = np.argsort(key, kind="stable")
@@ -100,17 +104,17 @@ def best_matches(objects, detections, of_class=True):
     candidates = last - first
     best, overlap = np.full(len(wanted), -1), np.zeros(len(wanted))
     some = np.flatnonzero(candidates)
-    if not len(some):
-        return Matches(best, overlap)
-    # Each detection beside each of its candidates, in the order of the objects; `begin` is where those of one begin.
-    counts = candidates[some]
-    begin = np.cumsum(counts) - counts
-    pair = np.arange(counts.sum())
-    candidate = order[pair - np.repeat(begin - first[some], counts)]
-    shared = intersection_over_union(np.repeat(detections.box[some], counts, axis=0), objects.box[candidate])
-    overlap[some] = np.maximum.reduceat(shared, begin)
-    highest = np.where(shared == np.repeat(overlap[some], counts), pair, len(pair))
-    best[some] = candidate[np.minimum.reduceat(highest, begin)]
+    steps = np.flatnonzero(np.diff(np.cumsum(candidates[some]) // PAIRS)) + 1
+    for part in np.split(some, steps):
+        # Each detection beside each of its candidates, in the objects' order; `begin` is where those of one begin.
+        counts = candidates[part]
+        begin = np.cumsum(counts) - counts
+        pair = np.arange(counts.sum())
+        candidate = order[pair - np.repeat(begin - first[part], counts)]
+        shared = intersection_over_union(np.repeat(detections.box[part], counts, axis=0), objects.box[candidate])
+        overlap[part] = np.maximum.reduceat(shared, begin)
+        highest = np.where(shared == np.repeat(overlap[part], counts), pair, len(pair))
+        best[part] = candidate[np.minimum.reduceat(highest, begin)]
     best[overlap == 0] = -1
     return Matches(best, overlap)
 
@@ -122,7 +126,7 @@ def outcomes(objects, detections, matches):
     is right, the others are duplicates; of a difficult object all are nothing. Others are wrong.
 
     Args:
-      objects, detections: `Objects` and `Detections`.
+      objects, detections: `TrueObjects` and `Detections`.
       matches: of `best_matches`, of the class.
     """
     found = np.full(len(detections.score), WRONG)
@@ -136,7 +140,7 @@ def outcomes(objects, detections, matches):
 
 
 def class_curves(objects, detections, found, class_num):
-    """Returns the `Curve` of each class; `found` is of `outcomes`."""
+    """Returns the `Curve` of each class, of `TrueObjects` and `Detections`; `found` is of `outcomes`."""
     positives = np.bincount(objects.label[~objects.difficult], minlength=class_num)
     counted = np.flatnonzero(found != NOTHING)
     counted = counted[np.lexsort([-detections.score[counted], detections.label[counted]])]

@@ -18,7 +18,7 @@ from evaluation.predictions import path_of
 MOST_DIGITS = 18
 
 
-class Objects(NamedTuple):
+class FoundObjects(NamedTuple):
     """What was found in an image, the likeliest first.
 
     Attributes:
@@ -34,7 +34,7 @@ class Objects(NamedTuple):
     def above(self, threshold):
         """Returns the objects whose score is `threshold` at least."""
         kept = (self.classes >= 0) & (self.scores >= threshold)
-        return Objects(*(array[kept] for array in self))
+        return FoundObjects(*(array[kept] for array in self))
 
 
 def image_ids(files):
@@ -52,7 +52,7 @@ def image_ids(files):
 
 
 def as_text(image, objects, names):
-    """Returns the lines for an image, which has a `name` and a `label`, and its `Objects`: name, score and bbox."""
+    """Returns the lines for an image, which has `name` and `label`, and its `FoundObjects`: name, score and bbox."""
     header = f"{image.name}\t{image.label}" if image.label else image.name
     lines = [header]
     for box, score, index in zip(*objects, strict=True):
@@ -63,7 +63,7 @@ def as_text(image, objects, names):
 
 
 def rows(image, image_id, objects, names):
-    """Yields what stands in the file of each of the `Objects` of an image; names by index."""
+    """Yields what stands in the file of each of the `FoundObjects` of an image; names by index."""
     for box, score, index in zip(*(array.tolist() for array in objects), strict=True):
         left, top, right, bottom = box
         yield {

@@ -31,7 +31,7 @@ class CocoAP(NamedTuple):
 
 
 def average_precision(objects, detections, class_num):
-    """Returns the `CocoAP` of `average_precision.Objects` and `Detections`, at 101 recalls, of objects of all sizes."""
+    """Returns the `CocoAP` at 101 recalls, of objects of all sizes; args: see `average_precision.class_curves`."""
     images = np.unique(np.concatenate([objects.image, detections.image]))
     ids = {"images": [{"id": int(k)} for k in images], "categories": [{"id": k} for k in range(class_num)]}
     truth = _annotations(objects, iscrowd=objects.difficult.astype(int))

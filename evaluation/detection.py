@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from evaluation import average_precision, coco, detection_report
-from evaluation.average_precision import Detections, Objects
+from evaluation import average_precision, coco, detection_report, outputs
+from evaluation.average_precision import Detections, TrueObjects
 
 MEASURES = {
     "mAP": "mAP, VOC 2007: 11 points",
@@ -21,7 +21,7 @@ class DetectionEvaluator:
 
     Attributes:
       class_num: number of classes.
-      names: of the classes, by index; their indices as texts where nobody said any.
+      names: of the classes, by index; see `outputs.class_names`.
       read_images: function from a list of images' names to {name: uint8 [height, width, 3]}, for the page of mistakes;
         it may leave some out. None: the page shows no images.
       shown: the metrics that are worth a line of progress.
@@ -33,8 +33,9 @@ class DetectionEvaluator:
     shown = ("mAP", "mAP_area", "mAP_coco")
 
     def __init__(self, class_num, names=None):
+        """`names` are (WordNet id or "", names) of each class, by index, or None."""
         self.class_num = class_num
-        self.names = names or [str(k) for k in range(class_num)]
+        self.names = outputs.class_names(names, class_num)
         self.read_images = None
         self.image_names, self.parts = [], []
         self.objects = self.detections = self.matches = self.found = self.curves = self.metrics = None
@@ -65,13 +66,13 @@ class DetectionEvaluator:
         """
         names = [name.decode(errors="replace") for name in np.asarray(batch["name"]).tolist()]
         image, place = np.nonzero(np.asarray(batch["label"]) != -1)
-        objects = Objects(image, *(np.asarray(batch[key])[image, place] for key in ("label", "box", "difficult")))
+        objects = TrueObjects(image, *(np.asarray(batch[key])[image, place] for key in ("label", "box", "difficult")))
         image, place = np.nonzero(np.asarray(outputs["classes"]) != -1)
         values = (np.asarray(outputs[key])[image, place] for key in ("classes", "boxes", "scores"))
         self.add_images(names, objects, Detections(image, *values))
 
     def add_images(self, names, objects, detections):
-        """Adds images by name, and their `Objects` and `Detections`, whose `image` is an index into `names`.
+        """Adds images by name, and their `TrueObjects` and `Detections`, whose `image` is an index into `names`.
 
         Of detections with equal scores those that come first are counted first. Raises ValueError as `add`.
         """
@@ -92,7 +93,7 @@ class DetectionEvaluator:
         0.95, and `mAP_coco_50` and `mAP_coco_75`, by those at IoU 0.5 and 0.75. See `average_precision` and `coco`.
         """
         truth, found = zip(*self.parts, strict=True)
-        objects = self.objects = Objects(*_joined(truth, (np.int64, np.int64, np.float64, bool)))
+        objects = self.objects = TrueObjects(*_joined(truth, (np.int64, np.int64, np.float64, bool)))
         detections = self.detections = Detections(*_joined(found, (np.int64, np.int64, np.float64, np.float64)))
         self.matches = average_precision.best_matches(objects, detections)
         self.found = average_precision.outcomes(objects, detections, self.matches)
@@ -127,17 +128,15 @@ class DetectionEvaluator:
         """Returns the metrics as a person reads them; `skipped` is the number of records that were left out."""
         return detection_report.table(self, MEASURES, skipped)
 
-    def write_report(self, folder, names, title):
+    def write_report(self, folder, title):
         """Writes per_class.tsv, report.html and mistakes.html into `folder`.
 
         Args:
           folder: a `Path`.
-          names: (WordNet id or "", names) of each class, by index.
           title: what was evaluated, on what.
         """
-        self.names = [text or str(k) for k, (_, text) in enumerate(names)]
         rows = detection_report.class_rows(self)
-        detection_report.write_table(folder / "per_class.tsv", rows)
+        outputs.write_table(folder / "per_class.tsv", detection_report.COLUMNS, rows)
         detection_report.write_page(folder / "report.html", self, rows, title)
         detection_report.write_mistakes(folder / "mistakes.html", self, title)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from evaluation import average_precision, drawing, figures, mistakes, page
 from evaluation.mistakes import KINDS
-from utils.files import write_text, write_tsv
+from utils.files import write_text
 
 COLUMNS = ("index", "class", "AP", "AP_area", "AP_coco", "best_F1", "threshold", "objects", "difficult", "detections")
 # The table of text has a line for each of so many classes at most.
@@ -50,12 +50,6 @@ def class_rows(evaluator):
         counts = (curve.positives, int(difficult[k]), int(detections[k]))
         rows.append((k, evaluator.names[k], *measured, f1, threshold, *counts))
     return rows
-
-
-def write_table(path, rows):
-    """Writes `class_rows` as text with tabs; a number that is not defined is left empty."""
-    fields = ([("" if np.isnan(v) else f"{v:.6f}") if isinstance(v, float) else v for v in row] for row in rows)
-    write_tsv(path, "\t".join(COLUMNS), fields)
 
 
 def write_page(path, evaluator, rows, title):

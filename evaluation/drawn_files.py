@@ -19,7 +19,8 @@ def targets(files, images, folder) -> list[Path]:
       files: list of what has a path, `file`.
       images: the folder that they are in, or the list or the image, as a user gave it.
       folder: of the copies. They lie in it as the images do below `images` or, if that is no folder, below the deepest
-        one that holds all of them. Names keep their endings, and get .png where that is neither of a JPEG nor of a PNG.
+        one that holds all of them. Names keep their endings; where that is neither of a JPEG nor of a PNG, they get
+        .png, as often as it takes so that no two images have one copy.
 
     Raises ValueError if a copy would replace an image, or lie outside of `folder`, or where it will be taken for one of
     the images.
@@ -33,16 +34,28 @@ def targets(files, images, folder) -> list[Path]:
     else:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])
     read = {os.path.realpath(path) for path in paths}
-    copies = []
-    for path in paths:
-        name = os.path.relpath(path, root)
-        copy = Path(folder, name if name.lower().endswith((*JPEGS, ".png")) else f"{name}.png")
+    names = _names([os.path.relpath(path, root) for path in paths])
+    copies = [Path(folder, name) for name in names]
+    for copy in copies:
         if os.path.realpath(copy) in read:
             raise ValueError(f"--draw={folder}: {copy} is one of the images that are read; name another folder")
         if not is_inside(copy, folder):
             raise ValueError(f"--draw={folder}: a link in it leads {copy} out of it; name another folder")
-        copies.append(copy)
     return copies
+
+
+def _names(names):
+    """Returns the name of the copy of each image, by names of images: equal ones for equal ones alone."""
+    copies = {name: name for name in names if name.lower().endswith((*JPEGS, ".png"))}
+    taken = set(copies)
+    for name in dict.fromkeys(names):
+        if name not in copies:
+            copy = f"{name}.png"
+            while copy in taken:
+                copy += ".png"
+            copies[name] = copy
+            taken.add(copy)
+    return [copies[name] for name in names]
 
 
 def write(path, image, objects, names):
@@ -51,7 +64,7 @@ def write(path, image, objects, names):
     Args:
       path: of the copy; its folder is made.
       image: uint8 [height, width, 3].
-      objects: `box_predictions.Objects`.
+      objects: `box_predictions.FoundObjects`.
       names: of the classes, by index.
     """
     captions = [f"{names[k]} {score:.2f}" for k, score in zip(objects.classes, objects.scores, strict=True)]

@@ -5,7 +5,7 @@ An evaluator is an object, made by a task, with
     result()                            ends it, and returns the metrics by name
     shown                               names of the metrics that are worth a line of progress
     table(skipped)                      then: the metrics as text
-    write_report(folder, names, title)  then: tables and figures, as files
+    write_report(folder, title)         then: tables and figures, as files
     settings(), disk_space(images)      what the metrics depend on; what it needs while it runs
 It knows nothing of networks, records or flags.
 """

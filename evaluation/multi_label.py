@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import multi_label_report
+from evaluation import multi_label_report, outputs
 from evaluation.curves import ThresholdCounts, best, sigmoid
 from evaluation.ranking import BinnedRanking, ExactRanking, chance_average_precision
 
@@ -54,13 +54,21 @@ class MultiLabelEvaluator:
 
     shown = ("macro_map", "micro_ap", "macro_auc", "f1_top_k")
 
-    def __init__(self, class_num, config=MultiLabelConfig(), scratch_dir=None):
-        """`scratch_dir` is a folder for the scores of exact mode, or None for the system's for temporary files."""
+    def __init__(self, class_num, config=MultiLabelConfig(), scratch_dir=None, names=None):
+        """Takes what is known before.
+
+        Args:
+          class_num: number of classes.
+          config: a `MultiLabelConfig`.
+          scratch_dir: folder for the scores of exact mode, or None for the system's for temporary files.
+          names: (WordNet id or "", names) of each class, by index, or None.
+        """
         if config.ap_mode not in ("exact", "binned"):
             raise ValueError(f"ap_mode {config.ap_mode!r}: choose exact or binned")
         if not 0 < config.threshold < 1:
             raise ValueError(f"threshold {config.threshold}: a probability between 0 and 1 is needed")
         self.class_num = class_num
+        self.names = names or [("", "")] * class_num
         self.config = config._replace(top_k_pred=min(config.top_k_pred, class_num))
         self.ranking = BinnedRanking(class_num) if config.ap_mode == "binned" else ExactRanking(class_num, scratch_dir)
         self.counts = ThresholdCounts(class_num)
@@ -138,18 +146,18 @@ class MultiLabelEvaluator:
         """Returns the metrics as a person reads them; `skipped` is the number of records that were left out."""
         return multi_label_report.table(self.metrics, self.class_num, self.config, skipped)
 
-    def write_report(self, folder, names, title):
+    def write_report(self, folder, title):
         """Writes per_class.tsv, the figures and report.html, which shows them, into `folder`.
 
         Args:
           folder: a `Path`.
-          names: (WordNet id or "", names) of each class, by index.
           title: what was evaluated, on what.
         """
         found = multi_label_report.Found(self.metrics, self.classes, self.curves)
-        multi_label_report.write_classes(folder / "per_class.tsv", self.classes, names, self.config.ap_mode)
+        columns, rows = multi_label_report.class_rows(self.classes, self.names, self.config.ap_mode)
+        outputs.write_table(folder / "per_class.tsv", columns, rows)
         drawn = multi_label_report.write_figures(folder, found)
-        multi_label_report.write_page(folder / "report.html", found, names, title, (self.table(), drawn))
+        multi_label_report.write_page(folder / "report.html", found, self.names, title, (self.table(), drawn))
 
 
 def highest(scores, k):

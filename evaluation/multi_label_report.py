@@ -3,8 +3,6 @@
 import html
 from typing import NamedTuple
 
-import numpy as np
-
 from evaluation import figures, page
 from evaluation.curves import Curves
 from evaluation.ranking import Ranking
@@ -62,23 +60,20 @@ def table(metrics, class_num, config, skipped=0):
     return "\n".join(rows)
 
 
-def write_classes(path, classes, names, ap_mode):
-    """Writes one line a class, in the order of the indices; a metric that is not defined is left empty.
+def class_rows(classes, names, ap_mode):
+    """Returns the names of columns, and a row of them for each class; NaN where undefined.
 
     Args:
-      path: of the file.
       classes: a `ranking.Ranking`.
       names: (WordNet id or "", names) of each class.
       ap_mode: in "binned" there is a column for the error of the AP.
     """
-    columns = {"ap": classes.ap, "auc": classes.auc}
-    if ap_mode == "binned":
-        columns["ap_error"] = classes.ap_error
-    lines = ["\t".join(["index", "wnid", "names", "positives", "known", *columns])]
-    for k, (wnid, text) in enumerate(names):
-        values = ["" if np.isnan(column[k]) else f"{column[k]:.6f}" for column in columns.values()]
-        lines.append("\t".join([str(k), wnid, text, str(classes.positives[k]), str(classes.known[k]), *values]))
-    write_text(path, "\n".join(lines) + "\n")
+    measured = {"ap": classes.ap, "auc": classes.auc} | ({"ap_error": classes.ap_error} if ap_mode == "binned" else {})
+    rows = [
+        (k, wnid, text, classes.positives[k], classes.known[k], *(float(column[k]) for column in measured.values()))
+        for k, (wnid, text) in enumerate(names)
+    ]
+    return ("index", "wnid", "names", "positives", "known", *measured), rows
 
 
 def write_figures(folder, found):

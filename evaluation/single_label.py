@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import single_label_report
+from evaluation import outputs, single_label_report
 from evaluation.curves import calibration, sigmoid
 
 
@@ -31,15 +31,17 @@ class SingleLabelEvaluator:
     """Top-1 and top-5 accuracy. Equal logits rank by their class, so that a constant predicts class 0.
 
     Attributes:
+      names: of the classes, by index; see `outputs.class_names`.
       shown: the metrics that are worth a line of progress.
       answers: the `Answers`, once `result` was called.
     """
 
     shown = ("top_1", "top_5", "class_mean")
 
-    def __init__(self, class_num, head="softmax"):
-        """`head` is what makes probabilities of the logits, "softmax" or "sigmoid"."""
+    def __init__(self, class_num, head="softmax", names=None):
+        """`head` makes probabilities of the logits, "softmax" or "sigmoid"; `names` are as of `DetectionEvaluator`."""
         self.class_num = class_num
+        self.names = outputs.class_names(names, class_num)
         self.head = head
         self.labels, self.best, self.confidence = [], [], []
         self.metrics = self.answers = None
@@ -101,14 +103,13 @@ class SingleLabelEvaluator:
         lines = [f"{text:18}{self.metrics[name]:.4f}" for name, text in names.items()]
         return "\n".join([f"{self.metrics['images']:,} images{corrupt}", *lines])
 
-    def write_report(self, folder, names, title):
+    def write_report(self, folder, title):
         """Writes per_class.tsv and classes.html into `folder`.
 
         Args:
           folder: a `Path`.
-          names: (WordNet id or "", names) of each class, by index.
           title: what was evaluated, on what.
         """
-        names = [text or str(k) for k, (_, text) in enumerate(names)]
-        single_label_report.write_table(folder / "per_class.tsv", single_label_report.class_rows(self.answers, names))
-        single_label_report.write_page(folder / "classes.html", self, names, title)
+        rows = single_label_report.class_rows(self.answers, self.names)
+        outputs.write_table(folder / "per_class.tsv", single_label_report.COLUMNS, rows)
+        single_label_report.write_page(folder / "classes.html", self, title)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from evaluation import curves, figures, page
-from utils.files import write_text, write_tsv
+from utils.files import write_text
 
 # Classes that a confusion image is still readable with; beyond, those that are confused most are drawn.
 DRAWN_CLASSES = 200
@@ -41,22 +41,15 @@ def _share(part, whole):
     return float(part / whole) if whole else np.nan
 
 
-def write_table(path, rows):
-    """Writes `class_rows` as text with tabs; a share that is not defined is left empty."""
-    fields = ([("" if np.isnan(v) else f"{v:.6f}") if isinstance(v, float) else v for v in row] for row in rows)
-    write_tsv(path, "\t".join(COLUMNS), fields)
-
-
-def write_page(path, evaluator, names, title):
+def write_page(path, evaluator, title):
     """Writes the report.
 
     Args:
       path: of the HTML file.
       evaluator: `single_label.SingleLabelEvaluator`, when it has its result.
-      names: of the classes, by index.
       title: what was evaluated, on what.
     """
-    answers, metrics = evaluator.answers, evaluator.metrics
+    answers, metrics, names = evaluator.answers, evaluator.metrics, evaluator.names
     counts = confusion(answers, len(names))
     rows = sorted((row for row in class_rows(answers, names) if row[2]), key=lambda row: row[3])
     wrong = counts - np.diag(np.diag(counts))

@@ -18,14 +18,14 @@ import numpy as np
 
 from data_processing.images import archives, image_files
 from data_processing.sources import voc, voc_files
-from evaluation.average_precision import Detections, Objects
+from evaluation.average_precision import Detections, TrueObjects
 from utils.files import write_text
 
 COMPETITION = "comp4"
 
 
 class Source(NamedTuple):
-    """Images of VOC: "voc2007:PLACE", see `voc.objects`, and the name of their list, "test"."""
+    """Images of VOC: "voc2007:PLACE", see `voc.annotations`, and the name of their list, "test"."""
 
     dataset: str
     split: str
@@ -45,14 +45,14 @@ class Truth(NamedTuple):
     Attributes:
       source: the `Source`.
       ids: of the images, in the order of the list.
-      objects: `Objects` by index of the image in `ids` and of the class in `voc.CLASSES`.
+      objects: `TrueObjects` by index of the image in `ids` and of the class in `voc.CLASSES`.
       bad: "file: reason" of annotations that cannot be used, whose images are left out.
       left_out: ids of these images.
     """
 
     source: Source
     ids: list
-    objects: Objects
+    objects: TrueObjects
     bad: list
     left_out: set
 
@@ -96,14 +96,14 @@ def read_truth(source, max_skipped) -> Truth:
     if not source.years or not source.place:
         raise ValueError(f"--dataset={source.dataset}: name what --voc_results are of, as voc2007:VOCdevkit")
     bad = []
-    annotated = voc.objects(source.place, source.years, source.split, bad)
+    annotated = voc.annotations(source.place, source.years, source.split, bad)
     if len(bad) > image_files.most_rejected(len(annotated) + len(bad), max_skipped) or not annotated:
         raise ValueError(
             f"{len(bad):,} of {len(annotated) + len(bad):,} annotations cannot be used, more than --max_skipped="
             f"{max_skipped:g} ({'; '.join(': '.join(one) for one in bad[:3])}); mend them, or allow more"
         )
     every = list(annotated.values())
-    objects = Objects(
+    objects = TrueObjects(
         np.repeat(np.arange(len(every)), [len(one.names) for one in every]),
         np.array([voc.CLASSES.index(name) for one in every for name in one.names], np.int64),
         np.concatenate([one.box for one in every]),
@@ -192,9 +192,9 @@ def write(folder, split, evaluator):
 
     Images with the classes of VOC that say no year are of 2007.
 
-    Numbers have all their digits, so that what is read again gives the same average precision. The id of an image that
-    is not VOC's is its name without folder and ending, or with the folder where several have one name, or with its
-    number where that is not enough either; without white space.
+    Numbers have all their digits: of boxes and scores of float32, edges below 2e-9 pixels alone come back rounded, and
+    the order of scores is the same. The id of an image that is not VOC's is its name without folder and ending, or with
+    the folder where several have one name, or with its number where that is not enough either; without white space.
 
     Args:
       folder: to write into.

@@ -9,8 +9,8 @@ import math
 from keras.utils import bounding_boxes
 import tensorflow as tf
 
-# No box is predicted more than this much wider than its anchor, so that no wild offset overflows: a stride of the
-# network, 16 pixels, to the reference recipe's longest image. (Detectron does so, too.)
+# The logarithm of how many times as wide or high as its anchor a box is predicted at most, so that no wild offset
+# overflows: the reference recipe's longest image to the network's stride. (Detectron does so, too.)
 MAX_LOG_SCALE = math.log(1000 / 16)
 # Sides, in pixels, below which a box is none.
 MIN_SIDE = 1.0
@@ -30,7 +30,11 @@ def encode(anchors, boxes, scales=(1.0, 1.0, 1.0, 1.0)):
 
 
 def decode(anchors, offsets, scales=(1.0, 1.0, 1.0, 1.0)):
-    """Returns the boxes that offsets, see `encode`, lead to from anchors; none is 60 times as large or as small."""
+    """Returns the boxes that offsets, see `encode`, lead to from anchors, float32 [..., 4].
+
+    The logarithms of width and height are clipped to at most MAX_LOG_SCALE either way: 62.5 times an anchor's sides, or
+    that part of them.
+    """
     offsets *= tf.constant(scales, tf.float32)
     log_sides = tf.clip_by_value(offsets[..., 2:], -MAX_LOG_SCALE, MAX_LOG_SCALE)
     offsets = tf.concat([offsets[..., :2], log_sides], axis=-1)

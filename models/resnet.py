@@ -171,13 +171,13 @@ def _style(config, seed):
     return _Style(config.data_format, policy, config.batch_norm_decay, config.batch_norm_epsilon, seed)
 
 
-def freeze(model, trained):
-    """Leaves only the layers whose names begin with one of `trained`, a tuple of scopes, to be trained.
+def train_only(model, scopes):
+    """Freezes all layers but those whose names begin with one of `scopes`, a tuple.
 
-    The others keep their weights, and their batch normalisation its statistics, which it uses instead of the batch's.
+    Frozen ones keep their weights, and their batch normalisation its statistics, which it uses instead of the batch's.
     """
     for layer in model.layers:
-        layer.trainable = layer.name.startswith(trained)
+        layer.trainable = layer.name.startswith(scopes)
 
 
 def _stage(x, stage, depth, strides, dilations, style):

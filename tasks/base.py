@@ -84,8 +84,13 @@ class Task:
         """Returns how many images to evaluate at once, where memory holds `batch_size` as the network sees them."""
         return batch_size
 
-    def evaluator(self, scratch_dir=None):
-        """Returns a new evaluator, see `evaluation/evaluate.py`; `scratch_dir` is a folder for its temporary files."""
+    def evaluator(self, scratch_dir=None, names=None):
+        """Returns a new evaluator, see `evaluation/evaluate.py`.
+
+        Args:
+          scratch_dir: a folder for its temporary files, or None.
+          names: (WordNet id or "", names) of each class, by index, for its report, or None.
+        """
         raise NotImplementedError
 
     def views(self, crops):

@@ -101,10 +101,10 @@ class Classification(Task):
     def eval_batch_size(self, batch_size):
         return inference.images_at_once(batch_size, self.crop)
 
-    def evaluator(self, scratch_dir=None):
+    def evaluator(self, scratch_dir=None, names=None):
         if self.kind == "single":
-            return SingleLabelEvaluator(self.class_num, self.head)
-        return MultiLabelEvaluator(self.class_num, self.evaluation, scratch_dir)
+            return SingleLabelEvaluator(self.class_num, self.head, names)
+        return MultiLabelEvaluator(self.class_num, self.evaluation, scratch_dir, names)
 
     def captions(self, batch, names):
         labels = np.asarray(batch["label"])

@@ -136,9 +136,9 @@ class Segmentation(Task):
         mirrored = " and mirrored" if self.seen.flip else ""
         return f"output stride {self.config.output_stride}; evaluated at {scales} times the images' size{mirrored}"
 
-    def evaluator(self, scratch_dir=None):
+    def evaluator(self, scratch_dir=None, names=None):
         del scratch_dir
-        return SegmentationEvaluator(self.class_num)
+        return SegmentationEvaluator(self.class_num, names)
 
     def pictures(self, batch, names):
         """Images of the batch, each above its mask."""
@@ -151,7 +151,9 @@ class Segmentation(Task):
         del names
         pictures = []
         for k, (height, width) in enumerate(np.maximum(batch["original"], 1)):
-            parts = [palette.colors(np.asarray(one[k])[:height, :width]) for one in (batch["mask"], outputs["prediction"])]
+            parts = [
+                palette.colors(np.asarray(one[k])[:height, :width]) for one in (batch["mask"], outputs["prediction"])
+            ]
             image = np.concatenate([np.asarray(batch["image"][k])[:height, :width], *parts], axis=1)
             pictures.append(image.astype(np.float32) / 255)
         return pictures
@@ -187,7 +189,7 @@ def build(config, class_num, seen=Views()):
     """
     if config.class_weights is not None and len(config.class_weights) != class_num:
         raise ValueError(
-            f"--class_weights: {len(config.class_weights)} for {class_num} classes; give one each, the background's first"
+            f"--class_weights: {len(config.class_weights)} for {class_num} classes; give each one, the background first"
         )
     network = config.network._replace(data_format=resolve_data_format(config.network.data_format))
     kept = DeepLabConfig(config.output_stride, config.decoder)

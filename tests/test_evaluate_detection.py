@@ -16,6 +16,7 @@ from models import checkpoint
 from models.resnet import NetworkConfig, build_resnet
 from tasks import detection
 from tests import box_records, random_devkit
+from tests.helpers import mpirun, python
 from tests.scripts import ROOT, run_script
 
 OPTIONS = ["--voc_results=results", "--dataset=voc2007:VOCdevkit", "--split=test", "--result=out"]
@@ -157,6 +158,24 @@ def test_a_detector_on_records(trained):
     assert written["mAP"] > 0 and written["detections"] > IMAGES
     assert "red" in (trained / "out/per_class.tsv").read_text()
     assert 'src="data:image/jpeg' in (trained / "out/mistakes.html").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(trained, tmp_path):
+    def options(folder):
+        given = dict(data_dir=trained / "records", model_dir=trained / "checkpoint", result=tmp_path / folder)
+        given |= dict(max_skipped=0.1, proposals=50, batch_size=2, data_format="NHWC")
+        return ["evaluate.py", *(f"--{name}={value}" for name, value in given.items())]
+
+    run_script(*options("one"))
+    assert mpirun(2, python(*options("two"))).count("mAP, VOC 2007") == 1
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one.keys() == two.keys() and one["images"] == IMAGES and one["mAP"] > 0
+    for name, value in one.items():
+        same = value if name in ("settings", "skipped", "problems") else pytest.approx(value, rel=1e-6)
+        assert two[name] == same, name
+    lines = [sorted((tmp_path / name / "results/Main/comp4_det_test_red.txt").open()) for name in ("one", "two")]
+    assert len(lines[0]) == len(lines[1]) > IMAGES
 
 
 def test_what_is_not_for_boxes(trained):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 from absl.testing import flagsaver
 import numpy as np
@@ -184,6 +185,32 @@ def test_copies_with_what_was_found(world, tmp_path):
     assert before == {path: path.read_bytes() for path in (folder / "images").rglob("*.*")}
     for name in ("70.jpg", "80.bmp"):
         (folder / "images" / "in" / name).unlink()
+
+
+def test_an_image_that_goes_before_it_is_drawn(world, tmp_path, capsys, monkeypatch):
+    folder, _ = world
+    images = shutil.copytree(folder / "images", tmp_path / "images")
+    find = object_detection.detection_inference.finder
+
+    def finder(detector):
+        """Cuts an image off once it was read and looked at."""
+        found = find(detector)
+
+        def finds(batch):
+            (images / "in" / "3.png").write_bytes(b"\x89PNG")
+            return found(batch)
+
+        return finds
+
+    monkeypatch.setattr(object_detection.detection_inference, "finder", finder)
+    with pytest.raises(ValueError, match="^1 of 7 images were left out"):
+        detect(folder, images=images, draw=tmp_path / "drawn", result=tmp_path / "out.json", batch_size=7)
+    said = capsys.readouterr()
+    assert said.err.count("left out: ") == 1 and f"left out: {images}/in/3.png: " in said.err
+    assert f"written: {tmp_path}/drawn, 6 images with their objects" in said.out
+    assert not (tmp_path / "drawn/in/3.png").exists() and (tmp_path / "drawn/in/7.png").exists()
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert {os.path.basename(row["file_name"]) for row in rows} == {os.path.basename(n) for n in SIZES} - {"3.png"}
 
 
 def test_copies_of_a_list_stay_in_their_folder(world, tmp_path, monkeypatch):

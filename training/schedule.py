@@ -54,8 +54,8 @@ def learning_rate(step, config, processes=1):
     times `lr_decay_factor` once the step is *past* 1, 2, 3 and 4 times `lr_decay_step` (counted from step 0, and the
     boundary itself still has the old value, as in the released code). With `lr_schedule` "cosine" it is `lr`
     (1 + cos(pi x)) / 2 from then on, where x goes from 0 to 1 at step `max_iter` (Loshchilov and Hutter 2017, without
-    restarts), and with "poly" `lr` (1 - x) ** 0.9 (Chen et al. 2017, DeepLab, section 4.1). Raises ValueError for one of
-    them without an end.
+    restarts), and with "poly" `lr` (1 - x) ** 0.9 (Chen et al. 2017, DeepLab, section 4.1). Raises ValueError for one
+    of them without an end.
     """
     return config.factor(processes) * _unscaled(step, config)
 
@@ -63,7 +63,8 @@ def learning_rate(step, config, processes=1):
 def _unscaled(step, config):
     falling = config.lr_schedule
     if falling in FALLS and config.max_iter <= config.warmup:
-        raise ValueError(f"--lr_schedule={falling} needs to know the end: set --max_iter above --warmup={config.warmup}")
+        above = f"set --max_iter above --warmup={config.warmup}"
+        raise ValueError(f"--lr_schedule={falling} needs to know the end: {above}")
     if step < config.warmup:
         raises = step // config.lr_warmup_decay_step if config.lr_warmup_decay_step else 0
         return config.lr_warmup * config.lr_warmup_decay_factor**raises

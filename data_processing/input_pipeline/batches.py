@@ -65,7 +65,9 @@ def training_batches(index, task, config, start=0, ranks=Ranks()):
     blank = task.blank(config.image_size, training=True)
     examples = reading.load(positions.prefetch(1).unbatch(), index, parse, blank, config.num_preprocess_threads)
     batch_size = config.batch_size * config.accumulate_steps
-    return task.batched(examples, batch_size, training=True).map(reading.replace_invalid).prefetch(4)
+    batches = task.batched(examples, batch_size, training=True)
+    # A single example has no other that could stand for it.
+    return (batches.map(reading.replace_invalid) if batch_size > 1 else batches).prefetch(4)
 
 
 def evaluation_batches(index, task, config, ranks=Ranks()):

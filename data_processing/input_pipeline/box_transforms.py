@@ -1,6 +1,7 @@
 """From a decoded image of any size to the input of a network that keeps its aspect, and boxes with it.
 
-Images stay bytes until they are on the device: a resized one would be ten times as much to hold and to send.
+Images stay bytes until they are on the device: a resized one would be ten times as much to hold and to send. Those
+much larger than the network sees them are shrunk before (`shrunk`), so that what waits in batches is bounded.
 """
 
 import tensorflow as tf
@@ -25,6 +26,26 @@ def padded_size(size):
     return -(-size // MULTIPLE) * MULTIPLE
 
 
+def held_size(original, short_side, long_side):
+    """Returns the height and width, int32 [2], that an image is held in: at most twice those of `network_size`."""
+    return tf.minimum(original, 2 * network_size(original, short_side, long_side))
+
+
+def shrunk(image, short_side, long_side):
+    """Returns an image, uint8 [height, width, 3], in its `held_size`, by the mean over areas; most are as they were.
+
+    So it takes no more bytes than the network's input of it. It is decoded whole before: while that lasts, it is as
+    large as it is. Of the large ones the network sees all pixels, where bilinear resizing alone would pass over some.
+    """
+    original = tf.shape(image)[:2]
+    held = held_size(original, short_side, long_side)
+
+    def reduced():
+        return tf.cast(tf.round(tf.image.resize(image, held, "area")), tf.uint8)
+
+    return tf.cond(tf.reduce_all(held == original), lambda: tf.convert_to_tensor(image), reduced)
+
+
 def fit(image, short_side, long_side):
     """Returns an image as the network takes it.
 
@@ -33,11 +54,15 @@ def fit(image, short_side, long_side):
       short_side, long_side: see `network_size`.
 
     Returns:
-      float32 [padded height, padded width, 3] in [-1, 1], resized (bilinear) and padded with 0 at right and bottom; the
-      height and width of what is not padding, int32 [2]; and the factors by which height and width were resized,
-      float32 [2].
+      float32 [padded height, padded width, 3] in [-1, 1], `shrunk`, resized (bilinear) and padded with 0 at right and
+      bottom; the height and width of what is not padding, int32 [2]; and the factors by which height and width were
+      resized in all, float32 [2].
     """
-    original = tf.shape(image)[:2]
+    return _fit_held(shrunk(image, short_side, long_side), tf.shape(image)[:2], short_side, long_side)
+
+
+def _fit_held(image, original, short_side, long_side):
+    """`fit` of an image in its `held_size`, of what had `original` height and width."""
     size = network_size(original, short_side, long_side)
     pixels = tf.image.resize(image, size) / 127.5 - 1
     below = padded_size(size) - size
@@ -49,8 +74,8 @@ def fit_batch(images, originals, short_side, long_side):
     """Returns the images of a batch as `fit` does each, and padded to a common size.
 
     Args:
-      images: uint8 [batch, height, width, 3], padded at right and bottom.
-      originals: int32 [batch, 2], height and width of each.
+      images: uint8 [batch, height, width, 3], `shrunk` and then padded at right and bottom.
+      originals: int32 [batch, 2], height and width of each before it was shrunk.
       short_side, long_side: see `network_size`; int32 [].
 
     Returns float32 [batch, padded height, padded width, 3], int32 [batch, 2] and float32 [batch, 2], see `fit`.
@@ -60,7 +85,8 @@ def fit_batch(images, originals, short_side, long_side):
 
     def one(pair):
         image, original = pair
-        pixels, size, scale = fit(image[: original[0], : original[1]], short_side, long_side)
+        height, width = tf.unstack(held_size(original, short_side, long_side))
+        pixels, size, scale = _fit_held(image[:height, :width], original, short_side, long_side)
         below = largest - tf.shape(pixels)[:2]
         return tf.pad(pixels, [[0, below[0]], [0, below[1]], [0, 0]]), size, scale
 

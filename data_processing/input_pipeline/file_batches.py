@@ -118,7 +118,8 @@ def file_batches(paths, transform, config, ranks=Ranks()):
         image of one black pixel;
       index: int64 [batch], into `paths`;
       error: string [batch], why the file cannot be used, or "".
-    Images of one shape are in their order, and their last batch has as many rows as are left. An image with more than
+    Images of one shape are in their order, and their last batch has as many rows as are left; up to `batch_size` - 1 of
+    each shape wait in memory, as the network takes them. An image with more than
     `max_pixels` pixels, or more than MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
     """
     batch_size = config.batch_size

@@ -11,7 +11,8 @@ import numpy as np
 # Neighbours that stay together in the first shuffle, so that disks read megabytes, not single images.
 CHUNK = 16
 # Images of one orientation that stay together, at positions that are multiples of it: steps of so many images, or of a
-# half, a quarter … of it, hold only one, but where a window begins or ends.
+# half, a quarter … of it, hold only one, but where a window begins or ends. Grouped are numbers of records, 8 bytes
+# each, before any is read: no image waits for others of its orientation.
 GROUP = 64
 
 

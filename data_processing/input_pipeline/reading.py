@@ -47,11 +47,12 @@ def load(positions, index, parse, blank, threads):
 def replace_invalid(batch):
     """Puts valid rows in the place of invalid ones, if there are any valid ones; names and "valid" stay."""
     valid = batch["valid"]
-    rows = tf.range(tf.size(valid))
-    donors = tf.cond(tf.reduce_any(valid), lambda: tf.boolean_mask(rows, valid), lambda: rows)
-    rows = tf.where(valid, rows, tf.gather(donors, rows % tf.size(donors)))
-    return batch | {
-        name: tf.cond(tf.reduce_all(valid), lambda x=tensor: x, lambda x=tensor: tf.gather(x, rows))
-        for name, tensor in batch.items()
-        if name not in ("name", "valid")
-    }
+    others = {name: tensor for name, tensor in batch.items() if name not in ("name", "valid")}
+
+    def replaced():
+        rows = tf.range(tf.size(valid))
+        donors = tf.cond(tf.reduce_any(valid), lambda: tf.boolean_mask(rows, valid), lambda: rows)
+        rows = tf.where(valid, rows, tf.gather(donors, rows % tf.size(donors)))
+        return {name: tf.gather(tensor, rows) for name, tensor in others.items()}
+
+    return batch | tf.cond(tf.reduce_all(valid), lambda: others, replaced)

@@ -81,7 +81,8 @@ def build(source, output, config: DatasetConfig) -> Dataset:
         write_dictionary(output / dictionary.BESIDE, images.names)
     else:
         dictionary.write(output / dictionary.BESIDE, images.entries)
-    write_json(output / DONE, settings | {"class_num": len(images.names), "kind": images.kind} | counts)
+    says = {"class_num": len(images.names), "kind": images.kind, "lists": images.lists}
+    write_json(output / DONE, settings | says | counts)
     shutil.rmtree(output / "images", ignore_errors=True)
     return Dataset(len(images.names), **counts)
 
@@ -188,6 +189,11 @@ def described(folder) -> dict | None:
     """Returns what dataset.json of a folder says: settings and, once all is there, a `Dataset`'s; None without it."""
     path = Path(folder, DONE)
     return read_json(path) if path.exists() else None
+
+
+def list_name(data_dir, split) -> str | None:
+    """Returns what the source calls the images of "train" or "val" of the records in a folder, as VOC's "test"."""
+    return (described(data_dir) or {}).get("lists", {}).get(split)
 
 
 def classes_of_records(data_dir, dataset="") -> int | None:

@@ -52,6 +52,7 @@ class Source(NamedTuple):
       absent: paths of those images that are not in the folder.
       kind: of the records that are made of it, one of `schema.KINDS`; rows of "boxes" are `box_list.Row`, of
         "masks" `mask_list.Row`.
+      lists: what the source calls the images for training and for validation, by "train" and "val", if it has names.
     """
 
     images: Path
@@ -62,6 +63,7 @@ class Source(NamedTuple):
     entries: list[dictionary.Entry] | None = None
     absent: frozenset[str] = frozenset()
     kind: str = "single"
+    lists: dict[str, str] = {}
 
 
 def single_label_rows(pairs) -> list[image_list.Row]:

@@ -35,8 +35,8 @@ class AnnotationError(ValueError):
     """An annotation is not as it must be; the message says why, not which."""
 
 
-class Objects(NamedTuple):
-    """The objects of an image, in the order of its annotation.
+class Annotation(NamedTuple):
+    """What an annotation says of an image: its objects, in their order, and its size.
 
     Attributes:
       box: float64 [n, 4], left, top, right, bottom in pixels, as annotated, where that is outside the image, too.
@@ -55,8 +55,8 @@ class Objects(NamedTuple):
     where: str
 
 
-def objects(place, years, split, bad=None) -> dict[str, Objects]:
-    """Returns the objects of the images of a split, by the images' ids, in the order of the split; reads no image.
+def annotations(place, years, split, bad=None) -> dict[str, Annotation]:
+    """Returns the annotations of the images of a split, by the images' ids, in the order of the split; reads no image.
 
     Args:
       place: VOCdevkit, the folder that holds it, VOC2007 itself, the folder of the published tars, or tars between ",".
@@ -69,7 +69,7 @@ def objects(place, years, split, bad=None) -> dict[str, Objects]:
     found, unusable = {}, []
     for devkit in voc_files.find(place, years)[1].values():
         for name, annotated in _split(devkit, split):
-            if isinstance(annotated, Objects):
+            if isinstance(annotated, Annotation):
                 found[name] = annotated
             else:
                 unusable.append((devkit.where(f"Annotations/{name}.xml"), annotated))
@@ -92,7 +92,7 @@ def read(source) -> Source:
         train: [row for devkit in devkits.values() for row in _rows(devkit, train)],
         val: [row for year, devkit in devkits.items() if not has_test or year == 2007 for row in _rows(devkit, val)],
     }
-    return Source(root, list(CLASSES), rows[train], rows[val], kind="boxes")
+    return Source(root, list(CLASSES), rows[train], rows[val], kind="boxes", lists={"train": train, "val": val})
 
 
 def years(source) -> tuple[int, ...]:
@@ -131,8 +131,8 @@ def _rows(devkit, split):
             yield box_list.Row(path, None, (), f"annotation: {error}")
 
 
-def _split(devkit, split) -> Iterator[tuple[str, Objects | str]]:
-    """Yields the id of each image of a split, once, and its `Objects` or why its annotation cannot be used."""
+def _split(devkit, split) -> Iterator[tuple[str, Annotation | str]]:
+    """Yields the id of each image of a split, once, and its `Annotation` or why its annotation cannot be used."""
     for name in ids(devkit, f"ImageSets/Main/{split}.txt"):
         where = devkit.where(f"Annotations/{name}.xml")
         try:
@@ -156,8 +156,8 @@ def ids(devkit, list_name) -> list[str]:
     return list(dict.fromkeys(line.split()[0] for line in text.split("\n") if line.strip()))
 
 
-def parse(data, where) -> Objects:
-    """Returns the `Objects` of an annotation's XML, as bytes.
+def parse(data, where) -> Annotation:
+    """Returns the `Annotation` of an annotation's XML, as bytes.
 
     Raises AnnotationError for XML that is broken or has a document type, where bombs are hidden, an object without a
     name of CLASSES or a box, and other numbers than there may be.
@@ -174,7 +174,7 @@ def parse(data, where) -> Objects:
         raise AnnotationError(f"XML of <{root.tag[:40]}>, not of <annotation>")
     width, height = _size(root)
     boxes = [_box(element, f"object {k}") for k, element in enumerate(root.findall("object"), start=1)]
-    return Objects(
+    return Annotation(
         np.array([box.edges for box in boxes], np.float64).reshape(-1, 4),
         [CLASSES[box.label] for box in boxes],
         np.array([box.difficult for box in boxes], bool),

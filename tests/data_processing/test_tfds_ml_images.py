@@ -109,3 +109,11 @@ def test_dense_and_single_labels_decode_alike():
         assert schema.label_kind(record, 3, "here") == kind
         expected = list(zip(labels, confidences, strict=True))
         assert schema.decode(record, kind) == (b"a.jpg", b"x", expected)
+
+
+def test_records_of_boxes_are_none_of_it(tmp_path):
+    builder = tfds_ml_images.MlImages(data_dir=tmp_path)
+    path = tmp_path / "train-00000-of-00001.tfrecords"
+    path.write_bytes(tfrecord.frame(schema.encode_boxes(schema.Image(jpeg(0), 9, 8, "0.jpg"), [])))
+    with pytest.raises(ValueError, match="train-00000-of-00001.tfrecords: the records hold boxes"):
+        next(builder._generate_examples([str(path)], 3))

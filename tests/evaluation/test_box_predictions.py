@@ -7,9 +7,9 @@ import pytest
 
 from data_processing.input_pipeline.file_batches import ImageFile
 from evaluation import box_predictions, drawn_files
-from evaluation.box_predictions import Objects
+from evaluation.box_predictions import FoundObjects
 
-FOUND = Objects(
+FOUND = FoundObjects(
     np.array([[1.5, 2, 11.25, 30], [0, 0, 5, 4]], np.float32), np.array([0.75, 0.5], np.float32), np.array([2, 0])
 )
 NAMES = ["cat", "dog", 'gr"ün']
@@ -43,7 +43,7 @@ def test_the_text():
 
 def test_what_is_above_a_score():
     """Rows that only fill up are not there, whatever the score."""
-    objects = Objects(np.zeros([3, 4]), np.array([0.5, 0.25, 0]), np.array([1, 0, -1]))
+    objects = FoundObjects(np.zeros([3, 4]), np.array([0.5, 0.25, 0]), np.array([1, 0, -1]))
     assert [len(objects.above(score).scores) for score in (0, 0.25, 0.3, 0.6)] == [2, 2, 1, 0]
 
 
@@ -82,6 +82,15 @@ def test_where_copies_go(tmp_path):
     assert str(copy) == "drawn/null_.jpg"
     (copy,) = drawn_files.targets(files("../../../../../../../x.jpg"), "list.txt", "drawn")
     assert str(copy) == "drawn/x.jpg"
+
+
+def test_no_two_images_have_one_copy(tmp_path):
+    """Though the copy of one would be called as another; an image that stands in a list twice has one."""
+    names = ["a.bmp", "a.bmp.png", "a.bmp.png.png", "b.JPG", "b.JPG.png", "c", "c.png", "a.bmp"]
+    copies = [str(path) for path in drawn_files.targets(files(*names), "list.txt", "drawn")]
+    kept = {name: f"drawn/{name}" for name in names if name not in ("a.bmp", "c")}
+    expected = kept | {"a.bmp": "drawn/a.bmp.png.png.png", "c": "drawn/c.png.png"}
+    assert dict(zip(names, copies, strict=True)) == expected and copies[0] == copies[-1]
 
 
 def test_a_copy_replaces_no_image_through_a_link(tmp_path):

@@ -111,7 +111,8 @@ def test_risk_and_coverage():
 @pytest.mark.parametrize("ap_mode", ["exact", "binned"])
 def test_metrics_and_files_of_both_modes(data, tmp_path, ap_mode):
     logits, positive, known = data
-    evaluator = MultiLabelEvaluator(CLASSES, MultiLabelConfig(ap_mode=ap_mode), tmp_path)
+    names = [("", 'a "<b>" & c'), *(("n1", f"thing {k}") for k in range(1, CLASSES))]
+    evaluator = MultiLabelEvaluator(CLASSES, MultiLabelConfig(ap_mode=ap_mode), tmp_path, names)
     evaluator.add({"label": np.where(known, positive.astype(np.float32), -1)}, {"logits": logits})
     metrics = evaluator.result()
     predicted = (curves.sigmoid(logits) >= metrics["best_threshold"])[known]
@@ -123,8 +124,7 @@ def test_metrics_and_files_of_both_modes(data, tmp_path, ap_mode):
     assert metrics["best_f1"] == pytest.approx(ratio) and metrics["best_f1"] >= metrics["overall_f1_threshold"]
     assert metrics["best_macro_f1"] == pytest.approx(evaluator.curves.macro_f1.max())
     assert f"best p >= {metrics['best_threshold']:.3g}, overall" in evaluator.table()
-    names = [("", 'a "<b>" & c'), *(("n1", f"thing {k}") for k in range(1, CLASSES))]
-    evaluator.write_report(tmp_path, names, "of <this> & that")
+    evaluator.write_report(tmp_path, "of <this> & that")
     pngs = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
     assert set(pngs) == {"precision_recall", "f1_by_threshold", "calibration", "ap_vs_frequency"}
     assert all(png.startswith(b"\x89PNG") and len(png) > 10_000 for png in pngs.values())
@@ -141,5 +141,5 @@ def test_without_a_positive_there_is_a_report(tmp_path):
     metrics = evaluator.result()
     assert np.isnan([metrics["best_threshold"], metrics["best_f1"], metrics["best_macro_f1"]]).all()
     assert metrics["calibration_error"] == pytest.approx(0.5, abs=1e-3)
-    evaluator.write_report(tmp_path, [("", ""), ("", "")], "nothing")
+    evaluator.write_report(tmp_path, "nothing")
     assert "All classes" in (tmp_path / "report.html").read_text()

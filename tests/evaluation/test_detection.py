@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import tracemalloc
 
 import hypothesis
 from hypothesis import strategies
@@ -15,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 import pytest
 
 from evaluation import average_precision, mistakes
-from evaluation.average_precision import Detections, Objects
+from evaluation.average_precision import Detections, TrueObjects
 from evaluation.detection import DetectionEvaluator
 from evaluation.evaluate import evaluate
 from tests import random_devkit
@@ -28,7 +29,7 @@ def objects_of(rows):
     columns = list(zip(*rows, strict=True)) or [()] * 4
     kinds = (np.int64, np.int64, np.float64, bool)
     image, label, box, difficult = (np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
-    return Objects(image, label, box.reshape(-1, 4), difficult)
+    return TrueObjects(image, label, box.reshape(-1, 4), difficult)
 
 
 def detections_of(rows):
@@ -107,7 +108,7 @@ def test_without_any_object(with_detections, tmp_path):
     assert all(np.isnan(evaluator.metrics[name]) for name in ("mAP", "mAP_area", "mAP_coco", "mAP_coco_75"))
     assert evaluator.by_class() == {"AP": {}, "AP_area": {}, "AP_coco": {}}
     assert "nan" in evaluator.table()
-    evaluator.write_report(tmp_path, [("", "a"), ("", "b")], "nothing")
+    evaluator.write_report(tmp_path, "nothing")
     assert (tmp_path / "report.html").exists()
 
 
@@ -144,7 +145,7 @@ def random_boxes(rng, count):
 def random_world(seed, images=12, class_num=4):
     rng = np.random.default_rng(seed)
     count = images * 4
-    objects = Objects(
+    objects = TrueObjects(
         rng.integers(0, images, count), rng.integers(0, class_num - 1, count), random_boxes(rng, count),
         rng.random(count) < 0.2,
     )  # fmt: skip
@@ -252,14 +253,14 @@ def test_kinds_of_mistakes():
 
 def test_report(tmp_path):
     objects, detections = random_world(1)
-    evaluator = DetectionEvaluator(4)
+    evaluator = DetectionEvaluator(4, [("", f"a <{k}>") for k in range(4)])
     evaluator.add_images([f"{k}.jpg" for k in range(12)], objects, detections)
     evaluator.result()
     wanted = []
     evaluator.read_images = lambda names: (
         wanted.extend(names) or {name: np.full((150, 160, 3), 99, np.uint8) for name in names[1:]}
     )
-    evaluator.write_report(tmp_path, [("", f"a <{k}>") for k in range(4)], "a title & more")
+    evaluator.write_report(tmp_path, "a title & more")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mistakes.html", "per_class.tsv", "report.html"]
     with open(tmp_path / "per_class.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -278,11 +279,30 @@ def test_report(tmp_path):
     assert re.search(r"localization, IoU 0\.[1-4]\d with a &lt;\d&gt;", worst)
 
 
+def test_crowded_images_take_memory_for_some_of_the_pairs(monkeypatch):
+    """What is found is that of all pairs at once; memory is not."""
+    rng = np.random.default_rng(0)
+    image, zero = rng.integers(0, 2, 1000), np.zeros(1000, int)
+    objects = TrueObjects(zero, zero, random_boxes(rng, 1000), np.zeros(1000, bool))
+    detections = Detections(image, zero, random_boxes(rng, 1000), rng.random(1000))
+    found, most = [], []
+    for pairs in (10**6, 10**4, 1):
+        monkeypatch.setattr(average_precision, "PAIRS", pairs)
+        tracemalloc.start()
+        found.append(average_precision.best_matches(objects, detections))
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    for matches in found[1:]:
+        np.testing.assert_array_equal(matches.object, found[0].object)
+        np.testing.assert_array_equal(matches.overlap, found[0].overlap)
+    assert most[1] < most[0] / 20 and (found[0].object >= 0).sum() > 400
+
+
 def test_thousands_of_images_take_seconds():
     rng = np.random.default_rng(0)
     images, each = 5000, 100
     count = 3 * images
-    objects = Objects(
+    objects = TrueObjects(
         np.arange(count) // 3, rng.integers(0, 20, count), random_boxes(rng, count), np.zeros(count, bool)
     )
     found = images * each

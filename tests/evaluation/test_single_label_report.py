@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from evaluation import single_label_report
+from evaluation import outputs, single_label_report
 from evaluation.single_label import SingleLabelEvaluator
 
 NAMES = ["dog, hound", "cat", "a <b> & c", "owl", "never seen", "pig", "cow"]
@@ -22,7 +22,7 @@ def evaluated():
     logits = random.normal(size=(400, len(NAMES))).astype(np.float32)
     logits[np.arange(400), labels] += 1
     logits[labels == 3, 1] += 3  # owls are taken for cats
-    evaluator = SingleLabelEvaluator(len(NAMES))
+    evaluator = SingleLabelEvaluator(len(NAMES), names=[("", name) for name in NAMES])
     evaluator.add({"label": labels[:150]}, {"logits": logits[:150]})
     evaluator.add({"label": labels[150:]}, {"logits": logits[150:]})
     return labels, logits, evaluator.result(), evaluator
@@ -48,7 +48,7 @@ def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
             assert taken_for == NAMES[wrong.argmax()]
     assert rows[3][-1] == "cat" and rows[4][2] == 0 and np.isnan(rows[4][3])
     assert metrics["class_mean"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
-    single_label_report.write_table(tmp_path / "rows.tsv", rows)
+    outputs.write_table(tmp_path / "rows.tsv", single_label_report.COLUMNS, rows)
     with open(tmp_path / "rows.tsv", newline="") as file:
         read = list(csv.DictReader(file, delimiter="\t"))
     assert list(read[0]) == list(single_label_report.COLUMNS) and read[4]["accuracy"] == ""
@@ -57,7 +57,7 @@ def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
 
 def test_page_needs_no_other_file_and_believes_no_name(evaluated, tmp_path):
     _, _, metrics, evaluator = evaluated
-    single_label_report.write_page(tmp_path / "page.html", evaluator, NAMES, "of <this> & that")
+    single_label_report.write_page(tmp_path / "page.html", evaluator, "of <this> & that")
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; &amp; c" in page and "<b>" not in page and "of &lt;this&gt; &amp; that" in page
     assert page.count("data:image/png;base64,") == 3 and not re.search(r"(src|href)=.?(http|/)", page)

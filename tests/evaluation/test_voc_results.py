@@ -7,9 +7,11 @@ import pytest
 
 from data_processing.sources import voc
 from evaluation import voc_results
-from evaluation.average_precision import WRONG, Detections, Objects, best_matches, outcomes
+from evaluation.average_precision import WRONG, Detections, TrueObjects, best_matches, outcomes
 from evaluation.detection import DetectionEvaluator
 from tests import random_devkit
+
+VOC_NAMES = [("", name) for name in voc.CLASSES]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def truth_of(folder, max_skipped=0.01):
 
 
 def evaluator_of(truth, detections):
-    evaluator = DetectionEvaluator(len(voc.CLASSES), list(voc.CLASSES))
+    evaluator = DetectionEvaluator(len(voc.CLASSES), VOC_NAMES)
     evaluator.add_images(truth.ids, truth.objects, detections)
     evaluator.result()
     return evaluator
@@ -65,7 +67,7 @@ def test_images_of_the_devkit(copied):
 
 
 def test_what_is_written_is_read(tmp_path, world):
-    """To the bit, of boxes as a network gives them; so are all measures."""
+    """Boxes of float32, as of a network, come back to the bit, and scores as float32; all measures are the same."""
     truth, rng = truth_of(world), np.random.default_rng(0)
     near = truth.objects.box.repeat(5, axis=0) + rng.normal(0, 4, (5 * len(truth.objects.label), 4))
     near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
@@ -87,10 +89,10 @@ def test_what_is_written_is_read(tmp_path, world):
 
 
 def test_names_that_are_not_of_voc(tmp_path):
-    evaluator = DetectionEvaluator(3, ["a/b", "same", "same"])
+    evaluator = DetectionEvaluator(3, [("", "a/b"), ("", "same"), ("", "same")])
     boxes = np.array([[0, 0, 9.5, 9]] * 3)
     image, label = np.arange(3), np.arange(3)
-    objects = Objects(image, label, boxes, np.zeros(3, bool))
+    objects = TrueObjects(image, label, boxes, np.zeros(3, bool))
     names = ["x/my dog.jpg", "y/one.jpg", "z/one.jpg"]
     evaluator.add_images(names, objects, Detections(image, label, boxes, np.ones(3) / 3))
     evaluator.result()
@@ -105,10 +107,10 @@ def test_names_that_are_not_of_voc(tmp_path):
 
 
 def test_images_of_voc_that_say_no_year_are_of_2007(tmp_path):
-    evaluator = DetectionEvaluator(20, list(voc.CLASSES))
+    evaluator = DetectionEvaluator(20, VOC_NAMES)
     box = np.array([[0.0, 0, 9, 9]])
     one = np.zeros(1, int)
-    objects, found = Objects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
+    objects, found = TrueObjects(one, one, box, np.zeros(1, bool)), Detections(one, one, box, np.ones(1))
     evaluator.add_images(["voc/JPEGImages/000007.jpg"], objects, found)
     evaluator.result()
     voc_results.write(tmp_path, "val", evaluator)

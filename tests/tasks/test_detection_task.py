@@ -1,5 +1,8 @@
 """A detection task from the record to the metrics."""
 
+import dataclasses
+import io
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -7,6 +10,8 @@ import tensorflow as tf
 
 from data_processing.input_pipeline import box_transforms
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches, training_batches
+from data_processing.input_pipeline.transforms import decode_jpeg
+from data_processing.records import schema
 from data_processing.records.index import index_records
 from evaluation.evaluate import evaluate, predictions
 from models import checkpoint
@@ -16,6 +21,7 @@ from tests import box_records
 from training.state import TrainState
 from training.train_step import StepConfig, make_train_step
 
+EDGES = ("left", "top", "right", "bottom")
 SEED = tf.constant([1, 2], tf.int64)
 
 
@@ -72,6 +78,47 @@ def test_the_network_sees_what_pillow_resizes_it_to():
     np.testing.assert_allclose(scale, [2, 2])
     np.testing.assert_allclose((ours[:60, :100] + 1) * 127.5, np.asarray(image), atol=1.1)  # Pillow rounds twice
     assert box_transforms.network_size([50, 200], 60, 100).numpy().tolist() == [25, 100]
+
+
+def test_large_images_are_held_in_twice_what_the_network_sees(task):
+    """And boxes, objects that are found and pictures stay right: of a drawing enlarged eight times and a bit."""
+    encoded, (width, height), boxes = box_records.drawn(1)
+    width, height, scale = (
+        8 * width + 3,
+        8 * height + 5,
+        np.float32([(8 * s + d) / s for s, d in ((width, 3), (height, 5))]),
+    )
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(encoded)).resize((width, height)).save(buffer, "JPEG", quality=95)
+    large = [box._replace(**dict(zip(EDGES, np.tile(scale, 2) * box.edges, strict=True))) for box in boxes]
+    record = schema.encode_boxes(schema.Image(buffer.getvalue(), width, height, "large.jpg"), large)
+    for transform in (task.eval_transform, lambda one, size: task.train_transform(one, size, SEED)):
+        example = transform(task.parse(record), 48)
+        assert example["original"].numpy().tolist() == [height, width]
+        assert example["image"].shape[:2] == (128, 96)
+        sizes = (example["image"][None], example["original"][None], tf.constant(48), tf.constant(task.long_side))
+        images, (size,), seen = box_transforms.fit_batch(*sizes)
+        assert size.numpy().tolist() == [64, 48]
+        for box, label in zip(
+            box_transforms.scaled(example["box"][None], seen)[0].numpy(), example["label"], strict=True
+        ):
+            left, top, right, bottom = np.round(box).astype(int)
+            inside = images[0, top + 2 : bottom - 2, left + 2 : right - 2].numpy().mean((0, 1))
+            assert inside.argmax() == label and inside[label] > 0.6
+            outside = images[0, max(top - 4, 0) : bottom + 4, max(left - 4, 0) : right + 4].numpy()
+            assert outside.mean() < inside.mean()
+    once, *_ = box_transforms.fit(decode_jpeg(buffer.getvalue()), 48, task.long_side)
+    example = task.eval_transform(task.parse(record), 48)
+    again, *_ = box_transforms.fit_batch(example["image"][None], example["original"][None], 48, task.long_side)
+    np.testing.assert_array_equal(once, again[0])
+
+
+def test_an_image_of_another_size_than_its_record_says_is_an_error(task):
+    encoded, (width, height), boxes = box_records.drawn(0)
+    record = schema.encode_boxes(schema.Image(encoded, width + 1, height, "odd.jpg"), boxes)
+    for transform in (task.eval_transform, lambda one, size: task.train_transform(one, size, SEED)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)odd\.jpg.*build the shard again"):
+            transform(task.parse(record), 48)
 
 
 def test_batches_of_evaluation_hold_one_size_and_all_images_once(task, tmp_path):
@@ -149,6 +196,13 @@ def test_pictures_show_boxes_and_captions_the_labels(task, tmp_path):
     pictures = task.pictures(batch, ["red", "green", "blue"])
     assert pictures.shape[0] == 3 and 0 <= pictures.min() and pictures.max() <= 1
     assert np.abs(pictures - batch["image"] / 255).max() > 0.2
+    large = {"image": np.zeros([1, 700, 1400, 3], np.uint8), "original": np.array([[1400, 2800]]), "short_side": [350]}
+    objects = {"box": np.float32([[[400, 400, 2000, 1000]]]), "label": np.array([[1]])}
+    (picture,) = dataclasses.replace(task, long_side=1000).pictures(large | objects, None)
+    rows, columns, _ = np.nonzero(picture)
+    assert picture.shape == (300, 600, 3)
+    assert abs(columns.min() - 400 * 600 / 2800) <= 1 and abs(columns.max() + 1 - 2000 * 600 / 2800) <= 1
+    assert abs(rows.max() + 1 - 1000 * 600 / 2800) <= 2  # the outermost line is black for some colors
     labels = batch["label"].numpy()
     words = [[["red", "green", "blue"][label] for label in row if label >= 0] for row in labels]
     assert task.captions(batch, ["red", "green", "blue"]) == [", ".join(row) for row in words]

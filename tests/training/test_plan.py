@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from models.faster_rcnn import DetectorConfig, build_detector, freeze
-from models.resnet import NetworkConfig, build_resnet
-from models.resnet import freeze as freeze_layers
+from models.resnet import NetworkConfig, build_resnet, train_only
 from training import plan
 
 
@@ -70,7 +69,7 @@ def test_memory():
 def test_memory_of_what_is_frozen_is_not_kept():
     model = build_resnet(10, 7)
     whole = plan.memory(model, 2, 64)
-    freeze_layers(model, ("logits",))
+    train_only(model, ("logits",))
     frozen = plan.memory(model, 2, 64)
     assert frozen["activations"] == 0 and frozen["state"] < whole["state"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from losses.multi_label import SigmoidLoss, WeightedSigmoidLoss
 from models import checkpoint
-from models.resnet import build_resnet, freeze
+from models.resnet import build_resnet, train_only
 from tasks.classification import Classification
 from training.state import TrainState
 
@@ -15,7 +15,7 @@ CLASSES = 3
 def state_of(loss, seed=1, frozen=False, **options):
     model = build_resnet(10, CLASSES, seed=seed)
     if frozen:
-        freeze(model, ("stages_3", "global_pool", "logits"))
+        train_only(model, ("stages_3", "global_pool", "logits"))
     return TrainState(Classification(model=model, kind="sparse", loss=loss), **options)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from losses.multi_label import WeightedSigmoidLoss
 from losses.single_label import SoftmaxLoss
 from models.checkpoint import model_variables
-from models.resnet import NetworkConfig, build_resnet, freeze
+from models.resnet import NetworkConfig, build_resnet, train_only
 from tasks.classification import Classification
 from training import state as training_state
 from training.state import TrainState
@@ -133,7 +133,7 @@ def test_frozen_layers_do_not_change_by_a_bit_and_layers_have_their_own_rates():
     """One step of a network with frozen layers, against Keras's plain gradients of the same network."""
     ours, theirs = build_resnet(10, CLASSES), build_resnet(10, CLASSES)
     for model in (ours, theirs):
-        freeze(model, TRAINED)
+        train_only(model, TRAINED)
     named = model_variables(ours)
     before = {name: v.numpy() for name, v in named.items()}
     inputs = single_batch(0)

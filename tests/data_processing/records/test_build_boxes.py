@@ -56,7 +56,8 @@ def test_records_of_a_devkit(devkit, tmp_path):
     found = classes.find(out, f"voc2007:{devkit}")
     assert found.count == 20 and found.names[11] == "dog" and found.guessed_from == ""
     for part, split in (("train", "trainval"), ("val", "test")):
-        expected = voc.objects(devkit, (2007,), split)
+        assert build_dataset.list_name(out, part) == split
+        expected = voc.annotations(devkit, (2007,), split)
         there = records(out / part)
         assert {voc.image_id(name) for name in there} == expected.keys()
         for name, record in there.items():

@@ -92,7 +92,7 @@ def test_what_is_outside_counts_as_annotated_and_is_not_trained_on(tmp_path, cas
     content = voc_devkit.small()
     content["VOC2007/Annotations/000009.xml"] = data
     folder, bad = voc_devkit.unpacked(tmp_path, content), []
-    [box] = voc.objects(folder, (2007,), "test", bad)["000009"].box.tolist()
+    [box] = voc.annotations(folder, (2007,), "test", bad)["000009"].box.tolist()
     assert not bad
     edges = [int(edge.text) for edge in xml.etree.ElementTree.fromstring(data).find("object/bndbox")]
     assert box == [edges[0] - 1, edges[1] - 1, edges[2], edges[3]]
@@ -115,7 +115,7 @@ def test_places_of_a_devkit(tmp_path):
     os.rename(tars / voc_devkit.TEST, elsewhere / "test.tar")
     both = f"{tars / voc_devkit.TRAINVAL},{elsewhere / 'test.tar'}"
     (tmp_path / "link").symlink_to(folder / "VOC2007")
-    expected = as_lists(voc.objects(folder, (2007,), "test"))
+    expected = as_lists(voc.annotations(folder, (2007,), "test"))
     assert list(expected) == ["000009", "000010", "000011", "000012"]
     for name, (box, labels, *_) in expected.items():
         root = xml.etree.ElementTree.fromstring(content[f"VOC2007/Annotations/{name}.xml"])
@@ -123,9 +123,9 @@ def test_places_of_a_devkit(tmp_path):
         assert box == [[edge[0] - 1, edge[1] - 1, edge[2], edge[3]] for edge in edges]
         assert labels == [element.text for element in root.iter("name")]
     for place in (tmp_path / "home", folder / "VOC2007", tmp_path / "link", both, str(elsewhere / "test.tar")):
-        assert as_lists(voc.objects(place, (2007,), "test")) == expected
+        assert as_lists(voc.annotations(place, (2007,), "test")) == expected
     os.rename(folder / "VOC2007", folder / "mine")
-    assert as_lists(voc.objects(folder / "mine", (2007,), "test")) == expected
+    assert as_lists(voc.annotations(folder / "mine", (2007,), "test")) == expected
     source = voc.read(f"voc2007:{both}")
     paths = [row.path for row in source.train + source.val]
     assert paths[0] == "tars/VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007/JPEGImages/000001.jpg"
@@ -138,7 +138,7 @@ def test_parts_by_year(tmp_path):
     folder = voc_devkit.unpacked(tmp_path, content)
     sizes = {kind: [len(rows) for rows in voc.read(f"{kind}:{folder}")[2:4]] for kind in voc.YEARS}
     assert sizes == {"voc2007": [8, 4], "voc2012": [4, 4], "voc2007+2012": [16, 4]}
-    assert list(voc.objects(folder, (2007, 2012), "val"))[3:5] == ["000008", "2012_000005"]
+    assert list(voc.annotations(folder, (2007, 2012), "val"))[3:5] == ["000008", "2012_000005"]
     (folder / "VOC2007/ImageSets/Main/test.txt").unlink()
     source = voc.read(f"voc2007+2012:{folder}")
     assert [len(source.train), len(source.val)] == [8, 8]
@@ -154,7 +154,7 @@ def test_bad_annotations_are_listed(tmp_path):
     folder = voc_devkit.unpacked(tmp_path / "VOCdevkit", content)
     for place in (folder, voc_devkit.packed_as_published(tmp_path / "tars", content)):
         bad = []
-        assert list(voc.objects(place, (2007,), "test", bad)) == ["000009", "000012"]
+        assert list(voc.annotations(place, (2007,), "test", bad)) == ["000009", "000012"]
         reasons = ("XML with a document type", "1,04", "missing", "no id of an image in the list")
         assert len(bad) == len(reasons)
         assert all(reason.startswith(expected) for (_, reason), expected in zip(bad, reasons, strict=True))
@@ -180,11 +180,11 @@ def test_what_a_tar_may_not_do(tmp_path):
     kept = {name: data for name, data in content.items() if not name.endswith(replaced)}
     voc_devkit.packed(tmp_path / voc_devkit.TRAINVAL, kept, links)
     bad = []
-    assert list(voc.objects(tmp_path, (2007,), "trainval", bad)) == ["000008"]
+    assert list(voc.annotations(tmp_path, (2007,), "trainval", bad)) == ["000008"]
     assert [reason for _, reason in bad] == ["missing"] * 7
     (tmp_path / voc_devkit.TRAINVAL).write_bytes((tmp_path / voc_devkit.TRAINVAL).read_bytes()[:20_000])
     with pytest.raises(SourceError, match="ImageSets/Main/trainval.txt: missing; it must list the images of trainval"):
-        voc.objects(tmp_path, (2007,), "trainval")
+        voc.annotations(tmp_path, (2007,), "trainval")
 
 
 def test_what_a_folder_may_not_do(tmp_path):
@@ -195,12 +195,12 @@ def test_what_a_folder_may_not_do(tmp_path):
         (annotations / f"{k:06d}.xml").unlink()
         make(annotations / f"{k:06d}.xml")
     bad = []
-    assert list(voc.objects(folder, (2007,), "train", bad)) == ["000004"]
+    assert list(voc.annotations(folder, (2007,), "train", bad)) == ["000004"]
     assert [reason for _, reason in bad] == ["not a file", "not a file", "path leaves the folder of images"]
     os.rename(annotations, tmp_path / "Annotations")
     annotations.symlink_to(tmp_path / "Annotations")
     with pytest.raises(SourceError, match="Annotations: 1 links that lead out of"):
-        voc.objects(folder, (2007,), "train")
+        voc.annotations(folder, (2007,), "train")
 
 
 def test_says_what_is_missing(tmp_path):
@@ -212,10 +212,10 @@ def test_says_what_is_missing(tmp_path):
         (folder / "VOC2007/ImageSets/Main/val.txt", (2007,), "val", "val.txt: no .tar; give the folder VOCdevkit"),
     ):
         with pytest.raises(SourceError, match=message):
-            voc.objects(place, years, split)
+            voc.annotations(place, years, split)
     (folder / "VOC2007/ImageSets/Main/val.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(SourceError, match="val.txt: not UTF-8"):
-        voc.objects(folder, (2007,), "val")
+        voc.annotations(folder, (2007,), "val")
 
 
 EDGE = st.one_of(st.integers(-3, 64), st.floats(-3, 64), st.sampled_from(["", "nan", "1e9", "0x1", "1_0", "\u0663"]))
