@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on the validation records: mAP, AUC, precision, recall and F1; top-1 and top-5; mAP of boxes.
+"""Evaluates a checkpoint on the validation records: mAP, AUC and F1; top-1 and top-5; mAP of boxes; mIoU of masks.
 
     python evaluate.py --data_dir=records --model_dir=out/checkpoint --result=out/eval
 
@@ -26,7 +26,7 @@ from absl import flags
 
 use(
     "test_iter max_skipped class_num resnet_size num_preprocess_threads threshold top_k_pred data_format "
-    "precision batch_norm_epsilon visiable_gpu xla proposals long_side dataset split"
+    "precision batch_norm_epsilon visiable_gpu xla proposals long_side scales flip dataset split"
 )
 flags.DEFINE_enum(
     "ap_mode",
@@ -36,7 +36,7 @@ flags.DEFINE_enum(
     "class); binned keeps histograms in memory and says by how much it may be wrong.",
 )
 flags.DEFINE_float("positive_thres", 0.0, "A label is positive if its confidence is above this.", 0.0, 1.0)
-flags.DEFINE_string("voc_results", "", "Judge these result files, VOC2007/Main/comp4_det_…, of --dataset=voc2007:….")
+flags.DEFINE_string("voc_results", "", "Judge such a folder of results, with --dataset=voc2007:… or voc2012seg:….")
 script(
     __name__,
     __doc__,
@@ -44,7 +44,7 @@ script(
     defaults={"threshold": 0.5, "split": None},
 )
 
-from evaluation import judging, outputs, voc_results
+from evaluation import judging, outputs, voc_results, voc_segmentation_results
 
 RESULT = "out/eval"
 
@@ -53,8 +53,11 @@ def judge(argv):
     """`main` with --voc_results."""
     del argv
     _refuse("--voc_results", "data_dir", "model_dir")
-    source = voc_results.Source(FLAGS.dataset, FLAGS.split or "test")
-    judging.judge(FLAGS.voc_results, source, Path(FLAGS.result or RESULT), FLAGS.max_skipped)
+    if voc_segmentation_results.Source(FLAGS.dataset, "").year:
+        source, of_kind = voc_segmentation_results.Source(FLAGS.dataset, FLAGS.split or "val"), voc_segmentation_results
+    else:
+        source, of_kind = voc_results.Source(FLAGS.dataset, FLAGS.split or "test"), judging
+    of_kind.judge(FLAGS.voc_results, source, Path(FLAGS.result or RESULT), FLAGS.max_skipped)
 
 
 def _refuse(what, *names):
@@ -74,16 +77,20 @@ from data_processing.input_pipeline.batches import InputConfig, evaluation_batch
 from data_processing.records import build_dataset, classes, named_images, tfrecord
 from data_processing.records.index import index_records
 import distributed
-from evaluation import thresholds
+from evaluation import palette, thresholds
 from evaluation.evaluate import evaluate, predictions
 from evaluation.multi_label import MultiLabelConfig
 from models import checkpoint, inference
 from models.resnet import NetworkConfig
-from tasks import detection, detection_inference
+from tasks import detection, detection_inference, segmentation
 from tasks.classification import Classification
+from utils import flag_values
 
-# Images of boxes are larger, and each has hundreds of regions.
-BATCH_OF_BOXES = 4
+# Images of boxes are larger, and each has hundreds of regions; those of masks have a score for each pixel and class.
+BATCHES = {"boxes": 4, "masks": 4}
+# What networks find, by their heads and the kinds of their records; others find labels.
+FOUND = {"boxes": "objects", "masks": "masks"}
+OF_LABELS = "head threshold top_k_pred crop ap_mode positive_thres xla".split()
 
 
 def main(argv):
@@ -96,8 +103,7 @@ def main(argv):
     class_num, named = network.description.class_num, _classes(network)
     index = index_records(shards, class_num)
     task, size, says = _task(network, index.kind)
-    of_boxes = index.kind == "boxes"
-    batch_size = given("batch_size") or (BATCH_OF_BOXES if of_boxes else FLAGS.batch_size)
+    batch_size = given("batch_size") or BATCHES.get(index.kind, FLAGS.batch_size)
     inputs = config(InputConfig, batch_size=task.eval_batch_size(batch_size), image_size=size)
     batches = evaluation_batches(index, task, inputs, ranks).take(FLAGS.test_iter or -1)
     images = min(len(index), FLAGS.test_iter * inputs.batch_size * ranks.size or len(index))
@@ -107,21 +113,33 @@ def main(argv):
             print(f"warning: {problem}")
         print(
             f"{task.network_name}, {class_num:,} classes, step {network.description.step:,} ({network.prefix}) on "
-            f"{len(index):,} records ({'boxes' if of_boxes else f'{index.kind} labels'}), {says}"
+            f"{len(index):,} records ({index.kind if index.kind in FOUND else f'{index.kind} labels'}), {says}"
         )
         if not named:
             print("no names, only indices: neither checkpoint nor records hold them; give them with --dictionary")
         names = list(zip(named.ids, named.names, strict=True)) if named else None
         evaluator = task.evaluator(result, names)
         _check_space(result, evaluator.disk_space(images))
+        split = FLAGS.split or "val"
+        listed = build_dataset.list_name(FLAGS.data_dir, split)
+        if index.kind == "masks":
+            is_voc = evaluator.names == list(voc_segmentation_results.CLASSES)
+            folder, year = result / "results", 2012 if is_voc else None
+            evaluator.masks = voc_segmentation_results.MaskFiles(folder, listed or split, {}, year)
+            evaluator.read_images = lambda wanted: {
+                name: (image, palette.decode(mask), evaluator.masks.read(name))
+                for name, (image, mask) in named_images.read(index.paths, wanted, "masks").items()
+            }
         evaluation = _evaluate(evaluator, joined, images)
         settings = _settings(network, task) | {"image_size": size} | evaluator.settings()
         notes = {"skipped": evaluation.skipped, "problems": list(index.problems)}
         content = {"metrics": evaluation.metrics}
-        if of_boxes:
-            evaluator.read_images = lambda wanted: named_images.read(index.paths, wanted)
-            named_after = build_dataset.list_name(FLAGS.data_dir, FLAGS.split or "val") or FLAGS.split or "test"
-            voc_results.write(result / "results", named_after, evaluator)
+        if index.kind == "boxes":
+            evaluator.read_images = lambda wanted: {
+                name: image for name, (image, _) in named_images.read(index.paths, wanted, "boxes").items()
+            }
+            voc_results.write(result / "results", listed or FLAGS.split or "test", evaluator)
+        if index.kind in FOUND:
             content = evaluation.metrics | evaluator.by_class()
         outputs.write_metrics(result / "metrics.json", {"settings": settings} | content | notes)
         print(evaluator.table(len(evaluation.skipped)))
@@ -134,9 +152,12 @@ def main(argv):
 
 
 def _network():
-    """Returns the `Network` or `DetectorNetwork` of --model_dir."""
+    """Returns the `Network`, `DetectorNetwork` or `SegmenterNetwork` of --model_dir."""
     expected = {name: given(name) for name in ("class_num", "resnet_size")}
-    if checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes":
+    head = checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head
+    if head == "masks":
+        return inference.load_segmenter(FLAGS.model_dir, config(NetworkConfig), expected, FLAGS.dictionary)
+    if head == "boxes":
         return inference.load_detector(
             FLAGS.model_dir, config(NetworkConfig), FLAGS.proposals, expected, FLAGS.dictionary
         )
@@ -146,16 +167,22 @@ def _network():
 def _task(network, kind):
     """Returns the task of a network on records of a kind, the size of its images, and the words for that."""
     description = network.description
-    if (description.head == "boxes") != (kind == "boxes"):
-        found, held = ("objects", f"{kind} labels") if description.head == "boxes" else ("labels", "boxes")
+    of_network, of_records = (one if one in FOUND else "labels" for one in (description.head, kind))
+    if of_network != of_records:
+        found, held = FOUND.get(of_network, "labels"), kind if kind in FOUND else f"{kind} labels"
         raise ValueError(
             f"{network.prefix} is of a network that finds {found}, and the records in {FLAGS.data_dir} hold {held}; "
             "give others with --data_dir, or another checkpoint with --model_dir"
         )
     if kind == "boxes":
-        _refuse("boxes", "head", "threshold", "top_k_pred", "crop", "ap_mode", "positive_thres", "xla")
+        _refuse("boxes", *OF_LABELS, "scales", "flip")
         sides = detection_inference.choose_sides(given("image_size"), given("long_side"), description)
         return detection.Detection(network.detector, sides.long), sides.short, sides.says
+    if kind == "masks":
+        _refuse("masks", *OF_LABELS, "proposals", "long_side", "image_size")
+        seen = segmentation.Views(flag_values.positive("scales", FLAGS.scales), FLAGS.flip)
+        task = segmentation.Segmentation(network.model, network.config, seen=seen)
+        return task, description.image_size, task.described()
     head, _ = inference.choose_head(FLAGS.head, description, multi_label=kind != "single")
     measured = config(MultiLabelConfig, head=head, threshold=0.5 if FLAGS.threshold is None else FLAGS.threshold)
     size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
@@ -230,8 +257,8 @@ def _evaluate(evaluator, predictions, images):
 
 def _settings(network, task):
     described = {name: value for name, value in network.description._asdict().items() if name != "dictionary"}
-    own = "proposals" if task.head == "boxes" else "crop"
-    of_run = {name: FLAGS[name].value for name in ("data_dir", "precision", own)}
+    own = {"boxes": ("proposals",), "masks": ("scales", "flip")}.get(task.head, ("crop",))
+    of_run = {name: FLAGS[name].value for name in ("data_dir", "precision", *own)}
     return {"checkpoint": network.prefix, **described, **of_run, "head": task.head}
 
 

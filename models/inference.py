@@ -43,9 +43,11 @@ class SegmenterNetwork(NamedTuple):
 
     Attributes:
       model: of `models.deeplab.build_deeplab`.
+      config: its `DeepLabConfig`.
     """
 
     model: keras.Model
+    config: DeepLabConfig
     description: checkpoint.Description
     prefix: str
     classes: dictionary.Classes | None = None
@@ -134,7 +136,7 @@ def load_segmenter(path, config=NetworkConfig(), expected=None, dictionary_path=
     kept = DeepLabConfig(description.output_stride or DeepLabConfig().output_stride, bool(description.decoder))
     model = build_deeplab(description.resnet_size, description.class_num, config, kept)
     _restore(prefix, checkpoint.model_variables(model))
-    return SegmenterNetwork(model, description, prefix, classes_of(prefix, dictionary_path))
+    return SegmenterNetwork(model, kept, description, prefix, classes_of(prefix, dictionary_path))
 
 
 def _found(path, config, expected):

@@ -98,7 +98,8 @@ class Segmentation(Task):
             return height * 2**32 + width
 
         shapes = {name: spec.shape for name, spec in examples.element_spec.items()}
-        fills = {"name": "", "image": tf.zeros([], tf.uint8), "mask": -1, "original": 0}
+        fills = {name: tf.zeros([], spec.dtype) for name, spec in examples.element_spec.items() if name != "name"}
+        fills |= {"name": "", "mask": -1}
         return examples.group_by_window(
             key, lambda _, some: some.padded_batch(batch_size, shapes, fills, drop_remainder=False), batch_size
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_processing.images import mask_files
 from data_processing.lists import box_list
 from data_processing.records import schema, tfrecord
 
@@ -27,6 +28,10 @@ def record(k, label_format="sparse", class_num=CLASSES, image=None):
     if label_format == "boxes":
         boxes = [box_list.Box(0, 1, 2, 30, 40, difficult=True), box_list.Box(k % class_num, 0.5, 0, 48, 20)]
         return schema.encode_boxes(schema.Image(image, 48, 40, f"{k}.jpg"), boxes)
+    if label_format == "masks":
+        classes = np.full((40, 48), schema.VOID, np.uint8)
+        classes[: 5 + k] = k % class_num
+        return schema.encode_mask(schema.Image(image, 48, 40, f"{k}.jpg"), mask_files.encode(classes))
     labels, confidences = ([k % CLASSES], [1.0]) if label_format == "single" else ([k % 5, 5], [0.75, -1.0])
     return schema.encode(schema.Image(image, 48, 40, f"{k}.jpg"), labels, confidences, label_format, class_num)
 

@@ -51,6 +51,7 @@ def _report(folder, table, note):
     write_json(folder.parent / best_checkpoint.FILE, content)
     columns = list(next(iter(table.values())))
     print(f"best checkpoint: step {step:,}, in {folder}{note}")
-    print(f"{'pixels, crop':16}{''.join(f'{c:>12}' for c in columns)}")
+    width = max(12, *(len(column) + 2 for column in columns))
+    print(f"{'pixels, crop':16}{''.join(f'{c:>{width}}' for c in columns)}")
     for title, row in table.items():
-        print(f"{title:16}{''.join(f'{row[c]:12.4f}' for c in columns)}")
+        print(f"{title:16}{''.join(f'{row[c]:{width}.4f}' for c in columns)}")

@@ -17,6 +17,8 @@ from training import best_checkpoint, lock, plan, settings
 from training.schedule import STAGES, learning_rate
 
 RATES_SHOWN = 40
+# Kinds of records, and heads, without labels of whole images.
+NO_LABELS = ("boxes", "masks")
 
 
 def print_network(task, precision, chosen=""):
@@ -59,7 +61,7 @@ def print_steps(index, state, run, processes):
     done = f"; done: {int(state.step):,} steps, {int(state.records_seen):,} records" if state and state.step > 0 else ""
     shards = f"in {len(index.paths)} shards" if index.paths else "still to be made"
     print(
-        f"{len(index):,} records ({index.kind if index.kind == 'boxes' else f'{index.kind} labels'}) {shards}; batch "
+        f"{len(index):,} records ({index.kind if index.kind in NO_LABELS else f'{index.kind} labels'}) {shards}; batch "
         f"{batch:,}{factors}, {steps:,.1f} steps an epoch; {end}{done}",
         flush=True,
     )
@@ -96,7 +98,7 @@ def print_plan(task, index, configs, sizes, processes):
     )
     trainable = sum(math.prod(v.shape) for v in task.model.trainable_variables)
     presence = f", {plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence"
-    presence = "" if task.head == "boxes" else presence
+    presence = "" if task.head in NO_LABELS else presence
     gradients = trainable * (4 if configs.step.compression == "none" else 2)
     print(
         f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients"
@@ -192,7 +194,7 @@ def _start_from(prefix, task, state, beginning):
     new = state.restore_pretrained(prefix, beginning.new_scopes, anew)
     print(f"starting from the weights of {prefix}")
     for scope in new:
-        if task.head == "boxes" and held.head != "boxes":
+        if task.head in NO_LABELS and held.head != task.head:
             why = "the checkpoint has none"
         elif scope in task.class_scopes:
             why = (
