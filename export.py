@@ -14,14 +14,22 @@ Of a network that finds objects, of each image the 100 likeliest ones at most:
     answers["names"], answers["scores"], answers["classes"]   [1, 100] each, the likeliest first
     answers["counts"]                                         [1]: so many are there; the rest is 0, "" and class -1
 
-Images are JPEG, PNG, GIF (the first frame) or BMP, baseline or progressive, RGB or grey; they are turned into the
-network's input as by image_classification.py and object_detection.py, which must give the same answers: the alpha of a
-PNG and the transparent colour of a GIF are laid on white, and what is too large is an error before it is decoded. (What
-else those read, CMYK, EXIF rotation and WebP, Pillow must turn into RGB first.) For TensorFlow Serving, the same is
-there as the signature "serving_default", and without names and threshold of a classifier, which have no row for each
-image, as "rows". The names of the classes, the head and the image size are the checkpoint's; --dictionary names those
-of an older or published one. The threshold is --threshold, or else the one that evaluate.py left beside the checkpoint,
-or else 0.5; of objects it is their least score, and 0 if it is not given.
+Of a network of masks:
+
+    answers["masks"]                                          [1, height, width]: the class of each pixel
+    answers["sizes"], answers["names"]                        [1, 2]: height and width; [classes]
+
+Of several images of different sizes, masks are padded at right and bottom with -1. Images of more than --max_pixels are
+an error: semantic_segmentation.py sees them in tiles.
+
+Images are JPEG, PNG, GIF (the first frame) or BMP, baseline or progressive, RGB or grey; they become the network's
+input as by image_classification.py, object_detection.py and semantic_segmentation.py, which must give the same answers:
+the alpha of a PNG and the transparent colour of a GIF are laid on white, and what is too large is an error before it is
+decoded. (What else those read, CMYK, EXIF rotation and WebP, Pillow must turn into RGB first.) For TensorFlow Serving,
+the same is there as the signature "serving_default", and without a classifier's names and threshold and the names of
+masks, which have no row for each image, as "rows". The names of the classes, the head and the image size are the
+checkpoint's; --dictionary names those of an older or published one. The threshold is --threshold, or else the one that
+evaluate.py left beside the checkpoint, or else 0.5; of objects it is their least score, and 0 if it is not given.
 """
 
 import contextlib
@@ -31,17 +39,20 @@ import shutil
 from flags import FLAGS, given, run, script, use
 from absl import logging
 
-use("batch_norm_epsilon visiable_gpu long_side proposals")
-script(__name__, __doc__, first="model_dir dictionary image_size head top_k_pred threshold", required="output_dir")
+use("batch_norm_epsilon visiable_gpu long_side proposals max_pixels")
+FIRST = "model_dir dictionary image_size head top_k_pred threshold"
+# Of masks: the network sees an image whole.
+script(__name__, __doc__, first=FIRST, required="output_dir", defaults={"max_pixels": 1025**2})
 
 import tensorflow as tf
 
+from data_processing.input_pipeline import mask_transforms
 from data_processing.input_pipeline.graph_decode import decode
 from data_processing.input_pipeline.transforms import evaluation_image
 from evaluation import thresholds
 from models import checkpoint, inference, regions
 from models.resnet import NetworkConfig
-from tasks import detection_inference
+from tasks import detection_inference, segmentation
 from utils.files import temporary_name
 
 ENCODED = tf.TensorSpec([None], tf.string, name="image")
@@ -147,14 +158,53 @@ class ObjectFinder(tf.Module):
         }
 
 
+class Segmenter(tf.Module):
+    """A network of masks from encoded images to the class of each pixel."""
+
+    def __init__(self, model, names, max_pixels):
+        """Takes a network of `models.deeplab`, its classes' names, and how many pixels a padded image may have."""
+        super().__init__()
+        self.model = model
+        self.names = tf.Variable(names, trainable=False)
+        self.max_pixels = max_pixels
+
+    @tf.function(input_signature=[ENCODED])
+    def serve(self, image):
+        """Returns what `rows` does, and "names" [classes]."""
+        return self.rows(image) | {"names": self.names.read_value()}
+
+    @tf.function(input_signature=[ENCODED])
+    def rows(self, image):
+        """Returns the masks of encoded images, string [images], each in its image's own size.
+
+        "masks" int32 [images, height, width], the class of each pixel, and -1 beyond the image; "sizes" int32 [images,
+        2], height and width of each. An image for which a score is not finite has a mask of -1.
+        """
+        types = {"masks": tf.RaggedTensorSpec([None, None], tf.int32), "sizes": tf.TensorSpec([2], tf.int32)}
+        # One after the other, as above.
+        found = tf.map_fn(self._one, image, fn_output_signature=types, parallel_iterations=1)
+        return found | {"masks": found["masks"].to_tensor(-1)}
+
+    def _one(self, encoded):
+        image = decode(encoded)
+        size = tf.shape(image)[:2]
+        pixels = tf.reduce_prod(mask_transforms.padded_size(size))  # far below 2**31, or `decode` refuses it
+        check = tf.debugging.assert_less_equal(pixels, self.max_pixels, "more pixels than --max_pixels at the export")
+        with tf.control_dependencies([check]):
+            scores = segmentation.look(self.model, mask_transforms.pad(image[None], size[None]))[0]
+        mask = tf.argmax(scores, axis=-1, output_type=tf.int32)[: size[0], : size[1]]
+        mask = tf.where(tf.reduce_all(tf.math.is_finite(scores)), mask, -1)
+        return {"masks": tf.RaggedTensor.from_tensor(mask), "sizes": size}
+
+
 def main(argv):
     del argv
     output = Path(FLAGS.output_dir)
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"--output_dir={output} is not empty; name a new folder")
     config = NetworkConfig(batch_norm_epsilon=FLAGS.batch_norm_epsilon)
-    finds_objects = checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head == "boxes"
-    exported, says, network = (_object_finder if finds_objects else _classifier)(config)
+    head = checkpoint.describe(checkpoint.resolve(FLAGS.model_dir)).head
+    exported, says, network = {"boxes": _object_finder, "masks": _segmenter}.get(head, _classifier)(config)
     _save(exported, output)
     print(f"written: {output}, {says}")
     if not network.classes:
@@ -175,6 +225,18 @@ def _object_finder(network_config):
         f"{FLAGS.proposals} proposals, score >= {threshold:.4g}"
     )
     return ObjectFinder(network.detector, names, sides, threshold), says, network
+
+
+def _segmenter(network_config):
+    """As `_object_finder`, of a checkpoint of masks."""
+    network = inference.load_segmenter(FLAGS.model_dir, network_config, dictionary_path=FLAGS.dictionary)
+    description, classes = network.description, network.classes
+    names = classes.names if classes else [str(k) for k in range(description.class_num)]
+    says = (
+        f"DeepLab v3{'+' * network.config.decoder} on ResNet-{description.resnet_size}, {len(names):,} classes, output "
+        f"stride {network.config.output_stride}, images of at most {FLAGS.max_pixels:,} pixels"
+    )
+    return Segmenter(network.model, names, FLAGS.max_pixels), says, network
 
 
 def _classifier(network_config):
@@ -208,7 +270,7 @@ def _save(exported, output):
     output.parent.mkdir(parents=True, exist_ok=True)
     temp_path = temporary_name(output)
     signatures = {"serving_default": exported.serve}
-    if isinstance(exported, Classifier):
+    if hasattr(exported, "rows"):
         signatures["rows"] = exported.rows
     try:
         with _without_notes():
