@@ -35,7 +35,7 @@ RARE = (
     "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
     "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
     "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side class_weights "
-    "hard_share freeze_batch_norm scales flip sbd void"
+    "hard_share freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -202,7 +202,7 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Make records of folder:…, csv:…, caltech256:…, imagenet:…, tfds:…, or of boxes: voc2007:…, coco:….",
+            "Make records of folder:…, csv:…, imagenet:…, tfds:…, boxes voc2007:…, coco:…, masks voc2012seg:…, masks:….",
         ),
         "label_synsets": (flags.DEFINE_string, "", "Senses chosen by hand: id or name, a tab, its WordNet id or '-'."),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
