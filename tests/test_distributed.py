@@ -84,6 +84,14 @@ def test_groups_go_from_the_last_to_the_first_and_are_bounded():
     assert distributed.groups([], limit=7) == []
 
 
+def test_what_is_wider_on_another_process_is_filled_up_and_what_is_not_is_kept():
+    boxes, names = [np.full([2, 3, 4], 5.0, np.float32), np.zeros([1, 6, 4], np.float32)], [["a", "b"], ["c"]]
+    together = distributed._concatenated(*boxes)
+    assert together.shape == (3, 6, 4) and together.dtype == np.float32
+    assert (together[:2, :3] == 5).all() and (together[:2, 3:] == -1).all() and not together[2].any()
+    assert distributed._concatenated(*map(np.array, names)).tolist() == ["a", "b", "c"]
+
+
 @pytest.fixture(scope="module")
 def two(records, tmp_path_factory):
     """An uninterrupted run of two processes."""
@@ -184,7 +192,8 @@ def test_elastic_training_resumes_with_fewer_and_takes_a_new_one_in(records, tmp
 
     one_by_one = tmp_path / "one_by_one"
     for processes, step in zip((2, 1, 2), steps, strict=True):
-        mpirun(processes, command(records, one_by_one, *options, f"--max_iter={step}"))
+        flags = train_flags(records, one_by_one, *options, f"--max_iter={step}")
+        run_script("train.py", *flags) if processes == 1 else mpirun(processes, python("train.py", *flags))
     expected, actual = tensors(one_by_one, steps[2]), tensors(tmp_path, steps[2])
     assert actual["records_seen"] == expected["records_seen"] == seen[1] + 8 * (steps[2] - steps[1])
     helpers.assert_same_tensors(actual, expected, rtol=1e-4)

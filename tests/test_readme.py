@@ -38,6 +38,7 @@ IN_SMALL = {
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
 }
+SMALL_DEMO = dict(num_images=60, steps=8, resnet_size=10)
 # What benchmarks print: every way that is compared, and the ratio.
 NUMBER = r"\d[\d,.]*"
 PRINTED = {
@@ -119,8 +120,7 @@ def run(command, folder):
 def demo(tmp_path_factory):
     """The demo in small, and where `make demo` would have left it."""
     folder = tmp_path_factory.mktemp("pages")
-    small = dict(num_images=60, steps=8, resnet_size=10)
-    output = run_main(run_demo.main, folder, output_dir="out/demo", **small)
+    output = run_main(run_demo.main, folder, output_dir="out/demo", **SMALL_DEMO)
     servers = []
     yield folder, output, servers
     for server in servers:
@@ -143,14 +143,12 @@ def test_demo_reports(demo):
 
 @pytest.mark.slow
 def test_demo_again_makes_nothing_anew(demo):
-    """As `make demo` runs it, in processes of their own."""
     folder, *_ = demo
     kept = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jpg", ".tfrecords", ".index")
     }
-    command = [sys.executable, ROOT / "demo/run_demo.py", "--num_images=60", "--steps=8", "--resnet_size=10"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "Now open out/demo/report.html" in done.stdout, done.stderr[-3000:]
+    output = run_main(run_demo.main, folder, output_dir="out/demo", **SMALL_DEMO)
+    assert "Now open out/demo/report.html" in output
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
@@ -184,14 +182,16 @@ def test_command(demo, command):
 
 @pytest.mark.slow
 def test_the_recipe_of_the_paper(demo, tmp_path):
-    """Without ML-Images: on the demo's records, on which only the number of classes and the batch must be smaller."""
+    """Without ML-Images: on the demo's records, with fewer classes and a smaller batch and network."""
     recipe = next(c for c in COMMANDS if "ml_images.flags" in c).replace(
         "./dataset/tencent-ml-images", "out/demo/records"
     )
     script, *arguments = shlex.split(recipe.replace("example/", f"{ROOT}/example/"))[1:]
     arguments += f"--class_num=193 --test_interval=0 --accumulate_steps=2 --max_iter=2 --batch_size=2 --image_size=64 \
         --model_dir={tmp_path}/checkpoint --log_dir={tmp_path}/log".split()
-    assert "saved" in run_script(script, *arguments, cwd=demo[0], timeout=600).stdout
+    planned = run_script(script, *arguments, "--dry_run", cwd=demo[0]).stdout
+    assert "ResNet-101" in planned
+    assert "saved" in run_script(script, *arguments, "--resnet_size=10", cwd=demo[0], timeout=600).stdout
 
 
 @pytest.mark.slow

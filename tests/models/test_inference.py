@@ -145,3 +145,9 @@ def test_any_hierarchy(data, classes, seed):
     logits = rng.normal(size=[3, classes]).astype(np.float32)
     scores = inference.score_function(first_pixels, "sigmoid", ancestors)(logits[:, None, :, None])
     np.testing.assert_allclose(scores, fold_by_hand(sigmoid(logits), parents), rtol=1e-5)
+
+
+def test_a_classification_networks_checkpoint_is_no_detector(tmp_path):
+    checkpoint.save(tmp_path, 3, checkpoint.model_variables(build_resnet(10, 4)), 1, checkpoint.Metadata("softmax"))
+    with pytest.raises(checkpoint.CheckpointError, match="no detector.*finetune.py"):
+        inference.load_detector(tmp_path)
