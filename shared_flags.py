@@ -202,7 +202,7 @@ SHARED = {
         "dataset": (
             flags.DEFINE_string,
             "",
-            "Make records of folder:…, csv:…, imagenet:…, tfds:…, boxes voc2007:…, coco:…, masks voc2012seg:…, masks:….",
+            "Make records of folder:…, csv:…, imagenet:…, tfds:…; boxes voc2007:…, coco:…, masks voc2012seg:…, masks:…",
         ),
         "label_synsets": (flags.DEFINE_string, "", "Senses chosen by hand: id or name, a tab, its WordNet id or '-'."),
         "manual_dir": (flags.DEFINE_string, None, "Where --dataset=tfds:… finds files that a person must fetch."),
