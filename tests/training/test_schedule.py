@@ -66,6 +66,23 @@ def test_half_a_cosine_to_zero():
         learning_rate(0, ScheduleConfig(**ours | dict(max_iter=-1)))
 
 
+def test_a_power_of_what_is_left():
+    """Against Keras's own schedule, and the reference's last steps; after a warm-up it is of the rest of the run."""
+    keras_schedule = keras.optimizers.schedules.PolynomialDecay(0.007, 30000, 0.0, power=0.9)
+    ours = ScheduleConfig(0.007, "poly", max_iter=30000)
+    for step in (0, 1, 2500, 15000, 29999, 30000, 40000):
+        assert learning_rate(step, ours) == pytest.approx(float(keras_schedule(step)), rel=1e-3, abs=1e-12)
+    assert learning_rate(15000, ours) == pytest.approx(0.007 * 0.5**0.9, rel=1e-12)
+    assert learning_rate(29999, ours) == pytest.approx(0.007 * (1 / 30000) ** 0.9, rel=1e-9)
+    # What is left to lr_decay_step means nothing.
+    assert learning_rate(15000, ours._replace(lr_decay_step=100)) == learning_rate(15000, ours)
+    warmed = ours._replace(warmup=10000, lr_warmup=0.001)
+    assert [learning_rate(step, warmed) for step in (0, 9999, 10000)] == [0.001, 0.001, 0.007]
+    assert learning_rate(20000, warmed) == pytest.approx(0.007 * 0.5**0.9, rel=1e-12)
+    with pytest.raises(ValueError, match="--lr_schedule=poly needs to know the end: set --max_iter above --warmup=0"):
+        learning_rate(0, ours._replace(max_iter=-1))
+
+
 def test_rates_fall_from_the_logits_to_the_first_layer():
     named = model_variables(build_resnet(10, 3))
     factors = {name: layer_factor(name, 0.5) for name in named}
