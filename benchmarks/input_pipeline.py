@@ -8,10 +8,14 @@ In rounds, in one process and with the same threads:
   ours, same  the same, with as many rotated and colour-jittered images as the release's code has (1/3, 2/3);
   release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
               rotate and change colours with the operations of `tf.image`;
-  boxes       of records with boxes, `training_batches` as for detection: whole images, mirrored, in batches of one.
+  boxes       of records with boxes, `training_batches` as for detection: whole images, mirrored, in batches of one;
+  both        the images and masks of records of these decoded from memory, and nothing else;
+  masks       the same records by `training_batches` as for segmentation: crops at scales of 0.5 to 2, mirrored, of 513
+              pixels where no --image_size is given.
 The processor time of an image is printed too: on a machine that does other work it varies less.
 """
 
+import contextlib
 from pathlib import Path
 import sys
 import tempfile
@@ -40,12 +44,15 @@ from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMP
 from data_processing.lists.box_list import Box
 from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
+from models.deeplab import build_deeplab
 from models.faster_rcnn import build_detector
 from models.resnet import build_resnet
 from tasks.classification import Classification
 from tasks.detection import SHORT_SIDE, Detection
+from tasks.segmentation import CROP, Segmentation
 
 CLASSES = 1000
+MASK_CLASSES = 21
 MADE = 300
 
 
@@ -57,6 +64,9 @@ def main(argv):
         for index in [index_records(paths, CLASSES) for paths in shards]:
             if index.kind == "boxes":
                 compare(f"boxes, short side {SHORT_SIDE}", index, {"boxes": (boxes(index), 1)}, [("boxes", "decode")])
+                continue
+            if index.kind == "masks":
+                compare_masks(index)
                 continue
             compare_crops(index, 0.7, 0.7)
             if not FLAGS.quick:
@@ -75,6 +85,19 @@ def compare_crops(index, min_area, min_covered):
     compare(title, index, {name: (way, FLAGS.batch_size) for name, way in pipelines.items()}, ratios)
 
 
+def compare_masks(index):
+    encoded = [tf.train.Example.FromString(record).features.feature for record in first_records(index)]
+    pairs = [tuple(features[name].bytes_list.value[0] for name in ("image", "mask")) for features in encoded]
+    size = CROP if not FLAGS["image_size"].present else FLAGS.image_size
+    pipelines = {"both": (decode_both(pairs), FLAGS.batch_size), "masks": (masks(index, size), FLAGS.batch_size)}
+    compare(f"masks, crops of {size} px", index, pipelines, [("masks", "decode"), ("masks", "both")])
+
+
+def first_records(index):
+    records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
+    return [tfrecord.read_record(index.paths[shard], offset) for shard, offset in records]
+
+
 def compare(title, index, pipelines, ratios):
     """Prints images a second, and ratios.
 
@@ -84,8 +107,7 @@ def compare(title, index, pipelines, ratios):
       pipelines: {name: (dataset of batches, images in a batch)}; decoding alone comes to them.
       ratios: pairs of names.
     """
-    records = list(zip(index.shard, index.offset, strict=True))[: 2 * MADE]
-    encoded = [image(tfrecord.read_record(index.paths[shard], offset)) for shard, offset in records]
+    encoded = [image(record) for record in first_records(index)]
     ways = {}
     for name, (batches, size) in ({"decode": (decode_only(encoded), FLAGS.batch_size)} | pipelines).items():
         ways[name] = lambda batches=iter(batches), size=size: time_batches(batches, size)
@@ -134,6 +156,16 @@ def decode_only(encoded):
     return images.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(FLAGS.batch_size).prefetch(4)
 
 
+def decode_both(pairs):
+    """As `decode_only`, of pairs of an image and its mask."""
+
+    def decode(data, png):
+        return tf.shape(tf.io.decode_jpeg(data, channels=3))[0] + tf.shape(tf.io.decode_png(png, channels=1))[0]
+
+    encoded = tf.data.Dataset.from_tensor_slices(tuple(map(list, zip(*pairs, strict=True)))).repeat()
+    return encoded.map(decode, num_parallel_calls=FLAGS.num_preprocess_threads).batch(FLAGS.batch_size).prefetch(4)
+
+
 def ours(index, augmentation):
     # The task wants a network for its number of classes alone: the smallest will do.
     task = Classification(build_resnet(10, CLASSES), index.kind, augmentation=augmentation)
@@ -143,6 +175,11 @@ def ours(index, augmentation):
 def boxes(index):
     task = Detection(build_detector(10, CLASSES))
     return training_batches(index, task, config(InputConfig, image_size=SHORT_SIDE, batch_size=1, accumulate_steps=1))
+
+
+def masks(index, size):
+    task = Segmentation(build_deeplab(10, MASK_CLASSES))
+    return training_batches(index, task, config(InputConfig, image_size=size, accumulate_steps=1))
 
 
 def release(paths, min_area, min_covered):
@@ -211,33 +248,43 @@ def rotate(image):
 def make_shards(folder):
     """Writes MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB.
 
-    Returns the paths of a list of shards with labels, and of one of the same images with boxes.
+    Returns the paths of a list of shards with labels, and of such of the same images with boxes and with masks.
     """
     rng = np.random.default_rng(0)
-    paths = [str(folder / f"{kind}.tfrecords") for kind in ("labels", "boxes")]
-    with open(paths[0], "wb") as with_labels, open(paths[1], "wb") as with_boxes:
+    paths = [str(folder / f"{kind}.tfrecords") for kind in ("labels", "boxes", "masks")]
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(open(path, "wb")) for path in paths]
         for k in range(min(MADE, FLAGS.num_images)):
-            encoded = tf.io.encode_jpeg(photograph(rng), quality=95).numpy()
+            pixels, mask = photograph(rng)
+            stored = schema.Image(tf.io.encode_jpeg(pixels, quality=95).numpy(), 500, 375, f"{k}.jpg")
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
-            stored = schema.Image(encoded, 500, 375, f"{k}.jpg")
-            with_labels.write(tfrecord.frame(schema.encode(stored, labels, [1.0] * 9, "sparse", CLASSES)))
             objects = [Box(label, 50.0 * n, 100.0, 50.0 * n + 150, 250.0) for n, label in enumerate(labels[:3])]
-            with_boxes.write(tfrecord.frame(schema.encode_boxes(stored, objects)))
+            records = [
+                schema.encode(stored, labels, [1.0] * 9, "sparse", CLASSES),
+                schema.encode_boxes(stored, objects),
+                schema.encode_mask(stored, tf.io.encode_png(mask[..., None]).numpy()),
+            ]
+            for file, record in zip(files, records, strict=True):
+                file.write(tfrecord.frame(record))
     return [[path] for path in paths]
 
 
 def photograph(rng):
-    """Soft light, a few shapes with edges and some grain, uint8 [375, 500, 3]."""
-    image = np.zeros((375, 500, 3), np.float32)
+    """Soft light, a few shapes with edges and some grain, uint8 [375, 500, 3]; and the shapes' mask [375, 500]."""
+    image, mask = np.zeros((375, 500, 3), np.float32), np.zeros((375, 500), np.uint8)
     for cells in (2, 6, 20, 60):
         noise = rng.normal(size=(cells, cells, 3)) * 60 / cells**0.5
         image += tf.image.resize(noise.astype(np.float32), [375, 500], "bicubic").numpy()
     y, x = np.mgrid[:375, :500]
-    for _ in range(12):
+    for k in range(12):
         center_y, center_x, radius = rng.integers(0, 375), rng.integers(0, 500), rng.integers(10, 90)
-        image[(y - center_y) ** 2 + (x - center_x) ** 2 < radius**2] += rng.normal(size=3) * 40
+        distance = np.hypot(y - center_y, x - center_x)
+        image[distance < radius] += rng.normal(size=3) * 40
+        # Edges are void, as VOC's are.
+        mask[distance < radius + 2] = schema.VOID
+        mask[distance < radius - 2] = k + 1
     grain = rng.normal(size=(375, 500, 1)) * rng.uniform(2, 7)
-    return np.clip(image + 120 + grain, 0, 255).astype(np.uint8)
+    return np.clip(image + 120 + grain, 0, 255).astype(np.uint8), mask
 
 
 def image(serialized):
