@@ -42,6 +42,9 @@ from training.state import TrainState
 from training.train_step import make_train_step
 from training.validation import make_validate, make_validate_state
 
+# What finetune.py trains, by the kinds of its records.
+FINE_TUNED = {"boxes": "a detector", "masks": "a segmenter"}
+
 
 def main(argv):
     del argv
@@ -50,8 +53,8 @@ def main(argv):
     of_records = _classes(ranks)
     index = None if FLAGS.dry_run and not _has_shards() else _index(of_records.count, ranks)
     kind = index.kind if index else "sparse"
-    if kind == "boxes":
-        raise ValueError(f"the records in {FLAGS.data_dir} hold boxes: train a detector with finetune.py")
+    if kind in FINE_TUNED:
+        raise ValueError(f"the records in {FLAGS.data_dir} hold {kind}: train {FINE_TUNED[kind]} with finetune.py")
     loss = classification.choose_loss(FLAGS.loss, "sigmoid", kind)
     processes = FLAGS.num_gpus or ranks.size if FLAGS.dry_run else ranks.size
     configs, network, chosen = defaults.complete(

@@ -25,9 +25,9 @@ def check_meaning(prefix, held, metadata):
       held: its `checkpoint.Description`.
       metadata: the `checkpoint.Metadata` of the run.
     """
-    for name, flag in (("head", "head"), ("loss", "loss"), ("anchors", "anchor_sizes")):
+    for name, flag in (("head", "head"), ("loss", "loss"), ("anchors", "anchor_sizes"), ("decoder", "decoder")):
         before, now = getattr(held, name), getattr(metadata, name)
-        if before and now and before != now:
+        if before not in ("", None) and now not in ("", None) and before != now:
             raise ValueError(
                 f"{prefix} was trained with --{flag}={before}, and this run has {name} {now}: give --{flag}={before} "
                 "to go on, or a new --model_dir to begin anew"

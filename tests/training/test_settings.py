@@ -51,6 +51,10 @@ def test_another_meaning_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             settings.check_meaning(prefix, checkpoint.describe(prefix), other)
+    segments = held._replace(head="masks", decoder=False)
+    prefix = checkpoint.save(tmp_path, 3, variables, 1, segments)
+    with pytest.raises(ValueError, match="was trained with --decoder=False, and this run has decoder True"):
+        settings.check_meaning(prefix, checkpoint.describe(prefix), segments._replace(decoder=True))
     prefix = checkpoint.save(tmp_path, 4, variables, 1)
     settings.check_meaning(prefix, checkpoint.describe(prefix), held)  # an older one, which says nothing
 
