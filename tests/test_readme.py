@@ -17,7 +17,7 @@ from tests.scripts import ROOT, run_script
 # In an order in which each finds what it uses.
 PAGES = ["README.md"]
 PAGES += [f"docs/{name}.md" for name in ("own_data", "database", "training", "transfer")]
-PAGES += [f"docs/{name}.md" for name in ("detection", "inference", "performance")]
+PAGES += [f"docs/{name}.md" for name in ("detection", "segmentation", "inference", "performance")]
 COMMAND = r"^    (?:\$ )?((?:mpirun -np 2 )?python .*)$"
 COMMANDS = [command for page in PAGES for command in re.findall(COMMAND, (ROOT / page).read_text(), re.M)]
 # What takes minutes or needs ML-Images is tried in small: these come last and win.
@@ -81,6 +81,10 @@ PRINTED = {
     "benchmarks/input_pipeline.py": [
         *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("decode", "ours", "ours, same", "release")),
         *(f"{ratio}: {NUMBER} by the clock" for ratio in ("ours / decode", "ours / release", "ours, same / release")),
+        r"boxes +[1-9]\d* images/s .* core-ms",
+        f"boxes / decode: {NUMBER} by the clock",
+        *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("both", "masks")),
+        *(f"{ratio}: {NUMBER} by the clock" for ratio in ("masks / decode", "masks / both")),
     ],
     "benchmarks/loss.py": [
         "ResNet-10, 11,166 classes, 32 px, batch 4",
