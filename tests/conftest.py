@@ -17,7 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 LONGEST = """test_readme.py test_distributed.py test_finetune_detection.py test_train.py test_build_database.py
-test_finetune.py test_detection_task.py
+test_finetune.py test_detection_task.py test_distributed_segmentation.py test_segmentation_task.py
+test_finetune_segmentation.py
 test_transfer_study.py test_caltech256.py test_checkpoint.py test_train_step.py test_launching.py test_resnet.py
 test_build_tfrecords_processes.py test_extract_feature.py test_distributed_inference.py test_evaluate.py""".split()
 

@@ -283,7 +283,8 @@ def test_as_many_weights_as_classes():
 @pytest.mark.slow
 def test_four_images_are_learnt_by_heart(tmp_path):
     task, steps = task_of(decoder=True), 80
-    index = index_of(tmp_path, range(4))
+    # With void pixels around what is in them: at cells of 4 pixels edges are seen to about one.
+    index = index_of(tmp_path, (2, 3, 6, 7))
     state = TrainState(task)
     step = make_train_step(task, state, StepConfig(weight_decay=0.0))
     batches = iter(training_batches(index, task, InputConfig(65, 4, shuffle_buffer=4)))
