@@ -133,7 +133,7 @@ def test_a_plan_says_what_training_and_test_need(folder, tmp_path):
 @pytest.mark.parametrize("option", ["--loss=sigmoid", "--head=sigmoid", "--FixBlock2", "--xla", "--rotated=0.5"])
 def test_flags_of_classification_are_refused(folder, tmp_path, option):
     done = run_script("finetune.py", *options_of(folder, tmp_path, max_iter=1), option, status=1)
-    assert "of classification, and the records in" in done.stderr and "Traceback" not in done.stderr
+    assert "is of labels, and the records in" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_train_py_names_the_script_for_boxes(folder, tmp_path):
