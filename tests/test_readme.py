@@ -224,6 +224,18 @@ def test_the_recipe_of_detection(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_recipe_of_segmentation(demo, tmp_path):
+    """Without VOC and SBD: on the demo's scenes with masks, and with a small network from random weights."""
+    recipe = next(c for c in COMMANDS if "voc2012_segmentation.flags" in c).replace("--sbd=benchmark_RELEASE ", "")
+    recipe = recipe.replace("voc2012seg:VOCdevkit", f"voc2012seg:{demo[0]}/out/demo/world/voc")
+    script, *arguments = shlex.split(recipe.replace("example/", f"{ROOT}/example/"))[1:]
+    arguments += f"--data_dir={tmp_path}/records --model_dir={tmp_path}/out --log_dir={tmp_path}/log --pretrain_ckpt= \
+        --resnet_size=10 --max_iter=2 --test_interval=2 --image_size=65".split()
+    output = run_script(script, *arguments, cwd=tmp_path, timeout=600).stdout
+    assert "DeepLab v3 on ResNet-10, 21 classes" in output and "best checkpoint: step 2" in output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "benchmarks/" in c], ids=lambda c: c.split()[1])
 def test_benchmark(command, tmp_path):
     """In small: it measures all that it compares, and checks that all did the same."""
