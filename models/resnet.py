@@ -122,7 +122,7 @@ def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=3
     """
     depth, style = _depth(resnet_size), _style(config, seed)
     if output_stride not in STRIDES:
-        raise ValueError(f"output_stride {output_stride}: choose one of {', '.join(map(str, STRIDES))}")
+        raise ValueError(f"--output_stride={output_stride}: choose one of {', '.join(map(str, STRIDES))}")
     images = keras.Input((None, None, 3), name="images")
     x = images
     if config.data_format == "channels_first":

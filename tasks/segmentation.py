@@ -109,7 +109,7 @@ class Segmentation(Task):
 
         prediction: int16 [batch, height, width], the class of each pixel; -1 outside of the image.
         confusion: int64 [batch, class_num, class_num], numbers of pixels by true class and predicted one.
-        confidence: float32 [batch], the mean over pixels of the highest probability; NaN if one is not finite.
+        confidences: float32 [batch], the mean over pixels of the highest probability; NaN if one is not finite.
         """
         if training:
             images = tf.ensure_shape(batch["image"], [None, None, None, 3])
@@ -125,7 +125,7 @@ class Segmentation(Task):
         return {
             "prediction": tf.cast(tf.where(inside, found, -1), tf.int16),
             "confusion": confusion(tf.ensure_shape(mask, [None, None, None]), found, self.class_num),
-            "confidence": _means(likeliest, inside),
+            "confidences": _means(likeliest, inside),
         }
 
     def settings(self):

@@ -167,5 +167,5 @@ def test_a_network_that_diverged_is_an_error(world, tmp_path):
     checkpoint.save(tmp_path / "diverged", 1, variables, 1, said)
     options = [*OPTIONS, f"--model_dir={tmp_path}/diverged", f"--result={tmp_path}/out"]
     error = run_script("evaluate.py", *options, cwd=folder, status=1).stderr
-    assert "error: VOC2012/JPEGImages/2012_000001.jpg: its confidence are not finite" in error
+    assert "error: VOC2012/JPEGImages/2012_000001.jpg: its confidences are not finite" in error
     assert not (tmp_path / "out/metrics.json").exists()

@@ -108,10 +108,13 @@ def test_a_stopped_run_goes_on_exactly(folder, whole, tmp_path):
 
 
 def test_a_segmenter_is_fine_tuned_again(folder, whole, tmp_path):
-    """Its classes are kept, and where they are not asked for with its layers, these are new."""
+    """Its classes are kept; but what saw a decoder is new where there is none."""
     options = dict(pretrain_ckpt=whole[0] / "model", max_iter=1, decoder="true")
     output = run_script("finetune.py", *options_of(folder, tmp_path, **options)).stdout
     assert "starting from the weights of" in output and "new " not in output.partition("starting from")[2]
+    options |= dict(model_dir=tmp_path / "without", decoder="false")
+    output = run_script("finetune.py", *options_of(folder, tmp_path, **options)).stdout
+    assert "new segmentation layer: --decoder=false here, and not so in the checkpoint" in output
 
 
 def test_a_plan_says_what_training_needs(folder, tmp_path):
@@ -134,7 +137,7 @@ def test_a_plan_says_what_training_needs(folder, tmp_path):
         ("--class_weights=1,2,x,4", "--class_weights=1,2,x,4: give numbers above 0"),
         ("--scales=0", "--scales=0: give numbers above 0"),
         ("--output_stride=4", "--output_stride=4"),
-        ("--output_stride=12", "output_stride 12: choose one of 32, 16, 8"),
+        ("--output_stride=12", "--output_stride=12: choose one of 32, 16, 8"),
         ("--hard_share=0", "--hard_share=0"),
     ],
 )

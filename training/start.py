@@ -188,7 +188,9 @@ def _resume(state, folder):
 
 def _start_from(prefix, task, state, beginning):
     other, held = _other_classes(prefix, state, beginning), checkpoint.describe(prefix)
-    anew = task.class_scopes if other else ()
+    # What classifies pixels behind a decoder is not what does so without one.
+    other_decoder = held.head == task.head == "masks" and bool(held.decoder) != bool(state.metadata.decoder)
+    anew = task.class_scopes if other or other_decoder else ()
     if held.anchors != state.metadata.anchors:
         anew += tuple(scope for scope in beginning.new_scopes if scope not in task.class_scopes)
     new = state.restore_pretrained(prefix, beginning.new_scopes, anew)
@@ -196,6 +198,8 @@ def _start_from(prefix, task, state, beginning):
     for scope in new:
         if task.head in NO_LABELS and held.head != task.head:
             why = "the checkpoint has none"
+        elif other_decoder:
+            why = f"--decoder={str(bool(state.metadata.decoder)).lower()} here, and not so in the checkpoint"
         elif scope in task.class_scopes:
             why = (
                 f"{task.class_num:,} classes here, {held.class_num:,} in the checkpoint{f' ({other})' if other else ''}"

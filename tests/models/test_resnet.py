@@ -201,5 +201,5 @@ def test_data_format(capsys):
 def test_unknown_size():
     with pytest.raises(ValueError, match="resnet_size=99.*18, 34"):
         build_resnet(99, 5)
-    with pytest.raises(ValueError, match="output_stride 4: choose one of 32, 16, 8"):
+    with pytest.raises(ValueError, match="--output_stride=4: choose one of 32, 16, 8"):
         build_resnet(18, 5, output_stride=4)

@@ -129,7 +129,7 @@ def test_an_image_does_not_depend_on_its_batch(task, tmp_path, seen):
                 height, width = batch["original"][k]
                 prediction = outputs["prediction"][k]
                 assert (prediction[height:] == -1).all() and (prediction[:, width:] == -1).all()
-                rows[name] = prediction[:height, :width], outputs["confusion"][k], outputs["confidence"][k]
+                rows[name] = prediction[:height, :width], outputs["confusion"][k], outputs["confidences"][k]
         found.append(rows)
     for rows in found[1:]:
         assert rows.keys() == found[0].keys()
@@ -178,7 +178,7 @@ def test_several_views_give_the_mean_of_their_probabilities(task, tmp_path, flip
     inside = expected[0, :height, :width]
     assert (outputs["prediction"][0] == inside.argmax(-1)).mean() > 0.999
     # (The decoder of JPEG is not Pillow's to the bit.)
-    np.testing.assert_allclose(outputs["confidence"], inside.max(-1).mean(), atol=0.01)
+    np.testing.assert_allclose(outputs["confidences"], inside.max(-1).mean(), atol=0.01)
 
 
 def test_a_mirrored_image_is_seen_mirrored(task):
@@ -232,7 +232,7 @@ def test_a_network_that_diverged_is_no_network_that_sees_background(tmp_path, va
         after = before.copy()
         after.flat[-1] = value
         kernel.assign(after)
-        with pytest.raises(ValueError, match=r"000000.jpg: its confidence are not finite"):
+        with pytest.raises(ValueError, match=r"000000.jpg: its confidences are not finite"):
             evaluate(task.evaluator(), predictions(task.forward, batches))
         kernel.assign(before)
 

@@ -12,7 +12,7 @@ from models import checkpoint
 from tests.helpers import tensors, train_flags
 from tests.scripts import run_script
 
-KILLS = 12
+KILLS = 20
 # One thread, since several add up in any order.
 ENVIRONMENT = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
