@@ -38,7 +38,7 @@ from tqdm import tqdm
 from data_processing.images.image_files import ImageError
 from data_processing.input_pipeline import file_batches
 import distributed
-from evaluation import box_predictions, drawn_files
+from evaluation import box_predictions, copies, drawn_files
 from models import inference
 from models.resnet import NetworkConfig
 from tasks import detection_inference
@@ -63,7 +63,7 @@ def main(argv):
         FLAGS.dictionary,
     )
     files = file_batches.list_image_files(FLAGS.images, quiet=ranks.rank > 0)
-    drawn = drawn_files.targets(files, FLAGS.images, FLAGS.draw) if FLAGS.draw else None
+    drawn = copies.targets(files, FLAGS.images, FLAGS.draw, "--draw") if FLAGS.draw else None
     description, classes = network.description, network.classes
     names = classes.names if classes else [str(k) for k in range(description.class_num)]
     sides = detection_inference.choose_sides(given("image_size"), given("long_side"), description)

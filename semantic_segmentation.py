@@ -37,7 +37,6 @@ script(
 )
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from data_processing.images import image_files
@@ -48,7 +47,6 @@ from models import inference
 from models.resnet import NetworkConfig
 from tasks import segmentation_inference
 from tasks.segmentation import Views
-from utils.files import atomic_write
 from utils.flag_values import positive
 
 RESULT = "masks"
@@ -139,10 +137,7 @@ def _write(place, mask, file, names):
         image = file_batches.decode_file(file)
         if image.shape[:2] != mask.shape:
             raise image_files.ImageError("it has changed meanwhile")
-        drawn = palette.overlay(image, mask, names)
-        with atomic_write(overlay) as temp_path:
-            form = "JPEG" if overlay.suffix.lower() in copies.JPEGS else "PNG"
-            Image.fromarray(drawn).save(temp_path, form, quality=image_files.JPEG_QUALITY)
+        copies.write(overlay, palette.overlay(image, mask, names))
     palette.write(path, mask)
 
 

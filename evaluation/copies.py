@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-from data_processing.images.image_files import is_inside
+from PIL import Image
+
+from data_processing.images.image_files import JPEG_QUALITY, is_inside
+from utils.files import atomic_write
 
 JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -64,3 +67,10 @@ def _names(names, name_of):
             made[name] = one
             taken.add(one)
     return [made[name] for name in names]
+
+
+def write(path, image):
+    """Writes an image, uint8 [height, width, 3], as a JPEG or PNG by the ending of its path; its folder is made."""
+    with atomic_write(path) as temp_path:
+        form = "JPEG" if path.suffix.lower() in JPEGS else "PNG"
+        Image.fromarray(image).save(temp_path, form, quality=JPEG_QUALITY)

@@ -1,4 +1,4 @@
-"""COCO's results as they are written, and where copies of images go."""
+"""COCO's results as they are written."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_processing.input_pipeline.file_batches import ImageFile
-from evaluation import box_predictions, drawn_files
+from evaluation import box_predictions
 from evaluation.box_predictions import FoundObjects
 
 FOUND = FoundObjects(
@@ -62,42 +62,3 @@ def test_what_is_above_a_score():
 def test_ids_of_images(names, ids):
     found, words = box_predictions.image_ids(files(*names))
     assert found == ids and words.startswith("the numbers" if ids != [1, 2][: len(ids)] else "the images' places")
-
-
-def test_where_copies_go(tmp_path):
-    inside = files(*(str(tmp_path / "images" / name) for name in ("a.JPG", "b/c.webp", "b/d.png", "b/e")))
-    for image in inside:
-        path = tmp_path / image.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    names = ["a.JPG", "b/c.webp.png", "b/d.png", "b/e.png"]
-    copies = drawn_files.targets(inside, str(tmp_path / "images"), str(tmp_path / "drawn"))
-    assert copies == [tmp_path / "drawn" / name for name in names]
-    # Of a list, below what all have in common; of one image, itself.
-    copies = drawn_files.targets(inside[1:], str(tmp_path / "list.txt"), "drawn")
-    assert [str(path) for path in copies] == ["drawn/c.webp.png", "drawn/d.png", "drawn/e.png"]
-    copies = drawn_files.targets(inside[:1], inside[0].file, "drawn")
-    assert [str(path) for path in copies] == ["drawn/a.JPG"]
-    (copy,) = drawn_files.targets(files("null\0.jpg"), "list.txt", "drawn")
-    assert str(copy) == "drawn/null_.jpg"
-    (copy,) = drawn_files.targets(files("../../../../../../../x.jpg"), "list.txt", "drawn")
-    assert str(copy) == "drawn/x.jpg"
-
-
-def test_no_two_images_have_one_copy(tmp_path):
-    """Though the copy of one would be called as another; an image that stands in a list twice has one."""
-    names = ["a.bmp", "a.bmp.png", "a.bmp.png.png", "b.JPG", "b.JPG.png", "c", "c.png", "a.bmp"]
-    copies = [str(path) for path in drawn_files.targets(files(*names), "list.txt", "drawn")]
-    kept = {name: f"drawn/{name}" for name in names if name not in ("a.bmp", "c")}
-    expected = kept | {"a.bmp": "drawn/a.bmp.png.png.png", "c": "drawn/c.png.png"}
-    assert dict(zip(names, copies, strict=True)) == expected and copies[0] == copies[-1]
-
-
-def test_a_copy_replaces_no_image_through_a_link(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").touch()
-    (tmp_path / "drawn").mkdir()
-    (tmp_path / "drawn" / "a.png").symlink_to("../images/a.png")
-    image = files(str(tmp_path / "images" / "a.png"))
-    with pytest.raises(ValueError, match="is one of the images that are read"):
-        drawn_files.targets(image, image[0].file, str(tmp_path / "drawn"))
