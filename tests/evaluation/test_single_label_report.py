@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from evaluation import outputs, single_label_report
+from evaluation import confusion, outputs, single_label_report
 from evaluation.single_label import SingleLabelEvaluator
 
 NAMES = ["dog, hound", "cat", "a <b> & c", "owl", "never seen", "pig", "cow"]
@@ -34,7 +34,7 @@ def test_rows_are_those_of_scikit_learn(evaluated, tmp_path):
     predicted = logits.argmax(axis=1)
     classes = np.arange(len(NAMES))
     matrix = sklearn_metrics.confusion_matrix(labels, predicted, labels=classes)
-    np.testing.assert_array_equal(single_label_report.confusion(answers, len(NAMES)), matrix)
+    np.testing.assert_array_equal(confusion.count(labels, predicted, len(NAMES)), matrix)
     recalls = sklearn_metrics.recall_score(labels, predicted, labels=classes, average=None, zero_division=np.nan)
     precisions = sklearn_metrics.precision_score(labels, predicted, labels=classes, average=None, zero_division=np.nan)
     rows = single_label_report.class_rows(answers, NAMES)
@@ -81,16 +81,3 @@ def test_calibration_is_that_of_the_first_answer(evaluated, head):
     np.testing.assert_allclose(found.confidence[found.count > 0], confidence, rtol=1e-5)
     expected = np.average(np.abs(share - confidence), weights=found.count[found.count > 0])
     assert metrics["calibration_error"] == pytest.approx(expected, rel=1e-5) and "calibration" in evaluator.table()
-
-
-def test_of_many_classes_the_worst_are_drawn():
-    labels = np.arange(300).repeat(2)
-    logits = np.eye(300, dtype=np.float32)[labels]
-    logits[labels == 250, 7] = 2
-    evaluator = SingleLabelEvaluator(300)
-    evaluator.add({"label": labels}, {"logits": logits})
-    evaluator.result()
-    image = single_label_report._image(
-        single_label_report.confusion(evaluator.answers, 300), [str(k) for k in range(300)]
-    )
-    assert "The 200 classes with the lowest accuracy of 300" in image
