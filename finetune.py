@@ -183,6 +183,8 @@ def _check_flags(kind):
             raise ValueError(
                 f"--{present[0]} is of {other}, and the records in {FLAGS.data_dir} hold {kind}; leave it out"
             )
+    if kind == "masks" and FLAGS["val_sizes"].present:
+        raise ValueError("--val_sizes: images with masks are validated whole, in their own sizes; leave it out")
     if kind in DEFAULTS_OF and not FLAGS["batch_size"].present:
         FLAGS.set_default("batch_size", DEFAULTS_OF[kind][2])
 
@@ -233,6 +235,11 @@ def _detection(class_num, resnet_size, network, sides_and_anchors, before):
 
 
 def _segmentation(class_num, resnet_size, network):
+    if FLAGS.batch_size == 1:
+        raise ValueError(
+            "--batch_size=1: the mean of one image has no variance for ASPP's batch normalisation; give 2 or more, if "
+            "need be with a smaller --image_size"
+        )
     of_task = config(
         segmentation.SegmentationConfig,
         resnet_size=resnet_size,
@@ -264,7 +271,9 @@ def _print_choices(task, loss, val_sizes, validated):
             trained = f"trained: {', '.join(LATE_LAYERS)}; the rest is frozen"
         why = "--head" if FLAGS.head else "--loss" if FLAGS.loss else f"{task.kind} labels"
         print(f"{task.head} head ({why}), {loss} loss; {trained}")
-    if validated:
+    if validated and task.head == "masks":
+        print("validated on whole images in their own sizes; the best is kept")
+    elif validated:
         print(f"validated at {' and '.join(map(str, val_sizes))} pixels; the best at {val_sizes[-1]} is kept")
     if not FLAGS.pretrain_ckpt:
         print("without --pretrain_ckpt the network begins with random weights, and needs many more images and epochs")

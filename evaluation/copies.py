@@ -45,12 +45,15 @@ def targets(files, images, folder, flag, name_of=same_ending) -> list[Path]:
     else:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])
     read = {os.path.realpath(path) for path in paths}
+    folders = {os.path.dirname(path) for path in read}
     made = [Path(folder, name) for name in _names([os.path.relpath(path, root) for path in paths], name_of)]
     for one in made:
         if os.path.realpath(one) in read:
             raise ValueError(f"{flag}={folder}: {one} is one of the images that are read; name another folder")
         if not is_inside(one, folder):
             raise ValueError(f"{flag}={folder}: a link in it leads {one} out of it; name another folder")
+        if os.path.realpath(one.parent) in folders:
+            raise ValueError(f"{flag}={folder}: {one} would lie among images; name another folder")
     return made
 
 

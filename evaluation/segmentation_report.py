@@ -89,7 +89,7 @@ def _legend(evaluator, images):
     found = {int(k) & palette.VOID for _, *masks in images.values() for mask in masks for k in np.unique(mask)}
     parts = []
     for k in sorted(found):
-        name = "void" if k == palette.VOID else evaluator.names[k]
+        name = "void" if k == palette.VOID else dict(enumerate(evaluator.names)).get(k, f"no class ({k})")
         color = "#{:02x}{:02x}{:02x}".format(*palette.COLORS[k])
         parts.append(f"<span style='background: {color}'>&emsp;</span> {html.escape(name)}")
     return f"<p>{' &ensp; '.join(parts)}</p>"

@@ -20,8 +20,11 @@ from tasks.base import Task
 
 # Reference recipe (docs/segmentation.md): the side of a crop in training, in pixels.
 CROP = 513
-# What the canvas of an evaluated image is in other scales: such a multiple of pixels, and 1.
-STRIDE = 16
+# What the canvas of an evaluated image is in other scales: such a multiple of pixels, and 1; so the last cell of any
+# output stride lies in the corner.
+STRIDE = 32
+# Pixels of the images of a batch of evaluation: the scores of all classes of each are held.
+PIXELS = 2**21
 
 
 class Views(NamedTuple):
@@ -89,7 +92,10 @@ class Segmentation(Task):
         return {"name": "", "image": image, "mask": mask, "original": tf.zeros([2], tf.int32)}
 
     def batched(self, examples, batch_size, training):
-        """In evaluation the images of a batch have one padded size, so that no image depends on another."""
+        """In evaluation the images of a batch have one padded size, so that no image depends on another.
+
+        Large images come in fewer, or alone, and do not wait for others.
+        """
         if training:
             return super().batched(examples, batch_size, training)
 
@@ -101,7 +107,9 @@ class Segmentation(Task):
         fills = {name: tf.zeros([], spec.dtype) for name, spec in examples.element_spec.items() if name != "name"}
         fills |= {"name": "", "mask": -1}
         return examples.group_by_window(
-            key, lambda _, some: some.padded_batch(batch_size, shapes, fills, drop_remainder=False), batch_size
+            key,
+            lambda _, some: some.padded_batch(batch_size, shapes, fills, drop_remainder=False),
+            window_size_func=lambda key: tf.clip_by_value(PIXELS // (key // 2**32 * (key % 2**32)), 1, batch_size),
         )
 
     def forward(self, batch, training=False, seed=None):
@@ -206,7 +214,7 @@ def look(model, images, seen=Views()):
 
     Args:
       model: of `models.deeplab.build_deeplab`.
-      images: float32 [batch, height, width, 3] in [-1, 1]; sides of 16 k + 1 pixels.
+      images: float32 [batch, height, width, 3] in [-1, 1]; sides of 32 k + 1 pixels.
       seen: the `Views`; the probabilities of several are averaged, and of a single one the logits are returned.
     """
     sides = tf.shape(images)[1:3]

@@ -139,6 +139,8 @@ def test_a_plan_says_what_training_needs(folder, tmp_path):
         ("--output_stride=4", "--output_stride=4"),
         ("--output_stride=12", "--output_stride=12: choose one of 32, 16, 8"),
         ("--hard_share=0", "--hard_share=0"),
+        ("--batch_size=1", "--batch_size=1: the mean of one image has no variance"),
+        ("--val_sizes=65,97", "--val_sizes: images with masks are validated whole"),
     ],
 )
 def test_flags_that_cannot_be_met(folder, tmp_path, option, message):

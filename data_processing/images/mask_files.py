@@ -15,6 +15,8 @@ from data_processing.images.bare import PNG_MAGIC, ImageError, strip
 
 # What records hold for pixels without a class.
 VOID = 255
+# How the first chunk of a PNG begins: its length and name.
+IHDR = b"\0\0\0\rIHDR"
 MAT_MAGIC = b"MATLAB 5.0 MAT-file"
 MAT_HEADER, MAT_COMPRESSED, MAT_MATRIX = 128, 15, 14
 # An unpacked .mat of SBD has a byte a pixel, and outlines; and some dozen matrices in each other.
@@ -50,6 +52,8 @@ def png_size(data):
     """Returns (width, height) that a PNG, bytes, says it has. Raises ImageError if it is none."""
     if not data.startswith(PNG_MAGIC) or len(data) < 33:
         raise ImageError("no PNG" if data else "empty file")
+    if data[8:16] != IHDR:
+        raise ImageError("no PNG: its header is not the first of it")
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
@@ -87,8 +91,11 @@ def _read_png(data, size):
         raise ImageError("16 bits of grey; save it with 8, as uint8")
     try:
         with Image.open(io.BytesIO(bare.data), formats=["PNG"]) as image:
+            # Pillow believes the last of several headers.
+            if image.size != size or image.mode not in ("1", "L", "P"):
+                raise ImageError(f"several headers; {CONVERT}")
             indices = np.asarray(image).astype(np.uint8)
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     except Exception as error:  # as of `image_files`: Pillow raises anything for odd bytes
         raise ImageError(f"{image_files.TRUNCATED}: {' '.join(str(error).split())[:100]}") from error
@@ -118,6 +125,8 @@ def _read_mat(data, size):
 def _check_mat(data, size):
     """ImageError for a .mat that would take much memory, or very many matrices within each other, to read."""
     most, at = MAT_BYTES_PER_PIXEL * size[0] * size[1] + MAT_MORE, MAT_HEADER
+    if data[126:128] not in (b"IM", b"MI"):
+        raise ImageError(".mat damaged: it does not say the order of its bytes")
     order = "big" if data[126:128] == b"MI" else "little"
     left, matrices = most, 0
     while at + 8 <= len(data):

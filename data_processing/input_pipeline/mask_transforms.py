@@ -81,7 +81,8 @@ def scaled_window(image, mask, scaled, begin, size, mirror=False):
     k = tf.where(tf.stack([False, mirror])[:, None], k[:, ::-1], k)
     is_there = (k >= 0) & (k < scaled[:, None])
     # The centre k + 1/2 of a resized row comes from (k + 1/2) original / scaled: for the mask in whole numbers.
-    nearest = tf.where(is_there, (2 * k + 1) * original[:, None] // (2 * scaled[:, None]), 0)
+    places, sides, scaled_sides = (tf.cast(one, tf.int64) for one in (k, original[:, None], scaled[:, None]))
+    nearest = tf.where(is_there, tf.cast((2 * places + 1) * sides // (2 * scaled_sides), tf.int32), 0)
     factors = tf.cast(original, tf.float32) / tf.cast(scaled, tf.float32)
     source = (tf.cast(k, tf.float32) + 0.5) * factors[:, None] - 0.5
     first = tf.cast(tf.floor(source), tf.int32)

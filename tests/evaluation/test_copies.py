@@ -51,6 +51,12 @@ def test_what_would_be_overwritten_or_lie_elsewhere(tmp_path, monkeypatch):
         copies.targets(files("x/in/a.png", "x/b.png"), "list.txt", "out", "--draw")
 
 
+def test_no_copy_lies_among_images(tmp_path):
+    """It could have the name of another image there, which is not read."""
+    with pytest.raises(ValueError, match="would lie among images; name another folder"):
+        copies.targets(files(str(tmp_path / "a.jpg")), "list.txt", str(tmp_path), "--result", copies.png)
+
+
 def test_where_copies_go(tmp_path):
     inside = files(*(str(tmp_path / "images" / name) for name in ("a.JPG", "b/c.webp", "b/d.png", "b/e")))
     for image in inside:

@@ -163,3 +163,13 @@ def test_worst_images_show_the_masks_in_their_colors(tmp_path):
     width = pixels.shape[1] // 3
     for k, color in enumerate([(200, 200, 200), palette.COLORS[0], palette.COLORS[1]]):
         assert np.abs(pixels[50:-50, k * width + 20 : (k + 1) * width - 30] - np.array(color)).max() < 12
+
+
+def test_the_page_of_worst_images_names_values_that_are_no_class(tmp_path):
+    """In void pixels a result may have any."""
+    truth, found = np.full([8, 8], palette.VOID), np.full([8, 8], 77)
+    truth[:4], found[:4] = 1, 0
+    evaluator = evaluator_of([("a.jpg", truth, found)])
+    evaluator.read_images = lambda names: {"a.jpg": (np.zeros([8, 8, 3], np.uint8), truth, found)}
+    evaluator.write_report(tmp_path, "t")
+    assert "no class (77)" in (tmp_path / "worst.html").read_text()

@@ -55,6 +55,30 @@ def bomb():
     return mat(np.zeros((8000, 8000), np.uint8))
 
 
+def with_header_before(data, *size):
+    """A PNG with another header, of a grey image of this size, before its own."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    return data[:8] + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[8:]
+
+
+@pytest.mark.parametrize("image", [Image.new("L", (300, 300)), Image.new("RGB", (33, 21))])
+def test_the_first_of_several_headers_is_not_believed(image):
+    with pytest.raises(ImageError, match="headers|damaged|truncated"):
+        mask_files.read(with_header_before(saved(image), 33, 21), (33, 21))
+
+
+def test_no_header_first():
+    data = saved(Image.fromarray(MASK))
+    with pytest.raises(ImageError, match="its header is not the first of it"):
+        mask_files.png_size(data[:12] + b"tEXt" + data[16:])
+
+
+def test_a_mat_whose_bytes_have_no_order():
+    data = bomb()
+    with pytest.raises(ImageError, match="does not say the order of its bytes"):
+        mask_files.read(data[:126] + b"\1\1" + data[128:], (33, 21))
+
+
 def nested(depth):
     """A .mat of cells in cells."""
     inner = b""

@@ -126,3 +126,15 @@ def test_pad():
         expected[:height, :width] = 1
         np.testing.assert_array_equal(padded[k], np.repeat(expected[..., None], 3, axis=-1))
         np.testing.assert_array_equal(there[k], expected[:40, :66])
+
+
+def test_a_very_wide_image_has_its_mask_beside_it():
+    """Places times sides do not fit into 32 bits."""
+    width, size = 40_000, 65
+    columns = np.arange(width) % 200
+    image = tf.constant(np.broadcast_to(columns[None, :, None], (2, width, 3)).astype(np.uint8))
+    mask = tf.constant(np.broadcast_to(columns, (2, width)).astype(np.int32))
+    begin = tf.constant([0, 2 * width - size])
+    pixels, classes = mask_transforms.scaled_window(image, mask, tf.constant([4, 2 * width]), begin, size)
+    shown = np.round((pixels[1, :, 0] + 1) * 127.5)
+    assert np.abs(shown - classes[1].numpy()).max() <= 1
