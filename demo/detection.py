@@ -9,7 +9,6 @@ seed is another pre-training, and another order of the scenes with boxes. Writes
 again. docs/transfer.md says what came out. Each network has one core, and as many train at a time as there are cores.
 """
 
-import json
 from pathlib import Path
 import sys
 import time
@@ -62,27 +61,19 @@ def main(argv):
 
 def _detect(out, kind, seed, network):
     """Trains a detector; returns its mAP after the last step, on the scenes of val."""
-    folder = out / f"{kind}-{seed}"
-    result = folder / "validation.json"
-    if not result.exists():
-        beginning = dict(pretrain_ckpt=network) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
-        run_on_one_core(
-            folder,
-            "finetune.py",
-            data_dir=out / "used",
-            model_dir=folder,
-            log_dir=folder / "log",
-            random_seed=seed,
-            image_size=SHORT_SIDE,
-            anchor_sizes=ANCHORS,
-            regions=64,
-            proposals=100,
-            batch_size=4,
-            **beginning,
-            **study.schedule(FLAGS.detection_steps, RATES[kind]) | dict(test_interval=FLAGS.detection_steps),
-        )
-    [metrics] = json.loads(result.read_text())["metrics"].values()
-    return metrics["mAP"]
+    beginning = dict(pretrain_ckpt=network) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
+    return study.fine_tuned(
+        out / f"{kind}-{seed}",
+        "mAP",
+        random_seed=seed,
+        image_size=SHORT_SIDE,
+        anchor_sizes=ANCHORS,
+        regions=64,
+        proposals=100,
+        batch_size=4,
+        **beginning,
+        **study.schedule(FLAGS.detection_steps, RATES[kind]),
+    )
 
 
 def _drawn(out, kind):

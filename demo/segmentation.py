@@ -9,7 +9,6 @@ masks.png (what both find in the same images, the truth below) into --output_dir
 again. docs/transfer.md says what came out. Each network has one core, and as many train at a time as there are cores.
 """
 
-import json
 from pathlib import Path
 import sys
 import time
@@ -64,25 +63,17 @@ def main(argv):
 
 def _segment(out, kind, seed, network):
     """Trains a network; returns its mean IoU after the last step, on the scenes of val."""
-    folder = out / f"{kind}-{seed}"
-    result = folder / "validation.json"
-    if not result.exists():
-        beginning = dict(pretrain_ckpt=network) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
-        run_on_one_core(
-            folder,
-            "finetune.py",
-            data_dir=out / "used",
-            model_dir=folder,
-            log_dir=folder / "log",
-            random_seed=seed,
-            image_size=CROP,
-            output_stride=8,
-            batch_size=16,
-            **beginning,
-            **study.schedule(FLAGS.segmentation_steps, RATES[kind]) | dict(test_interval=FLAGS.segmentation_steps),
-        )
-    [metrics] = json.loads(result.read_text())["metrics"].values()
-    return metrics["mIoU"]
+    beginning = dict(pretrain_ckpt=network) if kind == "pretrained" else dict(resnet_size=FLAGS.resnet_size)
+    return study.fine_tuned(
+        out / f"{kind}-{seed}",
+        "mIoU",
+        random_seed=seed,
+        image_size=CROP,
+        output_stride=8,
+        batch_size=16,
+        **beginning,
+        **study.schedule(FLAGS.segmentation_steps, RATES[kind]),
+    )
 
 
 def _drawn(out, kind):

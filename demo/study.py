@@ -1,6 +1,7 @@
 """What the studies of detection and of segmentation share: a world, networks that know it by labels, and their use."""
 
 from concurrent.futures import ThreadPoolExecutor
+import json
 import os
 import time
 
@@ -15,7 +16,6 @@ DICTIONARY = "dictionary_and_semantic_hierarchy.txt"
 TITLES = {"pretrained": "pre-trained", "random": "random weights"}
 # Of the drawn scenes, and of what the networks see in pre-training, which is crops of them.
 SCENE_SIZE, INPUT_SIZE = 80, 64
-BATCH_NORM_DECAY = 0.95
 SHOWN = 6
 
 
@@ -51,20 +51,23 @@ def make_data(out, num_images, voc_images, dataset):
     )
 
 
-def schedule(steps, rate):
-    """Returns flags: a twentieth of the steps for warming up, then half a cosine."""
+def cosine(steps, rate, warmup):
+    """Returns flags: so many steps of warming up, in four raises from an eighth of the rate, then half a cosine."""
     return dict(
         max_iter=steps,
-        warmup=steps // 20,
+        warmup=warmup,
         lr_warmup=rate / 8,
-        lr_warmup_decay_step=max(1, steps // 80),
+        lr_warmup_decay_step=max(1, warmup // 4),
         lr_warmup_decay_factor=8**0.25,
         lr=rate,
         lr_schedule="cosine",
         data_format="NHWC",
-        batch_norm_decay=BATCH_NORM_DECAY,
-        test_interval=0,
     )
+
+
+def schedule(steps, rate):
+    """Returns flags: a twentieth of the steps for warming up, and what else all networks here have in common."""
+    return cosine(steps, rate, steps // 20) | dict(batch_norm_decay=0.95, test_interval=0)
 
 
 def pretrain(out, seed, resnet_size, steps):
@@ -87,6 +90,19 @@ def pretrain(out, seed, resnet_size, steps):
             **schedule(steps, 0.03),
         )
     return folder
+
+
+def fine_tuned(folder, metric, **flags):
+    """Returns a metric, after the last step, of the network that finetune.py trains into `folder`, if it is not there.
+
+    `flags` are those of finetune.py; its records are in used/ beside `folder`.
+    """
+    result = folder / "validation.json"
+    if not result.exists():
+        flags |= dict(data_dir=folder.parent / "used", model_dir=folder, log_dir=folder / "log")
+        run_on_one_core(folder, "finetune.py", **flags | dict(test_interval=flags["max_iter"]))
+    [metrics] = json.loads(result.read_text())["metrics"].values()
+    return metrics[metric]
 
 
 def compare(out, seeds, network_of, use, metric):

@@ -39,6 +39,7 @@ import numpy as np
 from data_processing.lists import dictionary, image_list
 from demo import transfer_report
 from demo.scripts import run_on_one_core, run_script
+from demo.study import cosine
 
 SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
 # Scenes, and images of each single thing, without which splits would be empty.
@@ -169,16 +170,8 @@ def surest_label(row, ancestors, number):
 
 def _schedule(steps, rate):
     """A tenth of the steps for warming up, then half a cosine: the same for all."""
-    return dict(
-        max_iter=steps,
-        warmup=steps // 10,
-        lr_warmup=rate / 8,
-        lr_warmup_decay_step=max(1, steps // 40),
-        lr_warmup_decay_factor=8**0.25,
-        lr=rate,
-        lr_schedule="cosine",
+    return cosine(steps, rate, steps // 10) | dict(
         resnet_size=FLAGS.resnet_size,
-        data_format="NHWC",
         image_size=INPUT_SIZE,
         batch_size=64,
         batch_norm_decay=0.9,

@@ -1,7 +1,5 @@
 """Evaluation of a network that finds objects: mean average precision by the rules of VOC and of COCO."""
 
-from collections import Counter
-
 import numpy as np
 
 from evaluation import average_precision, coco, detection_report, outputs
@@ -112,14 +110,9 @@ class DetectionEvaluator:
         }
         return self.metrics
 
-    def unique_names(self):
-        """Returns the names of the classes; where several have one name, their indices follow it."""
-        count = Counter(self.names)
-        return [name if count[name] == 1 else f"{name} ({k})" for k, name in enumerate(self.names)]
-
     def by_class(self):
         """Returns {"AP": {class: value}, "AP_area": …, "AP_coco": …}, of the classes with objects, by their names."""
-        names = self.unique_names()
+        names = outputs.unique_names(self.names)
         columns = {"AP": self.ap, "AP_area": self.ap_area, "AP_coco": self.coco.all}
         present = np.flatnonzero(~np.isnan(self.ap))
         return {key: {names[k]: float(column[k]) for k in present} for key, column in columns.items()}

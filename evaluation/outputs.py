@@ -1,5 +1,6 @@
 """What evaluations leave: files of numbers, and lines on what they left out and wrote."""
 
+from collections import Counter
 import json
 import math
 
@@ -12,6 +13,12 @@ SHOWN = 5
 def class_names(names, class_num):
     """Returns a text for each class, its index where there is no name; args as of `DetectionEvaluator`."""
     return [text or str(k) for k, (_, text) in enumerate(names or [("", "")] * class_num)]
+
+
+def unique_names(names):
+    """Returns names of classes; where several have one name, their indices follow it."""
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({k})" for k, name in enumerate(names)]
 
 
 def write_metrics(path, content):

@@ -1,7 +1,5 @@
 """Evaluation of a network that says the class of each pixel: mean intersection over union, by the rules of VOC."""
 
-from collections import Counter
-
 import numpy as np
 
 from evaluation import confusion, outputs, segmentation_report
@@ -99,9 +97,7 @@ class SegmentationEvaluator:
 
     def by_class(self):
         """Returns {"IoU": {class: value}}, NaN of a class that is nowhere; its index follows a name of several."""
-        number = Counter(self.names)
-        names = [name if number[name] == 1 else f"{name} ({k})" for k, name in enumerate(self.names)]
-        return {"IoU": dict(zip(names, self.iou.tolist(), strict=True))}
+        return {"IoU": dict(zip(outputs.unique_names(self.names), self.iou.tolist(), strict=True))}
 
     def table(self, skipped=0):
         """Returns the metrics as a person reads them; `skipped` is the number of records that were left out."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_processing.images import archives, image_files
 from data_processing.sources import voc, voc_files
+from evaluation import outputs
 from evaluation.average_precision import Detections, TrueObjects
 from utils.files import write_text
 
@@ -201,9 +202,9 @@ def write(folder, split, evaluator):
       split: name of the list that the images are of.
       evaluator: a `detection.DetectionEvaluator`, when it has its result.
     """
-    names = evaluator.image_names
+    names, class_names = evaluator.image_names, outputs.unique_names(evaluator.names)
     # Where classes are VOC's, so are images whose folder says no year: of TensorFlow Datasets, or one called otherwise.
-    otherwise = 2007 if list(evaluator.unique_names()) == list(voc.CLASSES) else None
+    otherwise = 2007 if class_names == list(voc.CLASSES) else None
     years = [voc.year(name) or otherwise for name in names]
     of_voc = all(years)
     ids = [voc.image_id(name) for name in names] if of_voc else _ids(names)
@@ -215,7 +216,7 @@ def write(folder, split, evaluator):
     for year in set(years) if of_voc else [None]:
         main = Path(folder, f"VOC{year}" if year else "", "Main")
         main.mkdir(parents=True, exist_ok=True)
-        for label, name in enumerate(evaluator.unique_names()):
+        for label, name in enumerate(class_names):
             write_text(main / _file_name(split, name.replace("/", "_")), "".join(lines[year, label]))
 
 

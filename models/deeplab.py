@@ -7,13 +7,12 @@ normalisation and ReLU of the next stage's main path, for the same reason.
 """
 
 from typing import NamedTuple
-import zlib
 
 import keras
 from keras import layers
 import tensorflow as tf
 
-from models.resnet import POLICIES, NetworkConfig, build_resnet
+from models.resnet import NetworkConfig, bn_relu, build_resnet, channels_axis, layer_seed, style_of
 
 # Of the convolutions of ASPP at output stride 16 (twice as much at 8), and of the blocks of the last stage (section 4).
 RATES, MULTI_GRID = (6, 12, 18), (1, 2, 4)
@@ -76,7 +75,7 @@ def build_deeplab(resnet_size, class_num, network=NetworkConfig(), config=DeepLa
     variables have the names of a classification network's without "logits", and of `NEW_SCOPES`.
     """
     whole = build_resnet(resnet_size, 1, network, config.output_stride, MULTI_GRID, seed=seed)
-    style = _Style(network, keras.DTypePolicy(POLICIES[network.precision]), seed)
+    style = style_of(network, seed)
     x = _aspp(whole.get_layer("global_pool.bn_relu").output, config.output_stride, style)
     if config.decoder:
         x = _decoder(x, whole.get_layer(LOW_LEVEL).output, style)
@@ -84,7 +83,7 @@ def build_deeplab(resnet_size, class_num, network=NetworkConfig(), config=DeepLa
         class_num,
         1,
         data_format=network.data_format,
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01, seed=_layer_seed(seed, "segmentation")),
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01, seed=layer_seed(seed, "segmentation")),
         dtype="float32",
         name="segmentation.logits",
     )(x)
@@ -101,17 +100,9 @@ def freeze_batch_norm(model):
             layer.trainable = False
 
 
-class _Style(NamedTuple):
-    """What all layers share."""
-
-    network: NetworkConfig
-    policy: keras.DTypePolicy
-    seed: int
-
-
 def _aspp(x, output_stride, style):
     """Chen et al. 2017, section 3.3: the map through convolutions of several dilations, and its mean."""
-    data_format = style.network.data_format
+    data_format = style.data_format
     mean = layers.GlobalAveragePooling2D(data_format, keepdims=True, dtype=style.policy, name="aspp.mean")(x)
     mean = _conv_bn_relu(mean, "aspp.image", (CHANNELS, 1), style)
     branches = [_conv_bn_relu(x, "aspp.point", (CHANNELS, 1), style)]
@@ -124,7 +115,7 @@ def _aspp(x, output_stride, style):
 def _decoder(x, low_level, style):
     """Chen et al. 2018, section 3.1."""
     low_level = _conv_bn_relu(low_level, "decoder.low_level", (LOW_LEVEL_CHANNELS, 1), style)
-    x = Enlarge(style.network.data_format, dtype=style.policy, name="decoder.enlarged")(x, low_level)
+    x = Enlarge(style.data_format, dtype=style.policy, name="decoder.enlarged")(x, low_level)
     x = _joined([x, low_level], "decoder.joined", style)
     for k in range(2):
         x = _conv_bn_relu(x, f"decoder.conv_{k}", (CHANNELS, 3), style)
@@ -132,7 +123,7 @@ def _decoder(x, low_level, style):
 
 
 def _joined(maps, name, style):
-    return layers.Concatenate(_channels_axis(style), dtype=style.policy, name=name)(maps)
+    return layers.Concatenate(channels_axis(style.data_format), dtype=style.policy, name=name)(maps)
 
 
 def _conv_bn_relu(x, name, shape, style, dilation=1):
@@ -141,23 +132,13 @@ def _conv_bn_relu(x, name, shape, style, dilation=1):
         filters,
         kernel_size,
         padding="same",
-        data_format=style.network.data_format,
+        data_format=style.data_format,
         dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(
-            2.0, "fan_in", "truncated_normal", seed=_layer_seed(style.seed, name)
+            2.0, "fan_in", "truncated_normal", seed=layer_seed(style.seed, name)
         ),
         dtype=style.policy,
         name=name,
     )(x)
-    decay, epsilon = style.network.batch_norm_decay, style.network.batch_norm_epsilon
-    x = layers.BatchNormalization(_channels_axis(style), decay, epsilon, dtype=style.policy, name=f"{name}_bn")(x)
-    return layers.Activation("relu", dtype=style.policy, name=f"{name}_relu")(x)
-
-
-def _channels_axis(style):
-    return 1 if style.network.data_format == "channels_first" else -1
-
-
-def _layer_seed(seed, name):
-    return zlib.crc32(f"{seed} {name}".encode())
+    return bn_relu(x, f"{name}_bn", style)

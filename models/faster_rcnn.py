@@ -8,7 +8,6 @@ as well, in the next stage itself; its weights come with a checkpoint, and nothi
 
 import math
 from typing import NamedTuple
-import zlib
 
 import keras
 from keras import layers
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from models import anchors, boxes, regions
 from models.boxes import Objects
-from models.resnet import POLICIES, NetworkConfig, build_last_stage, build_resnet
+from models.resnet import POLICIES, NetworkConfig, build_last_stage, build_resnet, layer_seed
 
 TAP = "stages_3_block_0.conv1_b2_bn"
 RPN_CHANNELS = 512
@@ -218,4 +217,4 @@ def _dense(width, name, deviation, seed):
 
 def _normal(deviation, seed, name):
     """Each layer draws from the seed and its own name, as in `models.resnet`."""
-    return keras.initializers.RandomNormal(stddev=deviation, seed=zlib.crc32(f"{seed} {name}".encode()))
+    return keras.initializers.RandomNormal(stddev=deviation, seed=layer_seed(seed, name))

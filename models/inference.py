@@ -15,7 +15,7 @@ from models.resnet import DEPTHS, NetworkConfig, build_resnet, resolve_data_form
 
 CROPS = ("center", "10crop")
 ACTIVATIONS = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid}
-# Networks without logits of whole images, and the script of each.
+# Networks without logits of whole images, by head, which is also the kind of their records; and the script of each.
 OTHER_HEADS = {
     "boxes": "a detector, which finds objects and has no logits of whole images: object_detection.py",
     "masks": "a segmentation, which has logits of pixels, not of whole images: semantic_segmentation.py",

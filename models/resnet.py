@@ -44,8 +44,8 @@ class NetworkConfig(NamedTuple):
     batch_norm_epsilon: float = 1e-5
 
 
-class _Style(NamedTuple):
-    """What all layers share."""
+class Style(NamedTuple):
+    """What all layers share, see `NetworkConfig`; `seed` is of the initial weights."""
 
     data_format: str
     policy: keras.DTypePolicy
@@ -120,7 +120,7 @@ def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=3
         feature: float32 [batch, 2048] (512 for 18 and 34), the mean over the last stage's normalised pixels.
         logits: float32 [batch, class_num].
     """
-    depth, style = _depth(resnet_size), _style(config, seed)
+    depth, style = _depth(resnet_size), style_of(config, seed)
     if output_stride not in STRIDES:
         raise ValueError(f"--output_stride={output_stride}: choose one of {', '.join(map(str, STRIDES))}")
     images = keras.Input((None, None, 3), name="images")
@@ -136,7 +136,7 @@ def build_resnet(resnet_size, class_num, config=NetworkConfig(), output_stride=3
     outputs["feature"] = _feature(x, style)
     outputs["logits"] = layers.Dense(
         class_num,
-        kernel_initializer=keras.initializers.GlorotUniform(_layer_seed(seed, "logits")),
+        kernel_initializer=keras.initializers.GlorotUniform(layer_seed(seed, "logits")),
         dtype="float32",
         name="logits",
     )(outputs["feature"])
@@ -152,7 +152,7 @@ def build_last_stage(resnet_size, config=NetworkConfig(), strides=1, seed=1234):
     Returns a functional model from [regions, height, width, channels] (`stages_2` of the network; in its layout) to a
     dictionary with "stages_3", [regions, height / strides, width / strides, 2 * channels], and "feature".
     """
-    depth, style = _depth(resnet_size), _style(config, seed)
+    depth, style = _depth(resnet_size), style_of(config, seed)
     channels = depth.width * 2 ** (STAGES - 2)
     shape = (channels, None, None) if config.data_format == "channels_first" else (None, None, channels)
     crops = keras.Input(shape, name="crops", dtype=style.policy.compute_dtype)
@@ -166,9 +166,10 @@ def _depth(resnet_size):
     return DEPTHS[resnet_size]
 
 
-def _style(config, seed):
+def style_of(config, seed):
+    """Returns the `Style` of a `NetworkConfig`."""
     policy = keras.DTypePolicy(POLICIES[config.precision])
-    return _Style(config.data_format, policy, config.batch_norm_decay, config.batch_norm_epsilon, seed)
+    return Style(config.data_format, policy, config.batch_norm_decay, config.batch_norm_epsilon, seed)
 
 
 def train_only(model, scopes):
@@ -205,25 +206,27 @@ def _block(x, place, depth, strides, dilations, style):
     name, filters = f"stages_{stage}_block_{j}", depth.width * 2**stage
     shortcut = x
     if j == 0:
-        shortcut = _conv(_bn_relu(x, f"{name}.conv1_b1_bn", style), f"{name}.conv1_b1", (filters, 1), style, strides)
+        shortcut = _conv(bn_relu(x, f"{name}.conv1_b1_bn", style), f"{name}.conv1_b1", (filters, 1), style, strides)
     if depth.bottleneck:
         convolutions = [(filters // 4, 1, 1, 1), (filters // 4, 3, strides, before), (filters, 1, 1, 1)]
     else:
         convolutions = [(filters, 3, strides, before), (filters, 3, 1, after)]
     for n, (width, kernel_size, stride, rate) in enumerate(convolutions, start=1):
-        x = _bn_relu(x, f"{name}.conv{n}_b2_bn", style)
+        x = bn_relu(x, f"{name}.conv{n}_b2_bn", style)
         x = _conv(x, f"{name}.conv{n}_b2", (width, kernel_size), style, stride, rate)
     return layers.Add(dtype=style.policy, name=f"{name}.add")([x, shortcut])
 
 
 def _feature(x, style):
-    x = _bn_relu(x, "global_pool.bn", style)
+    x = bn_relu(x, "global_pool.bn", style)
     return layers.GlobalAveragePooling2D(style.data_format, dtype="float32", name="feature")(x)
 
 
-def _bn_relu(x, name, style):
-    axis = 1 if style.data_format == "channels_first" else -1
-    x = layers.BatchNormalization(axis, style.decay, style.epsilon, dtype=style.policy, name=name)(x)
+def bn_relu(x, name, style):
+    """Returns `x` after the batch normalisation `name`, and ReLU."""
+    x = layers.BatchNormalization(
+        channels_axis(style.data_format), style.decay, style.epsilon, dtype=style.policy, name=name
+    )(x)
     return layers.Activation("relu", dtype=style.policy, name=f"{name}_relu")(x)
 
 
@@ -244,12 +247,18 @@ def _conv(x, name, shape, style, strides=1, dilation=1):
         dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(
-            1.0, "fan_in", "truncated_normal", seed=_layer_seed(style.seed, name)
+            1.0, "fan_in", "truncated_normal", seed=layer_seed(style.seed, name)
         ),
         dtype=style.policy,
         name=name,
     )(x)
 
 
-def _layer_seed(seed, name):
+def channels_axis(data_format):
+    """Returns the axis of the channels of a map [batch, …]."""
+    return 1 if data_format == "channels_first" else -1
+
+
+def layer_seed(seed, name):
+    """Returns the seed of a layer's initial weights, from that of the network and the layer's own name."""
     return zlib.crc32(f"{seed} {name}".encode())

@@ -17,8 +17,6 @@ from training import best_checkpoint, lock, plan, settings
 from training.schedule import STAGES, learning_rate
 
 RATES_SHOWN = 40
-# Kinds of records, and heads, without labels of whole images.
-NO_LABELS = ("boxes", "masks")
 
 
 def print_network(task, precision, chosen=""):
@@ -59,10 +57,10 @@ def print_steps(index, state, run, processes):
     parts += [f"{run.accumulate_steps} times"] if run.accumulate_steps > 1 else []
     factors = f" = {' x '.join([*parts, str(run.batch_size)])}" if parts else ""
     done = f"; done: {int(state.step):,} steps, {int(state.records_seen):,} records" if state and state.step > 0 else ""
+    held = index.kind if index.kind in inference.OTHER_HEADS else f"{index.kind} labels"
     shards = f"in {len(index.paths)} shards" if index.paths else "still to be made"
     print(
-        f"{len(index):,} records ({index.kind if index.kind in NO_LABELS else f'{index.kind} labels'}) {shards}; batch "
-        f"{batch:,}{factors}, {steps:,.1f} steps an epoch; {end}{done}",
+        f"{len(index):,} records ({held}) {shards}; batch {batch:,}{factors}, {steps:,.1f} steps an epoch; {end}{done}",
         flush=True,
     )
 
@@ -98,7 +96,7 @@ def print_plan(task, index, configs, sizes, processes):
     )
     trainable = sum(math.prod(v.shape) for v in task.model.trainable_variables)
     presence = f", {plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence"
-    presence = "" if task.head in NO_LABELS else presence
+    presence = "" if task.head in inference.OTHER_HEADS else presence
     gradients = trainable * (4 if configs.step.compression == "none" else 2)
     print(
         f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients"
@@ -196,7 +194,7 @@ def _start_from(prefix, task, state, beginning):
     new = state.restore_pretrained(prefix, beginning.new_scopes, anew)
     print(f"starting from the weights of {prefix}")
     for scope in new:
-        if task.head in NO_LABELS and held.head != task.head:
+        if task.head in inference.OTHER_HEADS and held.head != task.head:
             why = "the checkpoint has none"
         elif other_decoder:
             why = f"--decoder={str(bool(state.metadata.decoder)).lower()} here, and not so in the checkpoint"
