@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_processing.images import image_files
+from data_processing.input_pipeline import groups
 from data_processing.input_pipeline.transforms import MAX_ASPECT_RATIO
 from data_processing.lists.image_list import decode_line
 from distributed import Ranks
@@ -118,9 +119,9 @@ def file_batches(paths, transform, config, ranks=Ranks()):
         image of one black pixel;
       index: int64 [batch], into `paths`;
       error: string [batch], why the file cannot be used, or "".
-    Images of one shape are in their order, and their last batch has as many rows as are left; up to `batch_size` - 1 of
-    each shape wait in memory, as the network takes them. An image with more than
-    `max_pixels` pixels, or more than MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
+    Images of one shape are in their order, and their last batch has as many rows as are left; of many shapes others may
+    have fewer than `batch_size`, see `groups`. An image with more than `max_pixels` pixels, or more than
+    MAX_ASPECT_RATIO times as long as wide, counts as one that cannot be used.
     """
     batch_size = config.batch_size
 
@@ -135,15 +136,10 @@ def file_batches(paths, transform, config, ranks=Ranks()):
         image = tf.ensure_shape(image, [None, None, 3])
         return {"input": transform(image), "index": index, "error": tf.ensure_shape(error, [])}
 
-    def shape(example):
-        # Three numbers of less than 21 bits: what is longer is too large an image, and a fourth are the channels.
-        sides = tf.shape(tf.nest.flatten(example["input"])[0], tf.int64)[:3]
-        return tf.reduce_sum(sides * 2 ** tf.constant([0, 21, 42], tf.int64))
-
     # Paths are looked up by index in Python: a second copy of millions of strings in TensorFlow would be needless.
     own = tf.data.Dataset.range(len(paths)).filter(lambda index: index // batch_size % ranks.size == ranks.rank)
     dataset = own.map(load, num_parallel_calls=config.num_preprocess_threads, deterministic=True)
-    return dataset.group_by_window(shape, lambda key, group: group.batch(batch_size), batch_size).prefetch(2)
+    return groups.by_shape(dataset, batch_size, lambda example: tf.nest.flatten(example["input"])[0]).prefetch(2)
 
 
 def decode_file(path, max_pixels=image_files.MAX_PIXELS):
