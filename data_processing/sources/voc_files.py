@@ -111,7 +111,7 @@ def find(place, years) -> tuple[Path, dict[int, Folder | Tars]]:
     """
     paths = [Path(os.path.realpath(part)) for part in ([place] if Path(place).exists() else str(place).split(","))]
     if missing := [str(path) for path in paths if not path.exists()]:
-        raise SourceError(f"there is no {missing[0]}; give VOCdevkit, VOC2007, or the published tars")
+        raise SourceError(f"there is no {missing[0]}; give VOCdevkit, VOC{years[0]}, or the published tars")
     if len(paths) > 1 or paths[0].is_file():
         root = Path(os.path.commonpath([path.parent for path in paths]))
         found = _in_tars(root, paths)

@@ -241,7 +241,7 @@ def test_as_a_user_runs_it(devkit, tmp_path):
     done = run_script(script, f"--output_dir={tmp_path}/out", f"--dataset=voc2007:{devkit}")
     assert f"{tmp_path}/out: 20 classes, 8 images to train, 4 to validate" in done.stdout
     done = run_script(script, f"--output_dir={tmp_path}/other", "--dataset=voc2012:nowhere", status=1)
-    assert done.stderr.endswith("/nowhere; give VOCdevkit, VOC2007, or the published tars\n")
+    assert done.stderr.endswith("/nowhere; give VOCdevkit, VOC2012, or the published tars\n")
 
 
 def test_parse_of_boxes_that_do_not_fit():
