@@ -89,7 +89,10 @@ def class_names(folder, rows, void) -> list[str]:
         names = [str(k) for k in range(highest + 1)]
         print(f"{len(names)} classes, by the highest index in the masks; {path} may name them, one a line")
     if not 0 < len(names) <= mask_files.VOID:
-        raise SourceError(f"{folder}: {len(names)} classes; there may be 1 to {mask_files.VOID}, indices from 0 on")
+        raise SourceError(
+            f"{folder}: {len(names)} classes; there may be 1 to {mask_files.VOID}, indices from 0 on: name them in "
+            f"{NAMES}, one a line, and with --void the index that is none"
+        )
     return names
 
 

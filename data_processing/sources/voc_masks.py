@@ -26,6 +26,9 @@ def read(place, sbd="") -> Source:
     root, devkits = voc_files.find(place, (YEAR,))
     devkit = devkits[YEAR]
     lists = {split: voc.ids(devkit, f"ImageSets/Segmentation/{split}.txt") for split in ("train", "val")}
+    if empty := [split for split, names in lists.items() if not names]:
+        where = devkit.where(f"ImageSets/Segmentation/{empty[0]}.txt")
+        raise SourceError(f"{where}: there is no image in it; write an id a line")
     rows = {
         split: [_row(devkit, name, root, devkit.image(f"SegmentationClass/{name}.png")) for name in names]
         for split, names in lists.items()

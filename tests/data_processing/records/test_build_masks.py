@@ -167,6 +167,9 @@ def test_records_of_two_folders(tmp_path):
     (tmp_path / "masks/classes.txt").write_text("ground\nroad\n\n")
     with pytest.raises(SourceError, match=r"classes.txt:3: '' is empty, or came before"):
         build(source, tmp_path / "wrong")
+    (tmp_path / "masks/classes.txt").write_text("")
+    with pytest.raises(SourceError, match=r"masks: 0 classes; .*name them in classes.txt, one a line, and with --void"):
+        build(source, tmp_path / "wrong")
 
 
 def test_void_and_splits(tmp_path):
@@ -185,7 +188,7 @@ def test_places_that_are_none(tmp_path):
     for source, config, reason in (
         (f"masks:{folder},nowhere", {}, "not IMAGES,MASKS of two folders"),
         (f"voc2012seg:{folder}", {"sbd": str(folder)}, "--sbd=.*: no masks in it; give the folder of SBD's"),
-        (f"voc2012seg:{tmp_path / 'no'}", {}, "there is no "),
+        (f"voc2012seg:{tmp_path / 'no'}", {}, "there is no .*; give VOCdevkit, VOC2012, or"),
         (f"voc2012seg:{folder}", {"void": 0}, "--void=0 belongs to --dataset=masks:"),
         (f"voc2012:{folder}", {"sbd": "x"}, "--sbd=x belongs to --dataset=voc2012seg:"),
         (f"voc2012seg:{folder}", {"train_per_class": 3}, "images of voc2012seg have any number of classes"),
@@ -193,6 +196,9 @@ def test_places_that_are_none(tmp_path):
     ):
         with pytest.raises(SourceError, match=reason):
             build(source, tmp_path / "out", **config)
+    (folder / "VOC2012/ImageSets/Segmentation/val.txt").write_text("\r\n\n")
+    with pytest.raises(SourceError, match=r"Segmentation/val.txt: there is no image in it; write an id a line"):
+        build(f"voc2012seg:{folder}", tmp_path / "out")
     (folder / "VOC2012/ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(SourceError, match=r"Segmentation/val.txt: missing; it must list the images of val"):
         build(f"voc2012seg:{folder}", tmp_path / "out")
