@@ -106,6 +106,11 @@ def name_things(reader):
             best = sense.split(".")[0].replace("_", " ") if sense != "-" else name
             best = next((one for one in names if one.lower() == best.lower()), names[0])
             things[point] = (point, wordnet.wnid(chosen), best, theme, "program" if sense == "-" else "hand")
+    for called, times in Counter(row[2].lower() for row in things.values()).items():
+        if times > 1:
+            raise ValueError(
+                f"emoji_by_hand.tsv: {times} things are called '{called}'; name other synsets, or other names"
+            )
     return [things[point] for point, (theme, _) in by_hand.items() if theme != "-"], left_out
 
 

@@ -39,6 +39,9 @@ def test_sizes():
     assert {thing.theme for thing in novel} == themes and len(themes) >= 20
     assert len({thing.glyph for thing in LARGE.things}) == len(LARGE.things)
     assert len({thing.label for thing in shown}) == len(shown)
+    # labels.csv and the folders tell things by their names.
+    names = [thing.name.lower() for thing in LARGE.things] + list(LARGE.grounds)
+    assert len(set(names)) == len(names)
     assert set(LARGE.grounds) == set(grounds.LABELLED) == set(world.GROUND_IDS)
 
 
