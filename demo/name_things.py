@@ -1,8 +1,8 @@
 """Makes the tables of the large demo world from Unicode's names of emoji, WordNet 3.0 and what was decided by hand.
 
-    python demo/name_things.py
+    python demo/name_things.py --output_dir=demo
 
-Run it after a change of demo/emoji_by_hand.tsv; it writes, beside that:
+Run it after a change of demo/emoji_by_hand.tsv; it writes into --output_dir:
     emoji_large.tsv        the things: code point, WordNet id, theme, and whether their sense is the program's
     emoji_left_out.tsv     the emoji that show no thing of their own, and why not
     hierarchy_large.tsv    the classes: the things that scenes show, the grounds, and their ancestors
@@ -21,9 +21,9 @@ import sys
 import unicodedata
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flags import run, script
+from flags import FLAGS, run, script
 
-script(__name__, __doc__)
+script(__name__, __doc__, required="output_dir")
 
 from data_processing.lists import wordnet
 from demo import world
@@ -77,11 +77,12 @@ def main(argv):
         (point, wnid, name, theme, "-", "novel" if wnid in novel else "seen", who)
         for point, wnid, name, theme, who in things
     ]
-    write("emoji_large.tsv", rows)
-    write("emoji_left_out.tsv", left_out)
+    output = Path(FLAGS.output_dir)
+    write(output / "emoji_large.tsv", rows)
+    write(output / "emoji_left_out.tsv", left_out)
     shown = [row[1] for row in rows if row[5] == "seen"] + list(world.GROUND_IDS.values())
     classes = hierarchy(reader, shown)
-    write("hierarchy_large.tsv", classes)
+    write(output / "hierarchy_large.tsv", classes)
     count = Counter(row[5] for row in rows)
     print(f"{len(rows)} things, {count['novel']} of them novel; {len(left_out)} left out; {len(classes)} classes")
 
@@ -175,10 +176,10 @@ def hierarchy(reader, shown):
     return [(wnid, parents[wnid], wordnet.names(reader, wnid)) for wnid in ordered]
 
 
-def write(name, rows):
+def write(path, rows):
     """Writes a table with its head."""
-    with atomic_write(FOLDER / name) as temp_path:
-        head = [f"# {line}" for line in [*HEADS[name].splitlines(), WORDNET]]
+    with atomic_write(path) as temp_path:
+        head = [f"# {line}" for line in [*HEADS[path.name].splitlines(), WORDNET]]
         temp_path.write_text("\n".join([*head, *map("\t".join, rows), ""]), encoding="utf-8")
 
 
