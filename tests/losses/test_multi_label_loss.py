@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.multi_label import Constants, LossConfig, SigmoidLoss, WeightedSigmoidLoss, smooth
+from losses.multi_label import LossConfig, MultiLabelLoss, smooth
+from losses.weighted import WeightedSigmoidLoss
 
 CLASSES = 60
 
@@ -139,7 +140,7 @@ def test_extreme_logits_stay_finite_and_unknown_labels_give_no_gradient():
 
 
 def test_floors_are_arguments():
-    loss = WeightedSigmoidLoss(2, LossConfig(neg_select=1.0), constants=Constants(pos_floor=0.5, neg_floor=0.25))
+    loss = WeightedSigmoidLoss(2, LossConfig(neg_select=1.0, pos_floor=0.5, neg_floor=0.25))
     loss.pos_count.assign([1000, 0])
     loss.neg_count.assign([0, 1000])
     value = value_of(loss, tf.constant([[1.0, 0.0]]), tf.zeros([1, 2]))
@@ -147,7 +148,7 @@ def test_floors_are_arguments():
 
 
 def test_plain_sigmoids_are_those_of_numpy():
-    loss = SigmoidLoss()
+    loss = MultiLabelLoss()
     for labels, logits in batches(3):
         x, y = logits.astype(np.float64), labels.astype(np.float64)
         probability = 1 / (1 + np.exp(-x))
@@ -168,4 +169,4 @@ def test_label_smoothing_spreads_known_labels_alone():
         expected = plain({"label": smooth(labels, 0.1)}, {"logits": logits}, weights[0])
         np.testing.assert_allclose(smoothed({"label": labels}, {"logits": logits}, weights[0]), expected, rtol=1e-6)
         assert abs(expected - plain({"label": labels}, {"logits": logits}, weights[0])) > 0.1
-        assert value_of(SigmoidLoss(0.1), labels, logits) != value_of(SigmoidLoss(), labels, logits)
+        assert value_of(MultiLabelLoss(config=LossConfig(label_smoothing=0.1)), labels, logits) != value_of(MultiLabelLoss(), labels, logits)

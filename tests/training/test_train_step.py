@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.multi_label import WeightedSigmoidLoss
 from losses.single_label import SoftmaxLoss
+from losses.weighted import WeightedSigmoidLoss
 from models.checkpoint import model_variables
 from models.resnet import NetworkConfig, build_resnet, train_only
 from tasks.classification import Classification
