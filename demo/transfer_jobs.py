@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_processing.lists import dictionary, image_list
+from demo.frequencies import GROUPS
 from demo.pretrainings import ALL, NONE, SINGLE
 from demo.scripts import run_on_one_core
-from demo.study import DICTIONARY, cosine
+from demo.study import cosine
 
 # Without pre-training a network needs longer.
 SCRATCH_STEPS = 3
@@ -20,7 +20,6 @@ INPUT_SIZE = 40
 BATCH, PART = 64, 16
 # Things in folders, by what scenes showed.
 THINGS = ("novel", "seen")
-FREQUENCIES = ("frequent", "middle", "rare")
 
 
 class Budget(NamedTuple):
@@ -129,9 +128,9 @@ def probe(job, model, things):
 
 
 def precisions(job, model):
-    """Returns mean average precisions of the scenes of val: of all classes, and of those of each third by frequency.
+    """Returns mean average precisions of the scenes of val: of all classes, and of frequent, middle and rare things.
 
-    The frequency of a class is the number of its scenes in training. Classes that no scene of val shows do not count.
+    These are the thirds of the things by their scenes in training. Classes that no scene of val shows do not count.
     """
     result = model / "evaluation"
     if not (result / "per_class.tsv").exists():
@@ -146,22 +145,17 @@ def precisions(job, model):
             data_format="NHWC",
             batch_size=100,
         )
-    with open(result / "per_class.tsv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t") if int(row["positives"])]
-    known, values = (np.array([float(row[name]) for row in rows]) for name in ("index", "ap"))
-    thirds = by_frequency(job.out / "world")[known.astype(int)]
-    found = {f"map_{name}": float(values[thirds == k].mean()) for k, name in enumerate(FREQUENCIES)}
-    return {"map": float(values.mean())} | found
+    precision = {row["index"]: float(row["ap"]) for row in _table(result / "per_class.tsv") if int(row["positives"])}
+    group_of = {row["class"]: row["group"] for row in _table(job.out / "world/frequencies.tsv")}
+    found = {
+        f"map_{group}": [value for label, value in precision.items() if group_of[label] == group] for group in GROUPS
+    }
+    return {name: float(np.mean(values)) for name, values in {"map": [*precision.values()], **found}.items()}
 
 
-def by_frequency(world):
-    """Returns int [class_num]: the third of the classes that each is of, by its scenes in training, 0 the largest."""
-    counts = np.zeros(len(dictionary.read(world / DICTIONARY)), int)
-    for row in image_list.read(world / "train.txt"):
-        counts[list(row.labels)] += 1
-    ranks = np.empty(len(counts), int)
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    return ranks * len(FREQUENCIES) // len(counts)
+def _table(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file, delimiter="\t")
 
 
 def _schedule(budget, steps, rate):

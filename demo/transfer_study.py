@@ -38,7 +38,7 @@ script(
     defaults={
         "output_dir": "out/transfer",
         "resnet_size": 10,
-        "num_images": 10000,
+        "num_images": 25000,
         "class_images": 25,
         "pretrain_steps": 1000,
     },
@@ -47,12 +47,13 @@ script(
 import numpy as np
 
 from data_processing.lists import dictionary, image_list
-from demo import pretrainings, transfer_report
+from demo import pretrainings, transfer_report, world
 from demo import transfer_jobs as jobs
+from demo.frequencies import GROUPS
 from demo.pretrainings import NONE
 from demo.scripts import run_script
 from demo.study import DICTIONARY
-from demo.transfer_jobs import FREQUENCIES, THINGS, TRAIN_PER_CLASS
+from demo.transfer_jobs import THINGS, TRAIN_PER_CLASS
 from utils.files import read_json, write_json
 
 SETTINGS = ("num_images", "class_images", "resnet_size", "pretrain_steps", "finetune_steps")
@@ -63,7 +64,7 @@ IMAGE_SIZE = 60
 METRICS = {
     **{f"{use}_{things}": f"{title}, {things}" for things in THINGS for use, title in transfer_report.USES.items()},
     "map": "mAP",
-    **{f"map_{frequency}": f"mAP, {frequency}" for frequency in FREQUENCIES},
+    **{f"map_{group}": f"mAP, {group}" for group in GROUPS},
 }
 
 
@@ -133,27 +134,27 @@ def _panels():
         f"{things} things, {accuracy}": [METRICS[f"{use}_{things}"] for use in transfer_report.USES]
         for things in THINGS
     }
-    return of_things | {"mean average precision of other scenes": [METRICS[f"map_{f}"] for f in FREQUENCIES]}
+    return of_things | {"mean average precision of other scenes": [METRICS[f"map_{group}"] for group in GROUPS]}
 
 
 def _make_data(out):
     """Draws the world; makes records of its scenes with all labels, and with one, and of each split of its things."""
-    world, log = out / "world", out / "log.txt"
+    drawn, log = out / "world", out / "log.txt"
     run_script(
         "demo/make_scenes.py",
         log,
         world="large",
-        output_dir=world,
+        output_dir=drawn,
         num_images=FLAGS.num_images,
         image_size=IMAGE_SIZE,
         class_images=FLAGS.class_images,
         voc_images=0,
         seed=2 if FLAGS.tune else 1,
     )
-    entries = dictionary.read(world / DICTIONARY)
+    entries = dictionary.read(drawn / DICTIONARY)
     ancestors = dictionary.ancestors(entries)
-    rows = image_list.read(world / "train.txt")
-    image_list.write(world / "single.txt", (surest_label(row, ancestors, k) for k, row in enumerate(rows)))
+    rows = image_list.read(drawn / "train.txt")
+    image_list.write(drawn / "single.txt", (surest_thing(row, ancestors, k) for k, row in enumerate(rows)))
     for folder, name, split, label_format in (
         ("scenes", "train", "train", "sparse"),
         ("scenes", "val", "val", "sparse"),
@@ -162,8 +163,8 @@ def _make_data(out):
         run_script(
             "data_processing/build_tfrecords.py",
             log,
-            image_list=world / f"{name}.txt",
-            images=world,
+            image_list=drawn / f"{name}.txt",
+            images=drawn,
             output_dir=out / folder / split,
             split=split,
             num_shards=4,
@@ -175,20 +176,21 @@ def _make_data(out):
             run_script(
                 "data_processing/build_classification.py",
                 log,
-                dataset=f"folder:{world / 'classes' / things}",
+                dataset=f"folder:{drawn / 'classes' / things}",
                 output_dir=out / f"{things}-{seed}",
                 train_per_class=TRAIN_PER_CLASS,
                 random_seed=seed,
             )
 
 
-def surest_label(row, ancestors, number):
-    """Returns a row of an image list with one label: of those that are no ancestors of others, the surest one.
+def surest_thing(row, ancestors, number):
+    """Returns a row of an image list with one label, the surest thing: no ancestor of another label, and no ground.
 
     Of equal ones (things that are all well visible) lots are drawn, by the `number` of the row. `ancestors` are the
     ancestors of each class.
     """
     above = {ancestor for label in row.labels for ancestor in ancestors[label]}
+    above = above.union(*world.read("large").grounds.values())
     sure = {label: c for label, c in zip(row.labels, row.confidences, strict=True) if label not in above}
     best = [label for label, confidence in sure.items() if confidence == max(sure.values())]
     return image_list.Row(row.path, (int(np.random.default_rng([1, number]).choice(best)),), (1.0,))

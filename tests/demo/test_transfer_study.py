@@ -11,22 +11,23 @@ from data_processing.input_pipeline import file_batches
 from data_processing.lists import dictionary, image_list
 from data_processing.records import build_dataset
 from data_processing.sources.splits import split
-from demo import pretrainings, transfer_jobs, transfer_study, world
+from demo import pretrainings, transfer_study, world
 from tests.archives import jpeg
 from tests.demo.forked import run_main
 
 
 def test_a_scene_s_one_label_is_its_surest_thing():
-    classes = world.read().classes
+    _, classes, grounds = world.read("large")
     ancestors = dictionary.ancestors(classes)
-    first, second = world.read().things[0], world.read().things[5]
-    labels = dict.fromkeys(second.labels, 0.4) | dict.fromkeys(first.labels, 0.9)
+    first, second = world.read("large").things[0], world.read("large").things[5]
+    assert second.label not in first.labels and first.label not in second.labels
+    labels = dict.fromkeys(second.labels, 0.4) | dict.fromkeys(first.labels, 0.9) | dict.fromkeys(grounds["grass"], 1.0)
     row = image_list.Row("a.jpg", tuple(labels), tuple(labels.values()))
-    assert transfer_study.surest_label(row, ancestors, 3) == image_list.Row("a.jpg", (first.label,), (1.0,))
+    assert transfer_study.surest_thing(row, ancestors, 3) == image_list.Row("a.jpg", (first.label,), (1.0,))
     # Of equal ones lots are drawn, the same ones each time.
     equal = row._replace(confidences=(1.0,) * len(labels))
-    drawn = [transfer_study.surest_label(equal, ancestors, k).labels[0] for k in range(200)]
-    assert drawn == [transfer_study.surest_label(equal, ancestors, k).labels[0] for k in range(200)]
+    drawn = [transfer_study.surest_thing(equal, ancestors, k).labels[0] for k in range(200)]
+    assert drawn == [transfer_study.surest_thing(equal, ancestors, k).labels[0] for k in range(200)]
     assert set(drawn) == {first.label, second.label} and 70 < drawn.count(first.label) < 130
 
 
@@ -41,15 +42,6 @@ def test_fine_tuning_and_probe_learn_from_the_same_images(tmp_path):
     paths = [Path(image.name) for image in file_batches.list_image_files(str(tmp_path / "classes"))]
     chosen, _ = split(np.array([path.parent.name for path in paths]).astype(int), 5, 0.2, 2)
     assert sorted(names) == sorted(str(paths[k].relative_to(tmp_path / "classes")) for k in chosen)
-
-
-def test_frequency_is_that_of_training(tmp_path):
-    classes = [dictionary.Entry(k, f"n{k:08d}", -1, f"class {k}") for k in range(7)]
-    dictionary.write(tmp_path / transfer_jobs.DICTIONARY, classes)
-    # Class 6 is in the most scenes, class 0 in none.
-    rows = [image_list.Row(f"{n}.jpg", tuple(range(7 - n, 7)), (1.0,) * n) for n in range(1, 7)]
-    image_list.write(tmp_path / "train.txt", rows)
-    assert transfer_jobs.by_frequency(tmp_path).tolist() == [2, 2, 1, 1, 0, 0, 0]
 
 
 NAMES = {kind: pretraining.title for kind, pretraining in pretrainings.ALL.items()}
