@@ -6,6 +6,8 @@ anything are accepted and say so. A flag of one script alone is defined in that 
 
 from absl import flags
 
+from utils import flag_values
+
 FLAGS = flags.FLAGS
 # What may be taken of an image, see --crop.
 CROPS = ["center", "10crop"]
@@ -35,9 +37,9 @@ RARE = (
     "num_gpus visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir "
     "lr_warmup top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing "
     "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
-    "pos_floor neg_floor presence clip_norm regions anchor_sizes long_side class_weights hard_share freeze_batch_norm "
-    "scales flip proposals decoder label_column path_column drop_rate sbd void class_num keep_unlabeled "
-    "output_stride max_to_keep"
+    "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
+    "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
+    "keep_unlabeled output_stride max_to_keep"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -98,6 +100,10 @@ def _define_loss():
     presences = ["global", "rank", "part"]
     text = "A class is there if images have it of all ranks (global), of the rank, of a part of --accumulate_steps."
     flags.DEFINE_enum("presence", "global", presences, text)
+    flags.DEFINE_string("head_bias", "zero", "Of new logits: prior, the log-odds of the labels, zero, or a number.")
+    flags.register_validator(
+        "head_bias", lambda x: x in ("prior", "zero") or flag_values.is_number(x), "give prior, zero or a number"
+    )
 
 
 def _define_optimizer():
