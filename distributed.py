@@ -60,7 +60,7 @@ def start() -> Ranks:
         tf.config.set_visible_devices(devices[:1], "GPU")
         return Ranks()
     hvd.init()
-    ranks = _ranks()
+    ranks = this_process()
     if ranks.size != launched and not ELASTIC:
         raise ValueError(
             f"started as {launched} processes, of which Horovod sees {ranks.size}: start them with the mpirun of "
@@ -88,7 +88,7 @@ def run(train, variables):
         run_fn(_as_horovod_error(train), _restart)(_State(variables))
         return
     broadcast(variables)
-    train(_ranks(), lambda: None)
+    train(this_process(), lambda: None)
 
 
 class _State(ObjectState):
@@ -116,7 +116,7 @@ def _as_horovod_error(train):
 
     def run_once(state):
         try:
-            train(_ranks(), state.commit)
+            train(this_process(), state.commit)
         except tf.errors.OpError as error:
             if "Horovod" not in error.message:
                 raise
@@ -130,7 +130,8 @@ def _restart():
     hvd.init()
 
 
-def _ranks():
+def this_process() -> Ranks:
+    """Returns which process this is, after `start`."""
     return Ranks() if _alone() else Ranks(hvd.rank(), hvd.size(), hvd.local_rank())
 
 
@@ -177,6 +178,14 @@ def any_rank(flags):
     return flags if _alone() else tf.cast(hvd.allreduce(tf.cast(flags, tf.int32), op=hvd.Max), tf.bool)
 
 
+def gather_flags(flags):
+    """Returns `flags`, bool of any shape, of all ranks one after the other, [ranks, …]; all ranks must call it."""
+    if _alone():
+        return flags[None]
+    gathered = hvd.allgather(tf.cast(flags[None], tf.uint8))
+    return tf.cast(tf.ensure_shape(gathered, [hvd.size(), *flags.shape]), tf.bool)
+
+
 def mean(value):
     """Returns the mean of `value`, float32 of any shape, over all ranks; all ranks must call it."""
     return value if _alone() else hvd.allreduce(value, op=hvd.Average)
@@ -205,7 +214,7 @@ def on_first(batches, consume):
       consume: function of the iterable of joined batches, which must go through all of them.
     """
     joined = _joined(iter(batches))
-    if _ranks().rank == 0:
+    if this_process().rank == 0:
         return consume(joined)
     for _ in joined:
         pass

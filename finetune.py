@@ -43,7 +43,7 @@ from models import checkpoint
 from models.checkpoint import Metadata
 from models.resnet import NetworkConfig, train_only
 from tasks import classification, detection, segmentation
-from training import defaults, finish, start
+from training import defaults, finish, prior, start
 from training.loop import Configs, Job, train
 from training.schedule import parse_size, parse_sizes
 from training.settings import flat, read
@@ -57,7 +57,7 @@ LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
 # Flags that have a meaning for records of some kinds only.
 FLAGS_OF = {
     "labels": "head loss FixBlock2 val_crops drop_rate label_smoothing xla crop_min_area crop_min_covered rotated "
-    "color_jitter mask_thres neg_select",
+    "color_jitter mask_thres neg_select pos_weight adaptive_weights pos_floor neg_floor presence head_bias",
     "boxes": "anchor_sizes long_side regions proposals",
     "masks": "output_stride decoder class_weights hard_share freeze_batch_norm scales flip",
 }
@@ -90,17 +90,19 @@ def main(argv):
         configs, config(NetworkConfig), len(index), processes, defaults.fine_tuning(loss)
     )
     resnet_size = held.resnet_size if held else FLAGS.resnet_size
+    counted = prior.counting(index, of_records.count, FLAGS.dry_run)
     if kind == "boxes":
         task = _detection(of_records.count, resnet_size, network, _sides_and_anchors(held, image_size), before)
     elif kind == "masks":
         task = _segmentation(of_records.count, resnet_size, network)
     else:
-        task = _classification(index.kind, of_records.count, loss, resnet_size, network)
+        class_counts = prior.class_counts(loss, counted, of_records.count, ranks)
+        task = _classification(index.kind, of_records.count, loss, resnet_size, network, class_counts)
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision, chosen)
     if FLAGS.dry_run:
         if ranks.rank == 0:
-            start.print_plan(task, index, configs, sizes, processes)
+            start.print_plan(task, index, configs, sizes, processes, counted)
         return
     val_index = start.validation_index(FLAGS.data_dir, of_records.count, FLAGS.test_interval, ranks)
     state = TrainState(
@@ -115,7 +117,7 @@ def main(argv):
         start.print_rates(configs, ranks.size)
         of_run = settings() | flat(configs) | flat(network) | task.settings() | task.run_settings()
         of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
-        beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes, FLAGS.new_logits)
+        beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
@@ -213,10 +215,10 @@ def _records(ranks):
     return of_records, index_split(FLAGS.data_dir, "train", of_records.count, quiet=ranks.rank > 0)
 
 
-def _classification(kind, class_num, loss, resnet_size, network):
+def _classification(kind, class_num, loss, resnet_size, network, class_counts):
     """Returns the task with a network of random weights, whose early layers are frozen if --FixBlock2 asks for it."""
     of_task = config(classification.ClassificationConfig, resnet_size=resnet_size, network=network)
-    task = classification.build(of_task, kind, class_num, loss)
+    task = classification.build(of_task, kind, class_num, loss, class_counts)
     if FLAGS.FixBlock2:
         train_only(task.model, LATE_LAYERS)
     return task

@@ -6,6 +6,8 @@ anything are accepted and say so. A flag of one script alone is defined in that 
 
 from absl import flags
 
+from utils import flag_values
+
 FLAGS = flags.FLAGS
 # What may be taken of an image, see --crop.
 CROPS = ["center", "10crop"]
@@ -31,11 +33,13 @@ OBSOLETE = {
 # Flags that have no line of their own where --help would be too long, as many as need be, the first of these first:
 # numbers of the release that recipes leave alone, and what is for a few runs only.
 RARE = (
-    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
-    "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir lr_warmup "
-    "top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing accumulate_steps "
-    "lr_decay_factor class_order split_column mask_thres neg_select regions anchor_sizes long_side class_weights "
-    "hard_share freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void"
+    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression "
+    "num_gpus visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir "
+    "lr_warmup top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing "
+    "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
+    "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
+    "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
+    "keep_unlabeled output_stride max_to_keep"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -85,17 +89,28 @@ def _define_network():
 
 
 def _define_loss():
-    flags.DEFINE_enum(
-        "loss", None, ["weighted", "sigmoid", "plain"], "weighted: of ML-Images. sigmoid, or plain: all classes alike."
-    )
+    losses = ["weighted", "sigmoid", "plain", "asymmetric", "focal", "class_balanced", "two_way"]
+    flags.DEFINE_enum("loss", None, losses, "What to learn by, see docs/losses.md.")
     flags.DEFINE_float("mask_thres", 0.7, "A class is positive in a batch if a label reaches this.", 0.0, 1.0)
     flags.DEFINE_float("neg_select", 0.3, "Share of the all-negative classes in a step's loss.", 0.0, 1.0)
+    flags.DEFINE_float("pos_weight", 12.0, "Of weighted, what multiplies the term of positive labels.", lower_bound=0.0)
+    flags.DEFINE_bool("adaptive_weights", True, "Of weighted: classes weigh less, the longer they are there or not.")
+    flags.DEFINE_float("pos_floor", 0.01, "Least such weight of a class that is positive.", lower_bound=0.0)
+    flags.DEFINE_float("neg_floor", 0.001, "Least such weight of a class that is not.", lower_bound=0.0)
+    presences = ["global", "rank", "part"]
+    text = "A class is there if images have it of all ranks (global), of the rank, of a part of --accumulate_steps."
+    flags.DEFINE_enum("presence", "global", presences, text)
+    flags.DEFINE_string("head_bias", "zero", "Of new logits: prior, the log-odds of the labels, zero, or a number.")
+    flags.register_validator(
+        "head_bias", lambda x: x in ("prior", "zero") or flag_values.is_number(x), "give prior, zero or a number"
+    )
 
 
 def _define_optimizer():
     flags.DEFINE_enum("optimizer", "mom", ["mom"], "Momentum, in the form of TensorFlow 1.")
     flags.DEFINE_float("opt_momentum", 0.9, "Momentum.", 0.0, 1.0)
     flags.DEFINE_float("weight_decay", 1e-4, "Factor of half the squared weights outside batch norm.", lower_bound=0.0)
+    flags.DEFINE_float("clip_norm", None, "Greatest norm of all gradients together; if not set, any.", 1e-9)
     flags.DEFINE_float("lr", None, "Learning rate after the warm-up; if not set, one for the batch size.", 0.0)
     flags.DEFINE_integer("lr_decay_step", 0, "Steps between two decays, at most four; 0: never.", lower_bound=0)
     flags.DEFINE_enum(
@@ -151,16 +166,11 @@ def _define_predictions():
         1.0,
     )
     flags.DEFINE_enum(
-        "crop",
-        "center",
-        CROPS,
-        "What of an image is used: its center, or the mean over 10 crops (10crop).",
+        "crop", "center", CROPS, "What of an image is used: its center, or the mean of 10 crops (10crop)."
     )
+    heads = ["softmax", "sigmoid"]
     flags.DEFINE_enum(
-        "head",
-        None,
-        ["softmax", "sigmoid"],
-        "One class an image, or any number; if not set, checkpoint or records say so.",
+        "head", None, heads, "One class an image, or any number; if not set, checkpoint or records say so."
     )
     flags.DEFINE_integer("top_k_pred", 5, "Classes to name for each image.", lower_bound=1)
 
@@ -194,11 +204,7 @@ GROUPS = {
 # and greatest value.
 SHARED = {
     "files": {
-        "image_list": (
-            flags.DEFINE_string,
-            None,
-            "Image list: path<TAB>index:confidence…, paths relative to --images.",
-        ),
+        "image_list": (flags.DEFINE_string, None, "Image list: path<TAB>index:confidence…, relative to --images."),
         "dataset": (
             flags.DEFINE_string,
             "",
@@ -215,12 +221,7 @@ SHARED = {
         "separator": (flags.DEFINE_string, "|", "What stands between the names of one image."),
         "one_hot": (flags.DEFINE_bool, False, "Each other column is a class, with 0, 1 or a confidence."),
         "split_column": (flags.DEFINE_string, "", "Column that says train, val or test, if there is one."),
-        "class_order": (
-            flags.DEFINE_enum,
-            "appearance",
-            ["appearance", "frequency"],
-            "Order of the classes: by appearance or frequency.",
-        ),
+        "class_order": (flags.DEFINE_enum, "appearance", ["appearance", "frequency"], "Order of the classes."),
     },
     "boxes": {
         "anchor_sizes": (flags.DEFINE_list, ["128", "256", "512"], "Sizes of anchors, in pixels of the resized image."),

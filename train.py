@@ -35,7 +35,7 @@ import distributed
 from models.checkpoint import Metadata
 from models.resnet import NetworkConfig
 from tasks import classification
-from training import defaults, start
+from training import defaults, prior, start
 from training.loop import Configs, Job, train
 from training.settings import flat
 from training.state import TrainState
@@ -61,12 +61,14 @@ def main(argv):
         config(Configs), config(NetworkConfig), index and len(index), processes, defaults.pretraining(loss)
     )
     of_task = config(classification.ClassificationConfig, network=network)
-    task = classification.build(of_task, kind, of_records.count, loss)
+    counted = prior.counting(index, of_records.count, FLAGS.dry_run)
+    class_counts = prior.class_counts(loss, counted, of_records.count, ranks)
+    task = classification.build(of_task, kind, of_records.count, loss, class_counts)
     if FLAGS.dry_run:
         if ranks.rank == 0:
             start.print_network(task, FLAGS.precision, chosen)
             _print_flags()
-            start.print_plan(task, index, configs, sizes, processes)
+            start.print_plan(task, index, configs, sizes, processes, counted)
         return
     metadata = Metadata(task.head, loss, FLAGS.image_size, of_records.text)
     state = TrainState(task, FLAGS.precision, FLAGS.ema_decay, metadata)
@@ -75,7 +77,7 @@ def main(argv):
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision, chosen)
         start.print_rates(configs, ranks.size)
-        beginning = start.Beginning(FLAGS.pretrain_ckpt, FLAGS.random_seed, task.new_scopes)
+        beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted)
         of_run = settings() | flat(configs) | flat(network) | {"class_num": task.class_num}
         start.begin(task, state, configs.run, beginning, of_run)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())

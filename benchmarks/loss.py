@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.rounds import in_rounds, seconds
-from losses.multi_label import WeightedSigmoidLoss
+from losses.weighted import WeightedSigmoidLoss
 from models.resnet import NetworkConfig, build_resnet, resolve_data_format
 from tasks.classification import Classification
 from training.state import TrainState

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from benchmarks.rounds import in_rounds, seconds
 import distributed
-from losses.multi_label import WeightedSigmoidLoss
+from losses.weighted import WeightedSigmoidLoss
 from models.resnet import build_resnet
 from tasks.classification import Classification
 from training.state import TrainState

@@ -7,6 +7,7 @@ Writes train-00000-of-00064.tfrecords … into --output_dir, each when it is com
 .json. What is complete is not made again, so the same command resumes after a crash. When all shards are there it
 writes manifest.json (settings, counts per shard and per class, SHA-256) and rejected.tsv (the images that were left
 out, each with the reason). A second split in the same folder, val say, has manifest-val.json and rejected-val.tsv.
+How often each class is labelled stands in label_counts-train.json.
 
 The number of classes is that of --dictionary, which is copied to dictionary.txt beside the shards, from where training
 takes the names; without one --class_num says it.

@@ -1,5 +1,7 @@
 """Grounds: the textures that things stand on, in two sets, so that validation shows grounds that training never did.
 
+A third set is of grounds that are labels, as grass is; those are in both.
+
 Every texture is a function (rng, height, width) -> an image of mode "RGB". Sizes inside are in pixels unless they are
 shares of the image, and are chosen so that the ground is as busy as the things on it.
 """
@@ -10,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 
-def draw(rng, names, height, width) -> np.ndarray:
-    """Returns a ground float32 [height, width, 3] in 0 to 255: one of the textures `names`, with light and grain."""
-    image = TEXTURES[names[rng.integers(len(names))]](rng, height, width)
+def draw(rng, name, height, width) -> np.ndarray:
+    """Returns a ground float32 [height, width, 3] in 0 to 255: the texture `name`, with light and grain."""
+    image = TEXTURES[name](rng, height, width)
     ground = np.asarray(image, np.float32)
     light = np.asarray(_cloud(rng, height, width, 2))[..., None]
     grain = rng.standard_normal((height, width, 1), np.float32) * rng.uniform(1, 12)
@@ -123,9 +125,61 @@ def speckle(rng, height, width):
     return image
 
 
+def grass(rng, height, width):
+    """Blades of grass, nearer ones longer, in a few greens."""
+    image = _mix(_cloud(rng, height, width, 5), [_vary(rng, (50, 110, 35)), _vary(rng, (95, 160, 60))])
+    pen = ImageDraw.Draw(image)
+    colours = [_vary(rng, colour) for colour in ((60, 125, 40), (110, 175, 65), (150, 200, 90), (35, 85, 30))]
+    for y in np.sort(rng.uniform(0, 1.1, 500)).tolist():
+        x, tall = rng.uniform(0, width), rng.uniform(0.04, 0.09) * height * (0.5 + y)
+        lean = rng.uniform(-0.5, 0.5) * tall
+        pen.line((x, y * height, x + lean, y * height - tall), fill=colours[rng.integers(4)])
+    return image
+
+
+def sand(rng, height, width):
+    """Ripples and grains in the colours of a beach."""
+    rise = _along(rng, height, width, np.pi / 2 + rng.uniform(-0.4, 0.4)) + 0.15 * _cloud(rng, height, width, 4)
+    field = np.sin(rise * rng.uniform(40, 70)) + 1.2 * rng.standard_normal((height, width))
+    return _mix(field, [_vary(rng, colour) for colour in ((185, 150, 95), (222, 192, 137), (245, 224, 178))])
+
+
+def water(rng, height, width):
+    """Waves that lie flat and are longer nearer by, with crests that catch the light, in blues and greens."""
+    y, x = np.mgrid[:height, :width].astype(np.float32) / height
+    far = 1 / (0.25 + y)
+    bent = 0.8 * _cloud(rng, height, width, 6)
+    field = np.sin(rng.uniform(18, 28) * far + 6 * bent) + 0.5 * np.sin((3 + 5 * far) * x * 2 + 9 * bent + far * 15)
+    depths = ((15, 70, 120), (30, 105, 155), (50, 135, 175), (190, 225, 235))
+    return _mix(field, [_vary(rng, colour) for colour in depths])
+
+
+def sky(rng, height, width):
+    """From deep to pale blue, with clouds that are flat below."""
+    height_of = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    blue = np.asarray(_mix(height_of + np.zeros((1, width)), [_vary(rng, (70, 135, 215)), _vary(rng, (180, 215, 245))]))
+    wisps = sum(_cloud(rng, height, width, cells) / (k + 1) for k, cells in enumerate((3, 7, 15)))
+    cover = np.clip((wisps - rng.uniform(0.95, 1.2)) * 4, 0, 1)[..., None]
+    return Image.fromarray((blue * (1 - cover) + np.array([250, 250, 252]) * cover).astype(np.uint8))
+
+
+def snow(rng, height, width):
+    """White drifts with bluish shadows."""
+    rise = _along(rng, height, width, np.pi / 2) * 3 + 1.5 * _cloud(rng, height, width, 3)
+    return _mix(np.sin(rise * rng.uniform(3, 6)), [(150, 175, 215), (205, 218, 238), (232, 237, 246)])
+
+
 TRAIN = ("noise", "stripes", "gradient", "blobs", "checks", "mosaic")
 VAL = ("waves", "rings", "bricks", "triangles", "weave", "speckle")
-TEXTURES = {name: globals()[name] for name in TRAIN + VAL}
+# Those that the large world has classes for; the others tell nothing.
+LABELLED = ("grass", "sand", "water", "sky", "snow")
+TEXTURES = {name: globals()[name] for name in TRAIN + VAL + LABELLED}
+
+
+def _vary(rng, colour):
+    """Returns a colour (r, g, b) near another, in another light."""
+    light, shift = rng.uniform(0.85, 1.12), rng.uniform(-10, 10, 3)
+    return tuple(int(np.clip(part * light + by, 0, 255)) for part, by in zip(colour, shift, strict=True))
 
 
 def _palette(rng, count):

@@ -10,18 +10,19 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from demo import grounds, scenes, voc, world
+from demo import frequencies, grounds, scenes, voc, world
 from utils.processes import exit_with_parent
 
 
 class Settings(NamedTuple):
-    """What the bytes follow from, besides the program: numbers of images, their size in pixels, and the seed."""
+    """What the bytes follow from, besides the program: numbers of images, their size in pixels, seed and world."""
 
     num_images: int
     image_size: int
     class_images: int
     voc_images: int
     seed: int
+    world: str = "small"
 
 
 class Job(NamedTuple):
@@ -40,6 +41,15 @@ class Job(NamedTuple):
     thing: int | None = None
 
 
+class Made(NamedTuple):
+    """What an image shows: the `scenes.Object`s, the ground, and {VOC class: whether all are difficult}."""
+
+    job: Job
+    objects: tuple[scenes.Object, ...]
+    ground: str
+    voc_classes: dict[str, bool]
+
+
 # The grounds of each kind. Validation shows textures that training never did; classes are split by whoever uses them.
 GROUNDS = {
     "train": grounds.TRAIN,
@@ -53,62 +63,89 @@ GROUNDS = {
 def make_images(output, settings, processes) -> dict[str, list]:
     """Makes all images in the new folder `output`, on `processes` processes; the bytes do not depend on how many.
 
-    Returns {kind: [(job, objects of the scene, {VOC class: all difficult}), …]}, in the order of the numbers.
+    Returns {kind: [Made, …]}, in the order of the numbers.
     """
-    jobs = list_jobs(settings)
-    for folder in sorted({str(Path(job.path).parent) for job in jobs}):
-        (output / folder).mkdir(parents=True)
     if settings.voc_images:
         for folder in ("Annotations", "SegmentationClass"):
-            (output / "voc" / folder).mkdir()
+            (output / "voc" / folder).mkdir(parents=True)
     made = {kind: [] for kind in GROUNDS}
     # "spawn" behaves alike on all systems, and does not copy the parent's threads in the middle of what they do.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, exit_with_parent) as pool:
-        results = pool.map(partial(make_image, output, settings), jobs, chunksize=16)
-        for job, shown in zip(jobs, tqdm(results, total=len(jobs), unit=" images", mininterval=1), strict=True):
-            made[job.kind].append((job, *shown))
+        _make_all(pool, output, settings, list_scenes(settings), made)
+        # Which things are shown alone may depend on what the scenes show.
+        _make_all(pool, output, settings, list_single(settings, made["train"]), made)
     return made
 
 
-def list_jobs(settings) -> list[Job]:
-    """Returns all images of a world."""
+def _make_all(pool, output, settings, jobs, made):
+    """Makes images, and adds what they show to the lists of their kinds in `made`."""
+    for folder in sorted({str(Path(job.path).parent) for job in jobs}):
+        (output / folder).mkdir(parents=True)
+    results = pool.map(partial(make_image, output, settings), jobs, chunksize=16)
+    for one in tqdm(results, total=len(jobs), unit=" images", mininterval=1):
+        made[one.job.kind].append(one)
+
+
+def list_scenes(settings) -> list[Job]:
+    """Returns all images of a world but those of single things."""
     val = settings.num_images // 5
     jobs = []
     for kind, count in (("train", settings.num_images - val), ("val", val)):
         jobs += [Job(kind, k, f"images/{kind}_{k:06d}.jpg") for k in range(1, count + 1)]
-    things = world.read().things
-    by_name = sorted(range(len(things)), key=lambda thing: things[thing].name.lower())
-    for number, thing in enumerate(by_name, start=1):
-        folder = f"classes/{number:03d}.{things[thing].name.replace(' ', '-')}"
-        for k in range(1, settings.class_images + 1):
-            job_number = (number - 1) * settings.class_images + k
-            jobs.append(Job("class", job_number, f"{folder}/{number:03d}_{k:04d}.jpg", thing))
     for k in range(1, settings.voc_images + 1):
         split = "train" if k % 2 else "val"
         jobs.append(Job(f"voc_{split}", k, f"voc/JPEGImages/{k:06d}.jpg"))
     return jobs
 
 
-def make_image(output, settings, job):
-    """Makes one image, and for VOC its boxes and mask. Returns (objects of the scene, {VOC class: all difficult})."""
+def list_single(settings, train) -> list[Job]:
+    """Returns the images of single things; of the large world those that the scenes `train` show apart from novel ones.
+
+    Args:
+      settings: `Settings`.
+      train: list of `Made`.
+    """
+    things = world.read(settings.world).things
+    folders = {"classes": range(len(things))}
+    if settings.world == "large":
+        novel = [k for k, thing in enumerate(things) if thing.label is None]
+        folders = {"classes/seen": frequencies.spread(train), "classes/novel": novel}
+    jobs = []
+    for parent, shown in folders.items():
+        by_name = sorted(shown, key=lambda thing: things[thing].name.lower())
+        for number, thing in enumerate(by_name, start=1):
+            folder = f"{parent}/{number:03d}.{things[thing].name.replace(' ', '-')}"
+            for k in range(1, settings.class_images + 1):
+                path = f"{folder}/{number:03d}_{k:04d}.jpg"
+                jobs.append(Job("class", len(jobs) + 1, path, thing))
+    return jobs
+
+
+def make_image(output, settings, job) -> Made:
+    """Makes one image, and for VOC its boxes and mask."""
     rng = np.random.default_rng([settings.seed, 1 + list(GROUNDS).index(job.kind), job.number])
-    scene = scenes.compose(rng, _choose(rng, settings.seed, job), settings.image_size, GROUNDS[job.kind])
+    textures = GROUNDS[job.kind] + (grounds.LABELLED if settings.world == "large" else ())
+    shown = _choose(rng, settings, job)
+    scene = scenes.compose(rng, shown, settings.image_size, textures, settings.world)
+    # Where there was no room for a second thing, another try: scenes of the large world show at least two.
+    while settings.world == "large" and len(scene.objects) < min(2, len(shown)):
+        scene = scenes.compose(rng, shown, settings.image_size, textures, settings.world)
     path = output / job.path
     Image.fromarray(scene.image).save(path, quality=int(rng.integers(75, 96)))
     if job.kind.startswith("voc"):
         (output / "voc" / "Annotations" / f"{path.stem}.xml").write_bytes(voc.annotation(path.stem, scene))
         voc.mask(scene).save(output / "voc" / "SegmentationClass" / f"{path.stem}.png")
-        return scene.objects, voc.classes_shown(scene)
-    return scene.objects, {}
+        return Made(job, scene.objects, scene.ground, voc.classes_shown(scene))
+    return Made(job, scene.objects, scene.ground, {})
 
 
-def _choose(rng, seed, job):
+def _choose(rng, settings, job):
     """Returns the things to show."""
-    things = world.read().things
+    things = world.read(settings.world).things
     if job.thing is not None:
         return [job.thing]
     if job.kind.startswith("voc"):
         in_voc = np.array([thing.voc != "" for thing in things], np.float64)
         return scenes.choose_things(rng, in_voc / in_voc.sum())
-    return scenes.choose_things(rng, scenes.frequencies(seed, len(things)))
+    return scenes.choose_things(rng, scenes.frequencies(settings.seed, settings.world), settings.world)

@@ -12,8 +12,12 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from demo import grounds, world
 
-# Shares of images with one to five things.
-COUNTS = (0.5, 0.24, 0.13, 0.08, 0.05)
+# Shares of images with one to five things, by world.
+COUNTS = {"small": (0.5, 0.24, 0.13, 0.08, 0.05), "large": (0, 0.58, 0.26, 0.11, 0.05)}
+# How often things are shown, by world: the offset q and the exponent a of Zipf's law, p ~ 1 / (rank + q)^a with ranks
+# from 0, and the least p as a share of the mean. Small: the commonest does not swamp the rest. Large: in 64 scenes less
+# than a quarter of the classes is present, and about all are in 8,000.
+LAWS = {"small": (3.0, 1.0, 0.0), "large": (5.0, 2.8, 0.12)}
 # Height of a thing, as a share of the image's, when there are one to five.
 SIZES = ((0.55, 0.9), (0.45, 0.7), (0.38, 0.58), (0.32, 0.5), (0.28, 0.45))
 # Share of scenes whose things all come from one theme; the others take theirs from all.
@@ -30,7 +34,7 @@ class Object(NamedTuple):
     """A thing in a scene.
 
     Attributes:
-      thing: index in `world.read().things`.
+      thing: index in the things of the world.
       box: (left, top, right, bottom) of what is visible, in pixels, right and bottom exclusive.
       visible: share of its pixels that is visible, in [MIN_VISIBLE, 1].
       truncated: whether it reaches beyond the image.
@@ -45,32 +49,51 @@ class Object(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """`image` uint8 [height, width, 3]; `owner` int16 [height, width]: index in `objects` of what shows, or -1."""
+    """What was drawn.
+
+    Attributes:
+      image: uint8 [height, width, 3].
+      owner: int16 [height, width]: index in `objects` of what shows, or -1.
+      objects: the things.
+      ground: the texture that they are on.
+    """
 
     image: np.ndarray
     owner: np.ndarray
     objects: tuple[Object, ...]
+    ground: str
 
 
-def frequencies(seed, count) -> np.ndarray:
-    """Returns Zipf probabilities float64 [count] of the things, in an order of ranks that is drawn from `seed`.
+def frequencies(seed, name="small") -> np.ndarray:
+    """Returns Zipf probabilities float64 [things] of the world `name`, 0 for the novel ones.
 
-    p ~ 1 / (rank + 2), Mandelbrot's form of the law: the commonest does not swamp the rest.
+    They follow LAWS, in an order of ranks that is drawn from `seed`.
     """
-    ranks = np.random.default_rng([seed, 0]).permutation(count)
-    weights = 1 / (ranks + 3.0)
-    return weights / weights.sum()
+    offset, exponent, least = LAWS[name]
+    shown = np.array([thing.label is not None for thing in world.read(name).things])
+    ranks = np.random.default_rng([seed, 0]).permutation(shown.sum())
+    weights = (1 / (ranks + offset)) ** exponent
+    probabilities = np.zeros(len(shown))
+    probabilities[shown] = np.maximum(weights, least * weights.mean())
+    return probabilities / probabilities.sum()
 
 
-def choose_things(rng, probabilities) -> list[int]:
-    """Returns one to five things, mostly of one theme. A thing's expected share stays its probability."""
-    count = 1 + rng.choice(5, p=COUNTS)
+def choose_things(rng, probabilities, name="small") -> list[int]:
+    """Returns up to five things, mostly of one theme.
+
+    In the small world a thing may come again, and its expected share stays its probability. In the large one they
+    differ, so that many of them are many labels.
+    """
+    count = 1 + rng.choice(5, p=COUNTS[name])
     first = rng.choice(len(probabilities), p=probabilities)
     if rng.random() < THEMED:
-        things = world.read().things
+        things = world.read(name).things
         probabilities = probabilities * [thing.theme == things[first].theme for thing in things]
         probabilities = probabilities / probabilities.sum()
-    others = rng.choice(len(probabilities), size=count - 1, p=probabilities)
+    if name == "large":
+        probabilities = np.where(np.arange(len(probabilities)) == first, 0, probabilities)
+        probabilities = probabilities / probabilities.sum()
+    others = rng.choice(len(probabilities), size=count - 1, p=probabilities, replace=name != "large")
     return [int(first), *others.tolist()]
 
 
@@ -81,7 +104,7 @@ def image_shape(rng, image_size) -> tuple[int, int]:
     return (short, long) if rng.random() < 0.7 else (long, short)
 
 
-def compose(rng, things, image_size, textures) -> Scene:
+def compose(rng, things, image_size, textures, name="small") -> Scene:
     """Returns a scene with `things` (fewer if there is no room for all) on one of the grounds `textures`.
 
     Args:
@@ -89,13 +112,17 @@ def compose(rng, things, image_size, textures) -> Scene:
       things: indices of one to five things, painted in this order.
       image_size: about the length of the short side, in pixels.
       textures: names of `grounds`.
+      name: of the world.
     """
     height, width = image_shape(rng, image_size)
-    canvas = Image.fromarray(grounds.draw(rng, textures, height, width).astype(np.uint8))
+    ground = textures[rng.integers(len(textures))]
+    canvas = Image.fromarray(grounds.draw(rng, ground, height, width).astype(np.uint8))
     owner = np.full((height, width), -1, np.int16)
     placed, areas, clipped = [], [], []
     for thing in things:
-        sprite = _sprite(rng, thing, rng.uniform(*SIZES[len(things) - 1]) * height, image_size, (height, width))
+        # One large drawing for all sizes, a little larger than the largest that is needed.
+        large = glyph(world.read(name).things[thing].glyph, min(512, round(1.1 * image_size)))
+        sprite = _sprite(rng, large, rng.uniform(*SIZES[len(things) - 1]) * height, (height, width))
         mask = np.asarray(sprite.getchannel("A")) > 127
         place = _find_place(rng, mask, owner, areas)
         if place is None:
@@ -107,17 +134,17 @@ def compose(rng, things, image_size, textures) -> Scene:
         areas.append(int(mask.sum()))
         clipped.append(int(mask[inside].sum()))
     image = _finish(rng, canvas)
-    return Scene(image, owner, _describe(owner, placed, areas, clipped))
+    return Scene(image, owner, _describe(owner, placed, areas, clipped), ground)
 
 
-def labels(objects) -> dict[int, float]:
-    """Returns {class index: confidence in (0, 1]} of a scene: the things' classes and all their ancestors.
+def labels(objects, ground="", name="small") -> dict[int, float]:
+    """Returns {class index: confidence in (0, 1]} of a scene: the classes of things and ground and all their ancestors.
 
-    The confidence is 1 for what is well visible and less for what is mostly hidden, in steps of 0.1; an ancestor has
-    the highest of its descendants.
+    The confidence is 1 for what is well visible, as is any ground that the world `name` has a class for, and less for
+    what is mostly hidden, in steps of 0.1; an ancestor has the highest of its descendants.
     """
-    things = world.read().things
-    confidences = {}
+    things, labelled = world.read(name).things, world.read(name).grounds
+    confidences = dict.fromkeys(labelled.get(ground, ()), 1.0)
     for item in objects:
         confidence = min(1.0, round(item.visible / SURELY_VISIBLE, 1))
         for label in things[item.thing].labels:
@@ -134,14 +161,12 @@ def glyph(character, pixels) -> Image.Image:
     return image.crop(image.getbbox())
 
 
-def _sprite(rng, thing, size, image_size, shape):
-    """Returns the thing as RGBA, about `size` pixels, flipped in half of cases, rotated by up to 20°, colour-jittered.
+def _sprite(rng, large, size, shape):
+    """Returns the drawing `large` of a thing, flipped in half of cases, rotated by up to 20° and colour-jittered.
 
-    The size is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is longer
-    than the image's.
+    The size, in pixels, is the geometric mean of the sides, so that a snake is not drawn larger than an owl; no side is
+    longer than the image's.
     """
-    # One large drawing for all sizes, a little larger than the largest that is needed.
-    large = glyph(world.read().things[thing].glyph, min(512, round(1.1 * image_size)))
     ratio = size / math.sqrt(large.width * large.height)
     ratio = min(ratio, 0.9 * shape[1] / large.width, 0.9 * shape[0] / large.height)
     stretch = rng.uniform(0.9, 1.1)

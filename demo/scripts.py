@@ -8,33 +8,37 @@ import subprocess
 import sys
 
 ROOT = Path(__file__).parents[1]
+# That of the environment, which Horovod was built for; processes that wait for others leave them the core.
+MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
 
 
-def run_script(script, log=None, environment=None, **arguments):
+def run_script(script, log=None, environment=None, processes=1, **arguments):
     """Runs a script with flags; its command line and output are shown or, with a path `log`, added to that file.
 
     Raises ValueError if the script ends with an error.
     """
     flags = [f"--{name}={value}" for name, value in arguments.items()]
+    launcher = [] if processes == 1 else [*MPIRUN, "-np", str(processes)]
     with open(log, "a", encoding="utf-8") if log else contextlib.nullcontext() as file:
-        print(f"\n$ python {shlex.join([script, *flags])}", file=file, flush=True)
-        status = start(script, flags, file, os.environ | (environment or {}))
+        shown = [f"mpirun -np {processes} python" if launcher else "python", shlex.join([script, *flags])]
+        print(f"\n$ {' '.join(shown)}", file=file, flush=True)
+        status = start(script, flags, file, os.environ | (environment or {}), launcher)
     if status:
         where = f"stands at the end of {log}" if log else "stands above"
         raise ValueError(f"{script} ended with status {status}; its message {where}")
 
 
 def run_on_one_core(folder, script, **arguments):
-    """Runs a script as `run_script` does, on one core; what it says is in log.txt of `folder`, which is made."""
+    """Runs a script as `run_script` does, each process on one core; its log.txt is in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     one_core = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
     run_script(script, folder / "log.txt", one_core, **arguments)
 
 
-def start(script, flags, file, environment):
+def start(script, flags, file, environment, launcher=()):
     """Runs a script as a process of its own, which writes into `file` or, if None, where this one does.
 
     Returns its exit status.
     """
-    command = [sys.executable, ROOT / script, *flags]
+    command = [*launcher, sys.executable, ROOT / script, *flags]
     return subprocess.run(command, stdout=file, stderr=file and subprocess.STDOUT, env=environment).returncode

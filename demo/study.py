@@ -131,7 +131,7 @@ def compare(out, seeds, network_of, use, metric):
     finally:
         pool.shutdown(cancel_futures=True)
     table = {title: {name: [found[kind] for found in results]} for kind, title in TITLES.items()}
-    transfer_report.write(out, table, f"{name} {how}; dots: seeds")
+    transfer_report.write(out, table, {f"{name} {how}; dots: seeds": [name]})
 
 
 def shown_images(out):

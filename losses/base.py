@@ -13,9 +13,12 @@ class UnweightedLoss:
 
     Attributes:
       terms: names of the terms that `__call__` returns; none, if it returns their sum.
+      by_part: whether `count` returns the weights of each part of a batch that is computed in parts, [parts,
+        class_num], of which `__call__` gets the part's.
     """
 
     terms: tuple[str, ...] = ()
+    by_part: bool = False
 
     def variables_by_name(self):
         """Returns the state that a restart needs: a dictionary from a name in the checkpoint to a variable."""

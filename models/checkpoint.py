@@ -276,6 +276,9 @@ def _explain(prefix, wanted, shapes, missing, extra, misshapen):
             f"It has {shapes[logits][1]} classes and this run {wanted[logits][1]}: set "
             f"--class_num={shapes[logits][1]}, or take a checkpoint of {wanted[logits][1]} classes."
         )
+    if "loss/pos_count" in misshapen and logits not in misshapen:
+        before, now = (_counted(sizes["loss/pos_count"]) for sizes in (shapes, wanted))
+        lines.append(f"Its loss counted {before}, and this run's {now}: start as it was, or anew in a new --model_dir.")
     if any("/conv" in name and not SLOT.search(name) for name in missing + extra):
         size = describe(prefix).resnet_size if FIRST_KERNEL in shapes else 0
         lines.append(f"It is a ResNet-{size}: set --resnet_size={size}." if size else "Its blocks are none of ours.")
@@ -286,3 +289,8 @@ def _explain(prefix, wanted, shapes, missing, extra, misshapen):
     described += [f"shape: {name} is {tuple(shapes[name])}, needed {wanted[name]}" for name in misshapen]
     shown = described if len(described) <= 20 else described[:20] + [f"… and {len(described) - 20} more"]
     return "\n  ".join(lines + shown)
+
+
+def _counted(shape):
+    """How a loss counts in which batches classes are present, by the shape of its counters."""
+    return f"on each of {shape[0]} processes (--presence=rank or part)" if len(shape) > 1 else "with --presence=global"

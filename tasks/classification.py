@@ -13,8 +13,9 @@ from data_processing.records import schema
 import distributed
 from evaluation.multi_label import MultiLabelConfig, MultiLabelEvaluator
 from evaluation.single_label import SingleLabelEvaluator
-from losses.multi_label import LossConfig, SigmoidLoss, WeightedSigmoidLoss
+from losses.multi_label import FUNCTIONS, LossConfig, MultiLabelLoss, balanced_weights
 from losses.single_label import SoftmaxLoss
+from losses.weighted import Spread, WeightedSigmoidLoss
 from models import inference
 from models.resnet import NetworkConfig, build_resnet, resolve_data_format
 from tasks.base import Task
@@ -122,6 +123,7 @@ class ClassificationConfig(NamedTuple):
     drop_rate: float = 0.0
     top_k_pred: int = 5
     random_seed: int = 1234
+    accumulate_steps: int = 1
 
 
 def choose_loss(loss, head, kind):
@@ -143,29 +145,46 @@ def choose_loss(loss, head, kind):
     return "softmax" if head == "softmax" or (head is None and kind == "single") else "sigmoid"
 
 
-def build(config, kind, class_num, loss):
+def build(config, kind, class_num, loss, class_counts=None):
     """Returns the task to train a network that has random weights.
 
     Args:
       config: the `ClassificationConfig`.
       kind: of the records' labels, one of `schema.KINDS`.
       class_num: number of classes.
-      loss: "weighted" (the paper's), "sigmoid" or "softmax", which needs single labels.
+      loss: "weighted" (the paper's), one of `losses.multi_label.FUNCTIONS`, or "softmax", which needs single labels.
+      class_counts: of "class_balanced", the sums of the training records' labels by class, floats [class_num].
+
+    Raises ValueError for a `presence` that elastic training cannot keep.
     """
-    seed, smoothing = config.random_seed, config.losses.label_smoothing
-    losses = {
-        "weighted": lambda: WeightedSigmoidLoss(class_num, config.losses, seed, any_rank=distributed.any_rank),
-        "sigmoid": lambda: SigmoidLoss(smoothing),
-        "softmax": lambda: SoftmaxLoss(smoothing),
-    }
     network = config.network._replace(data_format=resolve_data_format(config.network.data_format))
     return Classification(
-        model=build_resnet(config.resnet_size, class_num, network, seed=seed),
+        model=build_resnet(config.resnet_size, class_num, network, seed=config.random_seed),
         kind=kind,
         head="softmax" if loss == "softmax" else "sigmoid",
-        loss=losses[loss](),
+        loss=_loss(config, class_num, loss, class_counts),
         augmentation=config.augmentation,
         drop_rate=config.drop_rate,
         # During training histograms do: no disk is needed, and they say by how much they may be wrong.
         evaluation=MultiLabelConfig(top_k_pred=config.top_k_pred, ap_mode="binned"),
     )
+
+
+def _loss(config, class_num, loss, class_counts):
+    if loss == "softmax":
+        return SoftmaxLoss(config.losses.label_smoothing)
+    if loss == "weighted":
+        presence, ranks = config.losses.presence, distributed.this_process()
+        if presence != "global" and distributed.ELASTIC:
+            raise ValueError(
+                f"--presence={presence} counts by process, and in elastic training these come and go: leave it out, or "
+                "start a fixed number of processes by mpirun"
+            )
+        spread = Spread(ranks.rank, ranks.size, config.accumulate_steps, distributed.gather_flags)
+        return WeightedSigmoidLoss(class_num, config.losses, config.random_seed, distributed.any_rank, spread)
+    weights = 1.0
+    if loss == "class_balanced":
+        if class_counts is None:
+            raise ValueError("--loss=class_balanced weighs classes by how often they occur, and nothing counted them")
+        weights = balanced_weights(class_counts)
+    return MultiLabelLoss(FUNCTIONS[loss], config.losses, weights)

@@ -12,7 +12,8 @@ from data_processing.input_pipeline.transforms import Augmentation  # noqa: E402
 from data_processing.records import tfrecord  # noqa: E402
 from data_processing.records.index import index_records  # noqa: E402
 import distributed  # noqa: E402
-from losses.multi_label import LossConfig, WeightedSigmoidLoss  # noqa: E402
+from losses.multi_label import LossConfig  # noqa: E402
+from losses.weighted import WeightedSigmoidLoss  # noqa: E402
 from models.resnet import build_resnet  # noqa: E402
 from tasks.classification import Classification  # noqa: E402
 from training.state import TrainState  # noqa: E402

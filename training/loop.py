@@ -13,6 +13,7 @@ from data_processing.records.index import RecordIndex
 import distributed
 from models import checkpoint
 from training import lock, progress, start
+from training.presence import Presence
 from training.schedule import ScheduleConfig, learning_rate, size_at
 from training.state import TrainState
 from training.train_step import StepConfig
@@ -178,6 +179,7 @@ def _numbered_batches(job, ranks, meter):
     """Yields each step's number, which is how many were done before, and its batch of this process."""
     state, run, batches, size = job.state, job.configs.run, None, None
     first_step, first_record = int(state.step), int(state.records_seen)
+    presence = Presence(job.task.loss, run.accumulate_steps, ranks)
     for k in range(first_step, run.max_iter) if run.max_iter >= 0 else itertools.count(first_step):
         seen = first_record + (k - first_step) * run.global_batch(ranks.size)
         if size != (size := size_at(job.sizes, seen / len(job.index))):
@@ -185,7 +187,9 @@ def _numbered_batches(job, ranks, meter):
                 print(f"step {k:,}: images are {size} x {size} from here on", flush=True)
             inputs = job.configs.inputs._replace(image_size=size)
             batches = iter(training_batches(job.index, job.task, inputs, seen, ranks))
-        yield k, meter.next(batches)
+        batch = meter.next(batches)
+        presence.add(batch)
+        yield k, batch
 
 
 def _average_moving(state):

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 from models.regions import CROP
 
@@ -14,8 +15,20 @@ BACKWARD = 2 / 3
 # Measured with ResNet-101 at 600 x 1,000 pixels: how many times the largest tensor there is at once without a backward
 # pass, of a block its input, the shortcut and what the main path reads and writes.
 LIVE = 4
+# A class in more than this share of the batches is in nearly every one.
+OFTEN = 0.9
 # Layers whose input is kept until the backward pass; the others need less, or the same tensor.
 KEEPING = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.GlobalAveragePooling2D)
+
+
+def present_share(frequencies, batch):
+    """Returns the share of the classes that are present in more than OFTEN of the batches, a float.
+
+    Args:
+      frequencies: share of the images that each class is in, floats [class_num].
+      batch: number of images, drawn independently, that a class is looked for in.
+    """
+    return float(np.mean(1 - (1 - np.minimum(frequencies, 1.0)) ** batch > OFTEN))
 
 
 def boundaries(learning_rate, steps):

@@ -1,5 +1,6 @@
 """How a run begins: what it says of itself, and whether it resumes or starts from other weights."""
 
+from collections.abc import Callable
 import math
 from pathlib import Path
 import signal
@@ -13,7 +14,7 @@ from data_processing.lists import dictionary
 from data_processing.records import tfrecord
 from data_processing.records.index import index_split
 from models import checkpoint, inference
-from training import best_checkpoint, lock, plan, settings
+from training import best_checkpoint, lock, plan, prior, settings
 from training.schedule import STAGES, learning_rate
 
 RATES_SHOWN = 40
@@ -65,7 +66,7 @@ def print_steps(index, state, run, processes):
     )
 
 
-def print_plan(task, index, configs, sizes, processes):
+def print_plan(task, index, configs, sizes, processes, counted=lambda: None):
     """Prints steps, rates, and what a process needs and sends, of a run that is not made.
 
     Args:
@@ -74,6 +75,7 @@ def print_plan(task, index, configs, sizes, processes):
       configs: the `loop.Configs`.
       sizes: of the images, [(epoch, size), …].
       processes: how many would train together.
+      counted: function to the `LabelCounts` of the training records, or to None; called where classes are looked for.
     """
     run, schedule = configs.run, configs.schedule
     print_rates(configs, processes)
@@ -102,6 +104,19 @@ def print_plan(task, index, configs, sizes, processes):
         f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients"
         f"{presence} (ring of {processes})"
     )
+    if task.head == "sigmoid" and (counts := counted()):
+        _print_present(task.loss.config, run, processes, counts)
+
+
+def _print_present(losses, run, processes, counts):
+    """Prints in how many classes nearly every batch has images, see `losses.multi_label.LossConfig.presence`."""
+    images = {"global": run.global_batch(processes), "rank": run.global_batch(1), "part": run.batch_size}
+    batch = images[losses.presence]
+    share = plan.present_share(counts.confidences / max(counts.records, 1), batch)
+    print(
+        f"about {share:.0%} of the classes are present in more than {plan.OFTEN:.0%} of the batches, of {batch:,} "
+        f"images (--presence={losses.presence}), by the labels of {counts.records:,} records"
+    )
 
 
 class Beginning(NamedTuple):
@@ -112,12 +127,15 @@ class Beginning(NamedTuple):
       random_seed: of these.
       new_scopes: of the variables that the checkpoint need not hold, see `checkpoint.restore_pretrained`.
       new_logits: whether it is to have new logits although those of the checkpoint fit.
+      head_bias, counted: what the biases of new logits begin with, see `prior.head_bias`.
     """
 
     pretrain_ckpt: str
     random_seed: int
     new_scopes: tuple[str, ...] = ()
     new_logits: bool = False
+    head_bias: str = "zero"
+    counted: Callable = lambda: None
 
 
 def begin(task, state, run, beginning, of_run):
@@ -150,17 +168,31 @@ def begin(task, state, run, beginning, of_run):
     if resumed:
         if beginning.pretrain_ckpt:
             print("--pretrain_ckpt is for the beginning of a run, and not read again")
+        if beginning.head_bias != "zero":
+            print("--head_bias is for the beginning of a run, and not set again")
         return
     if checkpoint.newest(best):
         raise ValueError(
             f"{best} is of a run whose checkpoints are gone; give a new --model_dir, or delete that folder"
         )
     if beginning.pretrain_ckpt:
-        _start_from(checkpoint.resolve(beginning.pretrain_ckpt), task, state, beginning)
+        new = _start_from(checkpoint.resolve(beginning.pretrain_ckpt), task, state, beginning)
     else:
+        new = beginning.new_scopes
         print(f"starting from random weights, seed {beginning.random_seed}")
+    if beginning.head_bias != "zero":
+        _set_head_bias(task, state, beginning, "logits/" in new)
     if state.average:
         state.average.reset()
+
+
+def _set_head_bias(task, state, beginning, is_new):
+    if not is_new:
+        print(f"--head_bias={beginning.head_bias} is for new logits: those of the checkpoint keep their biases")
+        return
+    biases = prior.head_bias(beginning.head_bias, task.head, task.class_num, beginning.counted)
+    state.weights["logits/dense/bias"].assign(biases)
+    print(f"biases of the logits begin at {biases.min():.2f} to {biases.max():.2f} (--head_bias={beginning.head_bias})")
 
 
 def _resume(state, folder):
@@ -185,6 +217,7 @@ def _resume(state, folder):
 
 
 def _start_from(prefix, task, state, beginning):
+    """Takes the weights of a checkpoint, and says which layers are new; returns their scopes."""
     other, held = _other_classes(prefix, state, beginning), checkpoint.describe(prefix)
     # What classifies pixels behind a decoder is not what does so without one.
     other_decoder = held.head == task.head == "masks" and bool(held.decoder) != bool(state.metadata.decoder)
@@ -207,6 +240,7 @@ def _start_from(prefix, task, state, beginning):
         print(f"new {scope.rstrip('/')} layer: {why}")
     if other is None and not new:
         print("its classes are kept: they are as many, which not both name (--new_logits begins them anew)")
+    return new
 
 
 def _other_classes(prefix, state, beginning):

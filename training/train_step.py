@@ -21,6 +21,8 @@ class StepConfig(NamedTuple):
       opt_momentum: as in TensorFlow 1: m <- momentum * m + g; v <- v - lr * m, so a change of the learning rate acts
         at once on the whole of m.
       lr_layer_decay: see `schedule.layer_factor`.
+      clip_norm: greatest norm of all gradients together, averaged over ranks and without weight decay; those above are
+        scaled down to it. None: no limit.
       accumulate_steps: parts that a batch is computed in, one after the other, so that memory need only hold a part.
         The result is that of the whole batch, but for batch normalisation, which sees a part at a time.
       compression: see `distributed.average`.
@@ -32,6 +34,7 @@ class StepConfig(NamedTuple):
     batch_norm_weight_decay: float = 0.0
     opt_momentum: float = 0.9
     lr_layer_decay: float = 1.0
+    clip_norm: float | None = None
     accumulate_steps: int = 1
     compression: str = "none"
     xla: bool = False
@@ -99,6 +102,8 @@ def _make_apply(state, config, decays):
     factors = [layer_factor(name, config.lr_layer_decay) for name in state.trainable]
 
     def apply(gradients, lr):
+        if config.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm)
         for variable, decay, factor, momentum, gradient in zip(
             state.trainable.values(), decays, factors, state.momenta.values(), gradients, strict=True
         ):
@@ -126,14 +131,17 @@ def _make_gradients(task, state, config):
     """
     variables = list(state.trainable.values())
 
+    def of_part(weights, k):
+        return weights[k] if task.loss.by_part else weights
+
     def gradients_of_parts(batch, weights, seed):
         seeds = tf.random.split(seed, config.accumulate_steps)
         if config.accumulate_steps == 1:
-            return gradients_of(batch, weights, seeds[0])
+            return gradients_of(batch, of_part(weights, 0), seeds[0])
         parts = {name: _in_parts(x, config.accumulate_steps) for name, x in batch.items()}
-        terms, gradients = gradients_of({name: x[0] for name, x in parts.items()}, weights, seeds[0])
+        terms, gradients = gradients_of({name: x[0] for name, x in parts.items()}, of_part(weights, 0), seeds[0])
         for k in tf.range(1, config.accumulate_steps):
-            added, more = gradients_of({name: x[k] for name, x in parts.items()}, weights, seeds[k])
+            added, more = gradients_of({name: x[k] for name, x in parts.items()}, of_part(weights, k), seeds[k])
             terms = {name: value + added[name] for name, value in terms.items()}
             gradients = [gradient + one for gradient, one in zip(gradients, more, strict=True)]
         terms = {name: value / config.accumulate_steps for name, value in terms.items()}

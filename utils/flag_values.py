@@ -23,6 +23,14 @@ def check(flag_values):
                 )
 
 
+def is_number(text):
+    """Whether a text is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def positive(name, texts):
     """Returns the numbers in the list of texts of the flag `name`, a tuple; ValueError if one is not above 0."""
     try:

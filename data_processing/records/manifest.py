@@ -2,6 +2,7 @@
 
     settings.json          manifest.json          rejected.tsv            of the split that was begun first
     settings-SPLIT.json    manifest-SPLIT.json    rejected-SPLIT.tsv      of every other one
+    label_counts-SPLIT.json                                               of each, see `label_counts`
 
 The first of each appear when a split is begun; the others when all of its shards are there.
 """

@@ -230,10 +230,11 @@ def _assert_confidences(values, or_zero=False):
     tf.debugging.Assert(tf.reduce_all(allowed), ["a confidence is neither in (0, 1] nor -1"])
 
 
-def decode(serialized, kind, where="a record"):
+def decode(serialized, kind, where="a record", labels_only=False):
     """Returns name, encoded image and [(class, confidence), …] of a record, in Python; `kind` as of `label_kind`.
 
-    For "boxes" the third is a list of `box_list.Box`, for "masks" the encoded mask.
+    For "boxes" the third is a list of `box_list.Box`, for "masks" the encoded mask. With `labels_only` it is returned
+    alone, and the others need not be there.
 
     Raises RecordError, which names `where`, for one that does not fit.
     """
@@ -242,7 +243,7 @@ def decode(serialized, kind, where="a record"):
     except Exception as error:  # as in `label_kind`
         raise RecordError(f"{where}: no tf.train.Example; build the shard again") from error
     try:
-        name, image = (features[key].bytes_list.value[0] for key in ("name", "image"))
+        others = () if labels_only else tuple(features[key].bytes_list.value[0] for key in ("name", "image"))
         labels = _labels(features, kind)
     except (IndexError, ValueError) as error:
         what = f"{kind} labels" if kind in LABEL_KINDS else kind
@@ -253,7 +254,7 @@ def decode(serialized, kind, where="a record"):
                 f"{where}: class {label} has confidence {confidence:g}, which must be in (0, 1], or -1; build the "
                 "shard again"
             )
-    return name, image, labels
+    return labels if labels_only else (*others, labels)
 
 
 def _labels(features, kind):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data_processing.images import image_files, mask_files
 from data_processing.lists import box_list, image_list, list_check, mask_list
-from data_processing.records import image_record, manifest, tfrecord
+from data_processing.records import image_record, label_counts, manifest, schema, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
@@ -71,8 +71,8 @@ class ShardConfig(NamedTuple):
 def build(list_path, images, output, config, rank=0, size=1):
     """Makes the shards of a list that are not there yet; of several processes each makes its share.
 
-    When all are there, writes a manifest (settings, counts per shard and per class, SHA-256) and a list of the images
-    that were left out, each with the reason, beside them; see `manifest` for their names.
+    When all are there, writes a manifest (settings, counts per shard and per class, SHA-256), a list of the images
+    that were left out, each with the reason, and the label counts, beside them; see `manifest` for their names.
 
     Args:
       list_path: the image list or, where `config.label_format` is "boxes" or "masks", the box or mask list.
@@ -182,6 +182,7 @@ def _start_worker(progress):
 def _build_shard(path, offsets, list_path, images, config, threads):
     """Writes a shard and, last, its .json, which makes it complete; both under temporary names first."""
     digest, classes, rejected, portrait, written = hashlib.sha256(), Counter(), [], [], 0
+    tally = label_counts.Tally()
     for abandoned in path.parent.glob(f".{path.stem}.*.part"):
         abandoned.unlink(missing_ok=True)
     temp_path = temporary_name(path)
@@ -195,7 +196,9 @@ def _build_shard(path, offsets, list_path, images, config, threads):
                 framed = tfrecord.frame(made.record)
                 file.write(framed)
                 digest.update(framed)
-                classes.update(k for k, value in zip(row.labels, row.confidences, strict=True) if value > 0)
+                labels = list(zip(row.labels, row.confidences, strict=True))
+                classes.update(k for k, value in labels if value > 0)
+                tally.add(labels)
                 portrait += [written] if made.is_portrait else []
                 written += 1
             if count % REPORT_EVERY == 0 or count == len(offsets):
@@ -204,6 +207,7 @@ def _build_shard(path, offsets, list_path, images, config, threads):
     os.replace(temp_path, path)
     summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
     summary |= {"portrait": portrait} if config.label_format == "boxes" else {}
+    summary |= {"labels": tally.as_json()} if config.label_format in schema.LABEL_KINDS else {}
     write_json(path.with_suffix(".json"), summary | {"classes": {str(k): classes[k] for k in sorted(classes)}})
 
 
@@ -258,10 +262,15 @@ def _finish(places, shards, settings, unlabeled, max_rejected):
     """Writes manifest and rejected images. If several processes come here, they write the same bytes."""
     parts = {shard.name: manifest.read(shard.with_suffix(".json")) for shard in shards}
     rejected = sorted(row for part in parts.values() for row in part.pop("rejected"))
-    classes = Counter()
+    classes, tally, noted = Counter(), label_counts.Tally(), 0
     for part in parts.values():
         part.pop("portrait", None)
         classes.update({int(label): count for label, count in part.pop("classes").items()})
+        if labels := part.pop("labels", None):  # in shards of earlier versions there are none
+            tally.merge(label_counts.Tally.from_json(part["records"], labels))
+            noted += 1
+    if noted == len(parts):
+        label_counts.note(shards, settings["split"], settings["class_num"], tally)
     records = sum(part["records"] for part in parts.values())
     write_text(places.rejected, "".join(f"{name}\t{reason}\n" for name, reason in rejected))
     content = {"settings": settings, "records": records, "rejected": len(rejected), "unlabeled": unlabeled}

@@ -81,6 +81,20 @@ def unchecked_records(path, offsets):
             yield os.pread(file.fileno(), length, begin + HEADER.size)
 
 
+def records_at(path, offsets):
+    """Yields the records that begin at bytes of a shard, int64 [records], each checked; those that are damaged not.
+
+    The offsets are of `index_shard`.
+    """
+    with open(path, "rb") as file:
+        for offset in offsets.tolist():
+            length, _ = HEADER.unpack(os.pread(file.fileno(), HEADER.size, offset))
+            data = os.pread(file.fileno(), length + FOOTER.size, offset + HEADER.size)
+            record, footer = data[:length], data[length:]
+            if footer == FOOTER.pack(masked_crc(record)):
+                yield record
+
+
 def read_from(path, offset):
     """Returns a dataset of the records of a shard from a byte on; string [] `path`, int64 [] `offset`.
 

@@ -9,6 +9,8 @@ from absl.testing import flagsaver
 import pytest
 
 from demo import scripts
+from demo.scripts import start as start_processes
+from tests.helpers import ENVIRONMENT
 from tests.scripts import run_script
 
 
@@ -32,7 +34,9 @@ def run_main(main, folder, start=None, **flags):
     return output.getvalue()
 
 
-def _start(script, flags, file, environment):
+def _start(script, flags, file, environment, launcher=()):
+    if launcher:
+        return start_processes(script, flags, file, ENVIRONMENT | environment, launcher)
     done = run_script(script, *flags, cwd=os.getcwd(), env=environment, status=None)
     print(done.stdout, done.stderr, file=file)
     return done.returncode

@@ -1,171 +1,154 @@
-"""The loss against an independent float64 NumPy implementation of DESIGN section 5, over hundreds of steps."""
+"""Losses without a state, against their formulas in float64 NumPy and against Keras; and what all have in common."""
 
+import keras
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 import tensorflow as tf
 
-from losses.multi_label import Constants, LossConfig, SigmoidLoss, WeightedSigmoidLoss, smooth
+from losses.multi_label import FUNCTIONS, LossConfig, MultiLabelLoss, balanced_weights, smooth
+from tests.losses.test_weighted_loss import CLASSES, batches, value_of
 
-CLASSES = 60
-
-
-class Reference:
-    """The loss as loops over classes, in float64; it is told which classes were drawn."""
-
-    def __init__(self, mask_thres=0.7, pos_floor=0.01, neg_floor=0.001, eta=12.0):
-        self.mask_thres, self.pos_floor, self.neg_floor, self.eta = mask_thres, pos_floor, neg_floor, eta
-        self.pos_count = np.zeros(CLASSES)
-        self.neg_count = np.zeros(CLASSES)
-
-    def step(self, labels, logits, drawn):
-        """Returns the loss and its gradient with respect to the logits."""
-        labels, logits = labels.astype(np.float64), logits.astype(np.float64)
-        weights = np.zeros(CLASSES)
-        for j in range(CLASSES):
-            if labels[:, j].max() >= np.float32(self.mask_thres):
-                self.pos_count[j] += 1
-                self.neg_count[j] = 0
-                weights[j] = max(self.pos_floor, np.log10(10 / (0.01 + self.pos_count[j])))
-            else:
-                self.pos_count[j] = 0
-                if drawn[j]:
-                    self.neg_count[j] += 1
-                    weight = np.log10(10 / (8 + self.neg_count[j]))
-                    weights[j] = weight if weight > 0.01 else self.neg_floor
-        batch = len(labels)
-        softplus = np.log1p(np.exp(-np.abs(logits))) + np.maximum(-logits, 0)
-        entropy = (1 - labels) * logits + (1 + (self.eta - 1) * labels) * softplus
-        slope = (1 - labels) - (1 + (self.eta - 1) * labels) / (1 + np.exp(logits))
-        known = labels != -1
-        return (entropy * known).mean(0) @ weights, weights * slope * known / batch
+COUNTS = np.geomspace(1, 1e6, CLASSES)
 
 
-def batches(steps, seed=0, batch=16):
-    """Labels with frequent, rare, absent, weak (below the threshold) and unknown ones; float32 logits."""
-    random = np.random.default_rng(seed)
-    frequency = np.linspace(0, 0.3, CLASSES) ** 2 * 10
-    for _ in range(steps):
-        labels = (random.random((batch, CLASSES)) < frequency).astype(np.float32)
-        labels *= random.choice(np.float32([1, 0.9, 0.7, 0.69, 0.3]), labels.shape)
-        labels[random.random(labels.shape) < 0.02] = -1
-        yield labels, random.normal(0, 4, labels.shape).astype(np.float32)
+def loss_of(name, **config):
+    weights = balanced_weights(COUNTS) if name == "class_balanced" else 1.0
+    return MultiLabelLoss(FUNCTIONS[name], LossConfig(**config), weights)
 
 
-def value_of(loss, labels, logits, step=0):
-    """Counts a batch and returns its loss, as the training step does."""
-    batch = {"label": tf.convert_to_tensor(labels)}
-    return loss(batch, {"logits": logits}, loss.count(batch, step))
+def elements(name, y, p):
+    """The loss of each element, by its formula."""
+    if name == "focal":
+        return -y * (1 - p) ** 2 * np.log(p) - (1 - y) * p**2 * np.log(1 - p)
+    if name == "asymmetric":
+        q = np.maximum(p - 0.05, 0)
+        return -y * (1 - p) * np.log(p) - (1 - y) * q**4 * np.log(1 - q)
+    return -y * np.log(p) - (1 - y) * np.log(1 - p)
 
 
-def drawn_in(loss, before):
-    """Which all-negative classes the loss selected in its last step, seen from outside through its counters."""
-    return (loss.neg_count.numpy() - before) == 1
+def two_way(y, z):
+    """Its formula, of one sample or class after the other."""
+    total = 0
+    for samples, logits in ((y, z), (y.T, z.T)):
+        losses = []
+        for labels, row in zip(samples, logits, strict=True):
+            labels, row = labels[labels != -1], row[labels != -1]
+            if labels.max(initial=0) > 0:
+                strongest = (1 - labels) @ np.exp(row)
+                weakest = (labels @ np.exp(-row / 4)) ** 4
+                losses.append(np.log1p(strongest * weakest))
+        total += np.mean(losses) if losses else 0
+    return total
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_values_counters_and_gradients_over_300_steps(compiled):
-    loss, reference = WeightedSigmoidLoss(CLASSES, LossConfig(neg_select=0.3)), Reference()
+def expected(name, labels, logits):
+    y, z = labels.astype(np.float64), logits.astype(np.float64)
+    if name == "two_way":
+        return two_way(y, z)
+    means = (elements(name, y, 1 / (1 + np.exp(-z))) * (y != -1)).mean(axis=0)
+    if name == "class_balanced":
+        weights = (1 - 0.9999) / (1 - 0.9999**COUNTS)
+        return means @ (weights / weights.mean())
+    return means.sum()
 
-    def value_and_gradient(labels, logits, step):
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients_are_those_of_the_formula(name):
+    loss = loss_of(name)
+    assert loss.shares() == {} and loss.variables_by_name() == {} and not loss.by_part
+    for labels, logits in batches(3):
+        x = tf.constant(logits)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = value_of(loss, labels, x)
+        assert value.shape == [] and value.dtype == tf.float32
+        np.testing.assert_allclose(value, expected(name, labels, logits), rtol=1e-5)
+        gradient = tape.gradient(value, x).numpy()
+        assert (gradient[labels == -1] == 0).all()
+        # The slope of the formula in random directions.
+        for seed in range(3):
+            way = np.random.default_rng(seed).normal(size=logits.shape)
+            ahead, behind = (expected(name, labels, logits + step * way) for step in (1e-5, -1e-5))
+            assert np.sum(gradient * way) == pytest.approx((ahead - behind) / 2e-5, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_computed_in_float32_whatever_the_precision_of_the_logits(name, dtype):
+    for labels, logits in batches(1):
+        narrow = tf.cast(logits, dtype)
+        value = value_of(loss_of(name), labels, narrow)
+        np.testing.assert_array_equal(value, value_of(loss_of(name), labels, tf.cast(narrow, tf.float32)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "label",
+    [
+        [[1, 0, -1, 0], [0, 1, -1, 0.3], [1, 0, -1, 1]],
+        [[1, 1, 1, 1]] * 3,
+        [[0, 0, 0, 0]] * 3,
+        [[-1, -1, -1, -1]] * 3,
+        [[0, 0, 0, 0], [1, 1, 1, 1], [-1, -1, -1, -1]],
+    ],
+)
+@pytest.mark.parametrize("largest", [65504, 0])
+def test_extreme_logits_of_float16_and_batches_without_positives_negatives_or_labels(name, label, largest):
+    loss = MultiLabelLoss(FUNCTIONS[name])
+    for signs in (1, -1, [1, -1, 1, -1]):
+        logits = tf.constant(largest * np.ones([3, 4]) * signs, tf.float16)
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            value = value_of(loss, labels, logits, step)
-        return value, tape.gradient(value, logits)
-
-    if compiled:
-        value_and_gradient = tf.function(value_and_gradient)
-    for step, (labels, logits) in enumerate(batches(300)):
-        before = loss.neg_count.numpy()
-        value, gradient = value_and_gradient(tf.constant(labels), tf.constant(logits), tf.constant(step))
-        expected, expected_gradient = reference.step(labels, logits, drawn_in(loss, before))
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5 * abs(expected_gradient).max())
-        np.testing.assert_array_equal(loss.pos_count, reference.pos_count)
-        np.testing.assert_array_equal(loss.neg_count, reference.neg_count)
-    assert reference.pos_count.max() > 50 and reference.neg_count.max() > 50  # the run went through the floors
+            value = value_of(loss, np.float32(label), logits)
+        gradient = tape.gradient(value, logits).numpy()
+        assert np.isfinite(value) and value >= 0 and np.isfinite(gradient).all()
+        assert (gradient[np.float32(label) == -1] == 0).all()
 
 
-@pytest.mark.parametrize("neg_select", [0.0, 0.1, 1.0])
-def test_share_of_selected_classes(neg_select):
-    loss = WeightedSigmoidLoss(1000, LossConfig(neg_select=neg_select))
-    shares = []
-    for step in range(50):
-        value_of(loss, tf.zeros([2, 1000]), tf.zeros([2, 1000]), step)
-        shares.append(float(loss.selected_share))
-    # 50,000 draws: 5 standard deviations of a share of 0.1 are 0.0067.
-    assert np.mean(shares) == pytest.approx(neg_select, abs=0.007)
-    assert float(loss.positive_share) == 0
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"two_way"}))
+def test_mean_over_parts_is_that_of_the_whole(name):
+    for labels, logits in batches(2):
+        loss = loss_of(name)
+        parts = zip(np.split(labels, 4), np.split(logits, 4), strict=True)
+        by_part = [value_of(loss, part, x) for part, x in parts]
+        np.testing.assert_allclose(np.mean(by_part), value_of(loss, labels, logits), rtol=1e-5)
 
 
-def test_selection_is_fresh_in_each_step_and_repeats_after_a_restart():
-    labels, logits = tf.zeros([2, 500]), tf.random.stateless_normal([2, 500], [1, 2])
-    loss = WeightedSigmoidLoss(500)
-    selections = []
-    for step in range(6):
-        before = loss.neg_count.numpy()
-        value_of(loss, labels, logits, step)
-        selections.append(drawn_in(loss, before))
-        if step == 2:
-            saved = {name: variable.numpy() for name, variable in loss.variables_by_name().items()}
-    assert all((selections[0] != selection).any() for selection in selections[1:])
-    again = WeightedSigmoidLoss(500)
-    for name, variable in again.variables_by_name().items():
-        variable.assign(saved[name])
-    for step, expected in enumerate(selections[3:], start=3):
-        before = again.neg_count.numpy()
-        value_of(again, labels, logits, step)
-        np.testing.assert_array_equal(drawn_in(again, before), expected)
+def test_focal_is_that_of_keras():
+    theirs = keras.losses.BinaryFocalCrossentropy(gamma=2.0, from_logits=True, reduction=None)
+    for labels, logits in batches(2):
+        labels = np.float32(labels > 0.5)
+        mean = np.mean(theirs(labels[..., None], logits[..., None]), axis=0)
+        np.testing.assert_allclose(value_of(loss_of("focal"), labels, logits), mean.sum(), rtol=1e-4)
 
 
-def test_float32_whatever_the_precision_of_the_logits():
-    for labels, logits in batches(1):
-        for dtype in (tf.float16, tf.bfloat16):
-            narrow = tf.cast(logits, dtype)
-            value = value_of(WeightedSigmoidLoss(CLASSES), labels, narrow)
-            assert value.dtype == tf.float32
-            expected = value_of(WeightedSigmoidLoss(CLASSES), labels, tf.cast(narrow, tf.float32))
-            np.testing.assert_allclose(value, expected)
+def test_two_way_of_whole_labels_is_the_published_formula():
+    """Over the elements that are positive or negative, with the log-sum-exp of SciPy."""
+    labels = np.float32([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    logits = np.random.default_rng(0).normal(0, 3, labels.shape).astype(np.float32)
+    total = 0
+    for y, z in ((labels, logits), (labels.T, logits.T)):
+        some = [(one[own == 0], one[own == 1]) for own, one in zip(y, z, strict=True) if own.any()]
+        total += np.mean([np.logaddexp(0, logsumexp(no) + 4 * logsumexp(-yes / 4)) for no, yes in some])
+    np.testing.assert_allclose(value_of(loss_of("two_way"), labels, logits), total, rtol=1e-5)
 
 
-def test_extreme_logits_stay_finite_and_unknown_labels_give_no_gradient():
-    labels = tf.constant([[1.0, 0.0, -1.0]])
-    logits = tf.constant([[-1e30, 1e30, 1e30]])
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        value = value_of(WeightedSigmoidLoss(3, LossConfig(neg_select=1.0)), labels, logits)
-    gradient = tape.gradient(value, logits)
-    assert np.isfinite(value) and np.isfinite(gradient).all()
-    assert gradient[0, 2] == 0 and gradient[0, 0] < 0 < gradient[0, 1]
-
-
-def test_floors_are_arguments():
-    loss = WeightedSigmoidLoss(2, LossConfig(neg_select=1.0), constants=Constants(pos_floor=0.5, neg_floor=0.25))
-    loss.pos_count.assign([1000, 0])
-    loss.neg_count.assign([0, 1000])
-    value = value_of(loss, tf.constant([[1.0, 0.0]]), tf.zeros([1, 2]))
-    np.testing.assert_allclose(value, 0.5 * 12 * np.log(2) + 0.25 * np.log(2), rtol=1e-6)
-
-
-def test_plain_sigmoids_are_those_of_numpy():
-    loss = SigmoidLoss()
-    for labels, logits in batches(3):
-        x, y = logits.astype(np.float64), labels.astype(np.float64)
-        probability = 1 / (1 + np.exp(-x))
-        entropy = -(y * np.log(probability) + (1 - y) * np.log(1 - probability))
-        value = value_of(loss, labels, logits)
-        np.testing.assert_allclose(value, (entropy * (y != -1)).mean(0).sum(), rtol=1e-5)
-    assert loss.shares() == {} and loss.variables_by_name() == {}
+def test_rare_classes_weigh_more():
+    weights = balanced_weights([0, 1, 10, 1e4, 1e7, 0.3])
+    assert weights.dtype == np.float32 and weights.mean() == pytest.approx(1)
+    assert weights[0] == weights[1] == weights[5] > weights[2] > weights[3] > weights[4] > 0
+    # 1 / n where n is small against 1 / (1 - beta), and at last the same for all.
+    assert weights[1] / weights[2] == pytest.approx(10, rel=1e-3)
+    assert weights[1] / weights[4] == pytest.approx(1e4, rel=1e-4)
+    np.testing.assert_allclose(balanced_weights([5, 5, 5]), 1)
 
 
 def test_label_smoothing_spreads_known_labels_alone():
     labels = tf.constant([[1.0, 0.0, -1.0, 0.5]])
     np.testing.assert_allclose(smooth(labels, 0.2), [[0.85, 0.05, -1, 0.45]], rtol=1e-6)
-    # It changes the cross-entropy, not which classes count as positive nor how much they weigh.
-    for labels, logits in batches(1):
-        plain, smoothed = (WeightedSigmoidLoss(CLASSES, LossConfig(label_smoothing=s)) for s in (0.0, 0.1))
-        weights = [loss.count({"label": labels}, 0) for loss in (plain, smoothed)]
-        np.testing.assert_array_equal(*weights)
-        expected = plain({"label": smooth(labels, 0.1)}, {"logits": logits}, weights[0])
-        np.testing.assert_allclose(smoothed({"label": labels}, {"logits": logits}, weights[0]), expected, rtol=1e-6)
-        assert abs(expected - plain({"label": labels}, {"logits": logits}, weights[0])) > 0.1
-        assert value_of(SigmoidLoss(0.1), labels, logits) != value_of(SigmoidLoss(), labels, logits)
+    for name in FUNCTIONS:
+        for labels, logits in batches(1):
+            smoothed = smooth(tf.constant(labels), 0.1).numpy()
+            value = value_of(loss_of(name, label_smoothing=0.1), labels, logits)
+            np.testing.assert_allclose(value, expected(name, smoothed, logits), rtol=1e-5)

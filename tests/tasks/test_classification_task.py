@@ -11,8 +11,9 @@ import tensorflow as tf
 from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image
 from data_processing.records import schema
 from evaluation.evaluate import evaluate
-from losses.multi_label import LossConfig, SigmoidLoss, WeightedSigmoidLoss
+from losses.multi_label import FUNCTIONS, LossConfig, MultiLabelLoss, balanced_weights
 from losses.single_label import SoftmaxLoss
+from losses.weighted import WeightedSigmoidLoss
 from models.resnet import NetworkConfig, build_resnet
 from tasks import classification
 from tasks.classification import Classification, ClassificationConfig
@@ -41,7 +42,7 @@ def batch_of(*examples):
 
 @pytest.mark.parametrize("kind, head", [("sparse", "sigmoid"), ("dense", "sigmoid"), ("single", "softmax")])
 def test_from_the_record_to_the_metrics(model, kind, head):
-    loss = SoftmaxLoss() if head == "softmax" else SigmoidLoss()
+    loss = SoftmaxLoss() if head == "softmax" else MultiLabelLoss()
     task = Classification(model=model, kind=kind, head=head, loss=loss)
     assert task.class_num == CLASSES and task.new_scopes == ("logits/",)
     data, encoded = record(kind)
@@ -65,7 +66,7 @@ def test_from_the_record_to_the_metrics(model, kind, head):
 
 
 def test_single_labels_with_sigmoids_are_vectors_in_training_alone(model):
-    task = Classification(model=model, kind="single", head="sigmoid", loss=SigmoidLoss())
+    task = Classification(model=model, kind="single", head="sigmoid", loss=MultiLabelLoss())
     example = task.parse(record("single")[0])
     np.testing.assert_array_equal(task.train_transform(example, SIZE, SEED)["label"], [0, 0, 1, 0])
     np.testing.assert_array_equal(task.blank(SIZE, training=True)["label"], [-1] * CLASSES)
@@ -97,11 +98,33 @@ def test_dropout_acts_on_the_features_alone(model):
 
 def test_build_chooses_loss_and_head():
     config = ClassificationConfig(10, NetworkConfig(), LossConfig(label_smoothing=0.1), Augmentation())
-    kinds = {"weighted": WeightedSigmoidLoss, "sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}
+    kinds = {"weighted": WeightedSigmoidLoss, "sigmoid": MultiLabelLoss, "softmax": SoftmaxLoss}
     for loss, kind in kinds.items():
         task = classification.build(config, "single", CLASSES, loss)
         assert type(task.loss) is kind and task.head == ("softmax" if loss == "softmax" else "sigmoid")
         assert task.evaluation.ap_mode == "binned"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_build_gives_each_loss_its_function_smoothing_and_weights(name):
+    config = ClassificationConfig(10, NetworkConfig(), LossConfig(label_smoothing=0.1), Augmentation())
+    counts = np.array([1, 20, 300, 4000])
+    loss = classification.build(config, "sparse", CLASSES, name, counts).loss
+    assert type(loss) is MultiLabelLoss and loss.function is FUNCTIONS[name] and loss.config.label_smoothing == 0.1
+    weights = balanced_weights(counts) if name == "class_balanced" else 1
+    np.testing.assert_array_equal(loss.count({}, 0), weights)
+
+
+def test_build_of_what_cannot_be(monkeypatch):
+    config = ClassificationConfig(10, NetworkConfig(), LossConfig(), Augmentation())
+    with pytest.raises(ValueError, match="--loss=class_balanced weighs classes by how often they occur"):
+        classification.build(config, "sparse", CLASSES, "class_balanced")
+    monkeypatch.setattr(classification.distributed, "ELASTIC", True)
+    classification.build(config, "sparse", CLASSES, "weighted")
+    for presence in ("rank", "part"):
+        own = config._replace(losses=LossConfig(presence=presence))
+        with pytest.raises(ValueError, match=f"--presence={presence} counts by process, and in elastic training"):
+            classification.build(own, "sparse", CLASSES, "weighted")
 
 
 @pytest.mark.parametrize(

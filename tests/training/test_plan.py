@@ -93,3 +93,13 @@ def test_memory_of_a_detector():
     freeze(detector)
     frozen = plan.detector_memory(detector, 1, (64, 96))
     assert 0 < frozen["activations"] < small["activations"] and frozen["state"] < small["state"]
+
+
+def test_classes_that_are_present_in_nearly_every_batch():
+    """Against batches that are drawn, of classes that are well above or below the limit."""
+    rng = np.random.default_rng(0)
+    frequencies = np.array([1.0, 0.5, 0.2, 0.05, 0.01, 0.001, 0.0])
+    for batch in (4, 32, 1000):
+        there = (rng.random((400, batch, len(frequencies))) < frequencies).any(axis=1)
+        drawn = np.mean(there.mean(axis=0) > plan.OFTEN)
+        assert plan.present_share(frequencies, batch) == drawn

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from losses.multi_label import SigmoidLoss, WeightedSigmoidLoss
+from losses.multi_label import MultiLabelLoss
+from losses.weighted import WeightedSigmoidLoss
 from models import checkpoint
 from models.resnet import build_resnet, train_only
 from tasks.classification import Classification
@@ -22,10 +23,10 @@ def state_of(loss, seed=1, frozen=False, **options):
 @pytest.mark.parametrize(
     "loss, options, names",
     [
-        (SigmoidLoss(), {}, set()),
+        (MultiLabelLoss(), {}, set()),
         (WeightedSigmoidLoss(CLASSES), {}, {"loss/pos_count", "loss/neg_count"}),
-        (SigmoidLoss(), {"precision": "float16"}, {"loss_scale/value", "loss_scale/good_steps"}),
-        (SigmoidLoss(), {"ema_decay": 0.9}, {"weight_average/steps"}),
+        (MultiLabelLoss(), {"precision": "float16"}, {"loss_scale/value", "loss_scale/good_steps"}),
+        (MultiLabelLoss(), {"ema_decay": 0.9}, {"weight_average/steps"}),
     ],
 )
 def test_names_in_a_checkpoint(loss, options, names):
@@ -56,7 +57,7 @@ def test_saves_and_restores_itself(tmp_path):
 
 
 def test_statistics_of_frozen_layers_are_not_moved():
-    state = state_of(SigmoidLoss(), frozen=True)
+    state = state_of(MultiLabelLoss(), frozen=True)
     moving = {id(variable) for variable in state.moving_statistics()}
     for name, variable in state.weights.items():
         trained = name.startswith(("stages_3", "global_pool"))

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.multi_label import WeightedSigmoidLoss
+from losses.multi_label import LossConfig
 from losses.single_label import SoftmaxLoss
+from losses.weighted import Spread, WeightedSigmoidLoss
 from models.checkpoint import model_variables
 from models.resnet import NetworkConfig, build_resnet, train_only
 from tasks.classification import Classification
@@ -190,3 +191,48 @@ def test_augmentation_and_average_of_the_weights_are_part_of_the_step():
     name = "logits/dense/kernel"
     assert int(averages["weight_average/steps"]) == 2
     assert (averages[f"{name}/ExponentialMovingAverage"].numpy() != state.weights[name].numpy()).any()
+
+
+def gradients_by_hand(model, inputs, weights):
+    """Gradients by name of the mean over the parts of a batch, each with its weights of the classes."""
+    named = {name: v.value for name, v in model_variables(model).items() if v.trainable}
+    loss = WeightedSigmoidLoss(CLASSES)
+    with tf.GradientTape() as tape:
+        values = []
+        for k, of_part in enumerate(weights):
+            part = {name: tf.split(x, len(weights))[k] for name, x in inputs.items() if name != "name"}
+            values.append(loss(part, model(part["image"], training=True), of_part))
+        value = tf.add_n(values) / len(values)
+    return value, dict(zip(named, tape.gradient(value, list(named.values())), strict=True))
+
+
+def test_each_part_has_its_own_weights():
+    model, inputs = build_resnet(10, CLASSES), batch(0)
+    spread = Spread(parts=2)
+    losses = [WeightedSigmoidLoss(CLASSES, LossConfig(0.7, 0.5, presence="part"), spread=spread) for _ in range(2)]
+    weights = losses[0].count(inputs, tf.constant(0, tf.int64))
+    assert (weights[0] != weights[1]).numpy().any()
+    value, gradients = gradients_by_hand(model, inputs, tf.unstack(weights))
+    step, state = train_step_of(model, losses[1], weight_decay=0.0, accumulate_steps=2)
+    result = step(inputs, tf.constant(0.0))
+    np.testing.assert_allclose(result["loss"], value, rtol=1e-4)
+    for name, gradient in gradients.items():
+        difference = np.linalg.norm(state.momenta[name] - gradient)
+        assert difference <= 1e-3 * np.linalg.norm(gradient) + 1e-6, name
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("share", [0.25, 4.0])
+def test_gradients_are_scaled_down_to_the_norm_but_not_up(precision, share):
+    """Their mean over ranks and without the loss scale; the decay is added afterwards."""
+    model, inputs = build_resnet(10, CLASSES), batch(0)
+    begun = {name: v.numpy() for name, v in model_variables(model).items()}
+    weights = WeightedSigmoidLoss(CLASSES).count(inputs, tf.constant(0, tf.int64))
+    _, gradients = gradients_by_hand(model, inputs, [weights])
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients.values()))
+    step, state = train_step_of(model, precision=precision, weight_decay=1e-3, clip_norm=share * norm)
+    step(inputs, tf.constant(0.0))
+    for name, gradient in gradients.items():
+        decay = 0 if "batch_normalization" in name else 1e-3 * begun[name]
+        expected = gradient * min(1, share) + decay
+        assert np.linalg.norm(state.momenta[name] - expected) <= 1e-3 * np.linalg.norm(expected) + 1e-6, name

@@ -88,7 +88,8 @@ def test_two_splits_in_one_folder(images):
     assert before == {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
     names = {f"{stem}{split}" for stem in ("settings", "manifest") for split in (".json", "-val.json")}
     shards = {f"{split}-00000-of-00001.{end}" for split in ("train", "val") for end in ("tfrecords", "json")}
-    assert {path.name for path in output.iterdir()} == names | shards | {"rejected.tsv", "rejected-val.tsv"}
+    counts = {f"label_counts-{split}.json" for split in ("train", "val")}
+    assert {path.name for path in output.iterdir()} == names | shards | counts | {"rejected.tsv", "rejected-val.tsv"}
     assert (output / "rejected.tsv").read_text() == ""
     assert (output / "rejected-val.tsv").read_text() == "none.jpg\tNo such file or directory\n"
     assert json.loads((output / "manifest-val.json").read_text())["settings"]["split"] == "val"
