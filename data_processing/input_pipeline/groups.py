@@ -44,7 +44,7 @@ def by_shape(examples, batch_size, tensor_of, most=None, waiting=WAITING):
             yield _stacked(groups.pop(next(iter(groups))))
 
     signature = tf.nest.map_structure(lambda one: tf.TensorSpec([None, *one.shape], one.dtype), spec)
-    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).with_options(options)
 
 
 def _stacked(examples):

@@ -67,8 +67,7 @@ def test_no_more_wait_in_memory_than_may():
         given_out.append(batch["place"].numpy().tolist())
         done = {k for places in given_out for k in places}
         most = max(most, sum(3 * sizes[k][0] * sizes[k][1] for k in set(read) - done))
-    # (TensorFlow reads a few ahead.)
-    assert waiting / 2 < most < waiting + 5 * largest
+    assert waiting / 2 < most <= waiting + largest
     # The small one had its time: the large ones made room.
     assert [0, 1001] in given_out and len(given_out) == 1001
 
