@@ -38,6 +38,8 @@ IN_SMALL = {
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
 }
+# These are tried in small in tests/demo/.
+STUDIES = ("_study", "demo/detection", "demo/segmentation")
 SMALL_DEMO = dict(num_images=60, steps=8, resnet_size=10)
 # What benchmarks print: every way that is compared, and the ratio.
 NUMBER = r"\d[\d,.]*"
@@ -170,7 +172,7 @@ def test_no_page_is_left_out():
 @pytest.mark.parametrize(
     "command",
     # Benchmarks and recipes have tests of their own below, and the studies have in tests/demo.
-    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "flagfile", "_study", "demo/detection"))],
+    [c for c in COMMANDS if not any(word in c for word in ("benchmarks/", "flagfile", *STUDIES))],
     ids=lambda c: c.split(" --")[0],
 )
 def test_command(demo, command):
