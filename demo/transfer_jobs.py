@@ -68,6 +68,8 @@ def pretrain(job, rate):
             accumulate_steps=BATCH // PART // pretraining.processes,
             log_interval=50,
             test_interval=0,
+            # Short runs would spend a third of their steps on learning how rare the classes are.
+            head_bias="prior",
             **pretraining.flags,
             **schedule,
         )

@@ -219,14 +219,30 @@ def _study(out, kind, seed):
 def _tune(out, kind):
     """Tries the rates: of pre-training by the probe, then of fine-tuning from the best of these; on novel things."""
     job = jobs.Job(out, kind, 1, config(jobs.Budget))
-    rates = [0.0] if kind == NONE else [float(f"{pretrainings.MIDDLE[kind] * f:.1g}") for f in pretrainings.FACTORS]
-    probes = {rate: jobs.probe(job, jobs.pretrain(job, rate), "novel") for rate in rates}
+    probes = {0.0: 0.0}
+    if kind != NONE:
+        probes = search(lambda rate: jobs.probe(job, jobs.pretrain(job, rate), "novel"), pretrainings.MIDDLE[kind])
     best = max(probes, key=probes.get)
-    tuned = {rate: jobs.fine_tune(job, job.folder(best), "novel", rate) for rate in pretrainings.FINETUNE_RATES}
-    shown = (", ".join(f"{rate:g}: {value:.4f}" for rate, value in one.items()) for one in (probes, tuned))
+    model = jobs.pretrain(job, best)
+    tuned = search(lambda rate: jobs.fine_tune(job, model, "novel", rate), pretrainings.FINETUNE_MIDDLE)
+    shown = (", ".join(f"{rate:g}: {one[rate]:.4f}" for rate in sorted(one)) for one in (probes, tuned))
     title = pretrainings.ALL[kind].title
     print(f"{title}: pre-training, probe at {next(shown)}; fine-tuning, top-1 at {next(shown)}", flush=True)
     print(f"    {kind} best: {best:g}, {max(tuned, key=tuned.get):g}", flush=True)
+
+
+def search(value_of, middle):
+    """Returns {rate: its value}: of `middle`, one of `pretrainings.RATES`, and its neighbours there; then of further
+    ones where the best of these is at an end, `pretrainings.TRIES` at most."""
+    rates, k = pretrainings.RATES, pretrainings.RATES.index(middle)
+    values = {rates[n]: value_of(rates[n]) for n in (k, k - 1, k + 1) if 0 <= n < len(rates)}
+    while len(values) < pretrainings.TRIES:
+        best = rates.index(max(values, key=values.get))
+        new = [rates[n] for n in (best - 1, best + 1) if 0 <= n < len(rates) and rates[n] not in values]
+        if not new:
+            break
+        values[new[0]] = value_of(new[0])
+    return values
 
 
 if __name__ == "__main__":

@@ -122,9 +122,11 @@ def test_a_dry_run_says_how_many_classes_nearly_every_batch_has(shards, prior, t
     line += f"by the labels of {RECORDS} records"
     for kind in ("sparse", "dense"):  # noted, and not
         output = train(shards, tmp_path, "--dry_run", kind=kind)
-        assert line.format(0, 8, "global") in output
+        assert line.format(0, 8, "global") in output and "hardly learnt" not in output
     output = train(shards, tmp_path, "--dry_run", "--num_gpus=2", "--loss=class_balanced")
-    assert line.format(1, 16, "global") in output
+    assert line.format(1, 16, "global") in output and "hardly learnt" not in output
+    output = train(shards, tmp_path, "--dry_run", "--num_gpus=2")
+    assert line.format(1, 16, "global") in output and "hardly learnt. Try --presence=rank, --presence=part" in output
     for presence, images in (("rank", 16), ("part", 8)):
         options = ["--accumulate_steps=2", f"--presence={presence}"]
         output = train(shards, tmp_path, "--dry_run", "--num_gpus=2", *options)

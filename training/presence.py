@@ -9,7 +9,7 @@ import numpy as np
 import distributed
 from losses.multi_label import LossConfig
 from losses.weighted import WeightedSigmoidLoss
-from training.plan import OFTEN
+from training import plan
 
 BATCHES = 100
 # Up to this share of the classes may be present that often before a run says what it does to them.
@@ -60,22 +60,43 @@ class Presence:
         elif self.ranks.size > 1 or self.parts > 1:
             batches = f"batches of each {'part' if self.parts > 1 else 'process'}"
         shares = present.reshape(-1, present.shape[-1]).mean(axis=0)
-        often, class_num = int(np.sum(shares > OFTEN)), len(shares)
+        often, class_num = int(np.sum(shares > plan.OFTEN)), len(shares)
         print(
-            f"{often:,} of {class_num:,} classes ({often / class_num:.0%}) were present in more than {OFTEN:.0%} of "
-            f"the first {BATCHES} {batches}, of {self.images:,} images",
+            f"{often:,} of {class_num:,} classes ({often / class_num:.0%}) were present in more than {plan.OFTEN:.0%} "
+            f"of the first {BATCHES} {batches}, of {self.images:,} images",
             flush=True,
         )
-        weighted = isinstance(self.loss, WeightedSigmoidLoss) and self.config.adaptive_weights
-        if weighted and often > MANY * class_num:
-            print(
-                f"--loss=weighted: these weigh {self.config.pos_floor:g} once present ten times in a row, so they are "
-                f"hardly learnt. Try {self._smaller()}--adaptive_weights=false or --loss=sigmoid: docs/losses.md",
-                flush=True,
-            )
+        _advise(self.loss, often / class_num, self.ranks.size)
 
-    def _smaller(self):
-        """Returns the flags that look for classes in fewer images, where there are any."""
-        smaller = ["--presence=rank, "] if self.config.presence == "global" and self.ranks.size > 1 else []
-        smaller += ["--presence=part with --accumulate_steps, "] if self.config.presence != "part" else []
-        return "".join(smaller)
+
+def print_estimate(loss, run, processes, counts):
+    """Prints in how many classes nearly every batch will have images, and what that does to the loss.
+
+    Args:
+      loss: the task's, of several labels.
+      run: the `RunConfig`.
+      processes: how many train together.
+      counts: the `LabelCounts` of the training records.
+    """
+    images = {"global": run.global_batch(processes), "rank": run.global_batch(1), "part": run.batch_size}
+    batch = images[loss.config.presence]
+    share = plan.present_share(counts.confidences / max(counts.records, 1), batch)
+    print(
+        f"about {share:.0%} of the classes are present in more than {plan.OFTEN:.0%} of the batches, of {batch:,} "
+        f"images (--presence={loss.config.presence}), by the labels of {counts.records:,} records"
+    )
+    _advise(loss, share, processes)
+
+
+def _advise(loss, share, processes):
+    """Prints which flags to try, if a `share` of the classes that is in nearly every batch is more than MANY."""
+    if not (isinstance(loss, WeightedSigmoidLoss) and loss.config.adaptive_weights and share > MANY):
+        return
+    counted = loss.config.presence
+    fewer_images = ["--presence=rank, "] if counted == "global" and processes > 1 else []
+    fewer_images += ["--presence=part with --accumulate_steps, "] if counted != "part" else []
+    print(
+        f"--loss=weighted: these weigh {loss.config.pos_floor:g} once present ten times in a row, so they are "
+        f"hardly learnt. Try {''.join(fewer_images)}--adaptive_weights=false or --loss=sigmoid: docs/losses.md",
+        flush=True,
+    )

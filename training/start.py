@@ -14,7 +14,7 @@ from data_processing.lists import dictionary
 from data_processing.records import tfrecord
 from data_processing.records.index import index_split
 from models import checkpoint, inference
-from training import best_checkpoint, lock, plan, prior, settings
+from training import best_checkpoint, lock, plan, presence, prior, settings
 from training.schedule import STAGES, learning_rate
 
 RATES_SHOWN = 40
@@ -97,26 +97,15 @@ def print_plan(task, index, configs, sizes, processes, counted=lambda: None):
         f"{needed['activations'] / 1e9:.2f} GB for the activations of {run.batch_size} images{test}"
     )
     trainable = sum(math.prod(v.shape) for v in task.model.trainable_variables)
-    presence = f", {plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence"
-    presence = "" if task.head in inference.OTHER_HEADS else presence
+    of_classes = f", {plan.bytes_sent(4 * task.class_num, processes) / 1e3:.1f} kB of class presence"
+    of_classes = "" if task.head in inference.OTHER_HEADS else of_classes
     gradients = trainable * (4 if configs.step.compression == "none" else 2)
     print(
         f"a process sends in a step: {plan.bytes_sent(gradients, processes) / 1e6:.1f} MB of gradients"
-        f"{presence} (ring of {processes})"
+        f"{of_classes} (ring of {processes})"
     )
     if task.head == "sigmoid" and (counts := counted()):
-        _print_present(task.loss.config, run, processes, counts)
-
-
-def _print_present(losses, run, processes, counts):
-    """Prints in how many classes nearly every batch has images, see `losses.multi_label.LossConfig.presence`."""
-    images = {"global": run.global_batch(processes), "rank": run.global_batch(1), "part": run.batch_size}
-    batch = images[losses.presence]
-    share = plan.present_share(counts.confidences / max(counts.records, 1), batch)
-    print(
-        f"about {share:.0%} of the classes are present in more than {plan.OFTEN:.0%} of the batches, of {batch:,} "
-        f"images (--presence={losses.presence}), by the labels of {counts.records:,} records"
-    )
+        presence.print_estimate(task.loss, run, processes, counts)
 
 
 class Beginning(NamedTuple):
