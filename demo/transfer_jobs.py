@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from demo.frequencies import GROUPS
-from demo.pretrainings import ALL, NONE, SINGLE
+from demo.pretrainings import ALL, SINGLE
 from demo.scripts import run_on_one_core
 from demo.study import cosine
 
-# Without pre-training a network needs longer.
-SCRATCH_STEPS = 3
 TRAIN_PER_CLASS = 10
 INPUT_SIZE = 40
 # All networks see a batch of 64 in parts of so many images, so that batch normalisation is the same for all.
@@ -50,9 +48,9 @@ class Job(NamedTuple):
 
 
 def pretrain(job, rate):
-    """Returns the folder of the pre-trained network; that of `NONE` is as random as the others at their beginning."""
+    """Returns the folder of the pre-trained network; at a rate of 0 as random as the others at their beginning."""
     model, pretraining = job.folder(rate), ALL[job.kind]
-    steps = 0 if job.kind == NONE else job.budget.pretrain_steps
+    steps = job.budget.pretrain_steps if rate else 0
     if not (model / f"model.ckpt-{steps}.index").exists():
         one_label = job.kind == SINGLE
         schedule = _schedule(job.budget, steps, rate) if steps else _schedule(job.budget, 1, 0.1) | dict(max_iter=0)
@@ -80,7 +78,7 @@ def fine_tune(job, model, things, rate):
     """Returns the top-1 accuracy, in [0, 1], of the network after the last step: no step is chosen by the test."""
     tuned = model / f"finetuned-{things}-{rate:g}"
     if not (tuned / "validation.json").exists():
-        steps = job.budget.finetune_steps * (SCRATCH_STEPS if job.kind == NONE else 1)
+        steps = job.budget.finetune_steps * ALL[job.kind].longer
         run_on_one_core(
             model,
             "finetune.py",

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script
 from absl import flags
 
-flags.DEFINE_integer("finetune_steps", 150, "Steps of fine-tuning; from scratch, three times as many.", lower_bound=10)
+flags.DEFINE_integer("finetune_steps", 200, "Steps of fine-tuning.", lower_bound=10)
 flags.DEFINE_bool("tune", False, "Look for learning rates, in another world, instead.")
 flags.DEFINE_list("only", [], "Names of pre-trainings, as in demo/pretrainings.py: do these, without a table.")
 script(
@@ -50,7 +50,6 @@ from data_processing.lists import dictionary, image_list
 from demo import pretrainings, transfer_report, world
 from demo import transfer_jobs as jobs
 from demo.frequencies import GROUPS
-from demo.pretrainings import NONE
 from demo.scripts import run_script
 from demo.study import DICTIONARY
 from demo.transfer_jobs import THINGS, TRAIN_PER_CLASS
@@ -208,8 +207,10 @@ def _study(out, kind, seed):
     metrics = {}
     for things in THINGS:
         tuned = jobs.fine_tune(job, model, things, pretraining.finetune_rate)
-        metrics |= {f"finetuned_{things}": tuned, f"probe_{things}": jobs.probe(job, model, things)}
-    if kind != NONE:
+        metrics[f"finetuned_{things}"] = tuned
+        if pretraining.longer == 1:
+            metrics[f"probe_{things}"] = jobs.probe(job, model, things)
+    if pretraining.rate:
         metrics |= jobs.precisions(job, model)
     minutes = (time.perf_counter() - began) / 60 * pretraining.processes
     write_json(path, {"metrics": metrics, "minutes": minutes})
@@ -220,7 +221,7 @@ def _tune(out, kind):
     """Tries the rates: of pre-training by the probe, then of fine-tuning from the best of these; on novel things."""
     job = jobs.Job(out, kind, 1, config(jobs.Budget))
     probes = {0.0: 0.0}
-    if kind != NONE:
+    if kind in pretrainings.MIDDLE:
         probes = search(lambda rate: jobs.probe(job, jobs.pretrain(job, rate), "novel"), pretrainings.MIDDLE[kind])
     best = max(probes, key=probes.get)
     model = jobs.pretrain(job, best)
