@@ -28,7 +28,8 @@ flags.DEFINE_multi_enum("val_crops", CROPS, CROPS, "Crops to validate with at th
 
 # As released: fine-tuning crops images more boldly than pre-training. And --model_dir is not the folder of train.py,
 # whose checkpoints this one begins from.
-DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/", "batch_norm_decay": None}
+DEFAULTS = {"crop_min_area": 0.05, "crop_min_covered": 0.0, "model_dir": "./out/finetune/"}
+DEFAULTS |= dict.fromkeys(("batch_norm_decay", "head_bias"))
 script(
     __name__,
     __doc__,
@@ -64,6 +65,8 @@ FLAGS_OF = {
 # What records other than of labels are trained with, where flags do not say: loss, size and number of images.
 DEFAULTS_OF = {"boxes": ("faster_rcnn", detection.SHORT_SIDE, 1), "masks": ("deeplab", segmentation.CROP, 16)}
 FROZEN = "the first convolution, stages_0 and all batch normalisation of the backbone are frozen"
+# Sigmoids of few steps do not learn how rare classes are and what they look like: docs/losses.md has the figures.
+DEFAULT_BIAS = {"sigmoid": "prior"}
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 
 
@@ -117,7 +120,8 @@ def main(argv):
         start.print_rates(configs, ranks.size)
         of_run = settings() | flat(configs) | flat(network) | task.settings() | task.run_settings()
         of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
-        beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted)
+        bias = DEFAULT_BIAS.get(task.head, "zero")
+        beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted, default_bias=bias)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())

@@ -100,9 +100,10 @@ def _define_loss():
     presences = ["global", "rank", "part"]
     text = "A class is there if images have it of all ranks (global), of the rank, of a part of --accumulate_steps."
     flags.DEFINE_enum("presence", "global", presences, text)
-    flags.DEFINE_string("head_bias", "zero", "Of new logits: prior, the log-odds of the labels, zero, or a number.")
+    text = "Of new logits: prior, the log-odds of the labels (of sigmoids finetune.py's default), zero, or a number."
+    flags.DEFINE_string("head_bias", "zero", text)
     flags.register_validator(
-        "head_bias", lambda x: x in ("prior", "zero") or flag_values.is_number(x), "give prior, zero or a number"
+        "head_bias", lambda x: x in (None, "prior", "zero") or flag_values.is_number(x), "give prior, zero or a number"
     )
 
 

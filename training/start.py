@@ -116,14 +116,17 @@ class Beginning(NamedTuple):
       random_seed: of these.
       new_scopes: of the variables that the checkpoint need not hold, see `checkpoint.restore_pretrained`.
       new_logits: whether it is to have new logits although those of the checkpoint fit.
-      head_bias, counted: what the biases of new logits begin with, see `prior.head_bias`.
+      head_bias: what a user asks the biases of new logits to begin with, see `prior.head_bias`, or None.
+      default_bias: what they begin with if nobody asks.
+      counted: function to the `LabelCounts` of the training records.
     """
 
     pretrain_ckpt: str
     random_seed: int
     new_scopes: tuple[str, ...] = ()
     new_logits: bool = False
-    head_bias: str = "zero"
+    head_bias: str | None = None
+    default_bias: str = "zero"
     counted: Callable = lambda: None
 
 
@@ -157,7 +160,7 @@ def begin(task, state, run, beginning, of_run):
     if resumed:
         if beginning.pretrain_ckpt:
             print("--pretrain_ckpt is for the beginning of a run, and not read again")
-        if beginning.head_bias != "zero":
+        if beginning.head_bias not in (None, "zero"):
             print("--head_bias is for the beginning of a run, and not set again")
         return
     if checkpoint.newest(best):
@@ -169,19 +172,19 @@ def begin(task, state, run, beginning, of_run):
     else:
         new = beginning.new_scopes
         print(f"starting from random weights, seed {beginning.random_seed}")
-    if beginning.head_bias != "zero":
-        _set_head_bias(task, state, beginning, "logits/" in new)
+    _set_head_bias(task, state, beginning, "logits/" in new)
     if state.average:
         state.average.reset()
 
 
 def _set_head_bias(task, state, beginning, is_new):
-    if not is_new:
-        print(f"--head_bias={beginning.head_bias} is for new logits: those of the checkpoint keep their biases")
-        return
-    biases = prior.head_bias(beginning.head_bias, task.head, task.class_num, beginning.counted)
-    state.weights["logits/dense/bias"].assign(biases)
-    print(f"biases of the logits begin at {biases.min():.2f} to {biases.max():.2f} (--head_bias={beginning.head_bias})")
+    asked = beginning.head_bias or beginning.default_bias
+    if is_new and asked != "zero":
+        biases = prior.head_bias(asked, task.head, task.class_num, beginning.counted)
+        state.weights["logits/dense/bias"].assign(biases)
+        print(f"biases of the logits begin at {biases.min():.2f} to {biases.max():.2f} (--head_bias={asked})")
+    elif beginning.head_bias not in (None, "zero"):
+        print(f"--head_bias={asked} is for new logits: those of the checkpoint keep their biases")
 
 
 def _resume(state, folder):
