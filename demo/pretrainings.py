@@ -31,12 +31,12 @@ ALL = {
     SINGLE: Pretraining("one label a scene, softmax", {}, 0.1, 0.3),
     "sigmoid": Pretraining("plain sigmoids", dict(loss="sigmoid"), 0.03, 0.3),
     "weighted": Pretraining("the paper's loss", WEIGHTED, 0.01, 0.3),
-    "fixed": Pretraining("… without adaptive weights", WEIGHTED | dict(adaptive_weights=False), 0.01, 0.3),
-    "eta_1": Pretraining("… positives not multiplied by 12", WEIGHTED | dict(pos_weight=1), 0.03, 0.3),
+    "fixed": Pretraining("… without adaptive weights", WEIGHTED | dict(adaptive_weights=False), 0.003, 0.3),
+    "eta_1": Pretraining("… positives not multiplied by 12", WEIGHTED | dict(pos_weight=1), 0.1, 0.3),
     "all_negatives": Pretraining("… all absent classes selected", WEIGHTED | dict(neg_select=1), 0.01, 0.3),
     "rank": Pretraining("… presence by rank (32 images)", WEIGHTED | dict(presence="rank"), 0.01, 0.3, 2),
     "part": Pretraining("… presence by part (16 images)", WEIGHTED | dict(presence="part"), 0.01, 0.3),
-    "asymmetric": Pretraining("asymmetric loss", dict(loss="asymmetric"), 0.03, 0.3),
+    "asymmetric": Pretraining("asymmetric loss", dict(loss="asymmetric"), 0.1, 0.3),
     "two_way": Pretraining("two-way loss", dict(loss="two_way"), 0.1, 0.3),
 }
 # What --tune tries: a rate and its neighbours, and further ones where the best is at an end, TRIES at most.

@@ -12,6 +12,15 @@ ROOT = Path(__file__).parents[1]
 MPIRUN = [Path(sys.executable).parent / "mpirun", *"--oversubscribe --bind-to none --mca mpi_yield_when_idle 1".split()]
 
 
+def check_mpirun():
+    """Raises ValueError if several processes could not be started: better at once than after hours."""
+    if not MPIRUN[0].exists():
+        raise ValueError(f"there is no {MPIRUN[0]}, which starts several processes; `make horovod` brings it")
+    allowing = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+    if os.geteuid() == 0 and not all(os.environ.get(name) for name in allowing):
+        raise ValueError(f"mpirun runs as root only with {'=1 '.join(allowing)}=1 in the environment; set them")
+
+
 def run_script(script, log=None, environment=None, processes=1, **arguments):
     """Runs a script with flags; its command line and output are shown or, with a path `log`, added to that file.
 

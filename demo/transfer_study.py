@@ -50,7 +50,7 @@ from data_processing.lists import dictionary, image_list
 from demo import pretrainings, transfer_report, world
 from demo import transfer_jobs as jobs
 from demo.frequencies import GROUPS
-from demo.scripts import run_script
+from demo.scripts import check_mpirun, run_script
 from demo.study import DICTIONARY
 from demo.transfer_jobs import THINGS, TRAIN_PER_CLASS
 from utils.files import read_json, write_json
@@ -109,12 +109,14 @@ def main(argv):
 
 
 def _check_flags():
-    """Raises ValueError for names that are none, and for so few images that splits would be empty."""
+    """Raises ValueError for names that are none, for so few images that splits would be empty, and without mpirun."""
     if unknown := set(FLAGS.only) - pretrainings.ALL.keys():
         raise ValueError(f"--only={','.join(sorted(unknown))}: choose from {', '.join(pretrainings.ALL)}")
     for name, least in LEAST.items():
         if FLAGS[name].value < least:
             raise ValueError(f"--{name}={FLAGS[name].value}: the study needs {least} at least")
+    if any(pretrainings.ALL[kind].processes > 1 for kind in FLAGS.only or pretrainings.ALL):
+        check_mpirun()
 
 
 def _on_all_cores(function, arguments):

@@ -18,13 +18,12 @@ BIT_BATCH = 512
 LEAST_STEPS, MOST_EPOCHS = 500, 20
 # Learning rates for a batch of 256 images, by the name of the loss. Those of sigmoids are smaller: they are sums over
 # classes. Measured on the demo's world; docs/transfer.md has the figures.
-PRETRAINING_RATES = {"weighted": 0.025, "sigmoid": 0.025}
-# The others' are those of sigmoids, until a study has chosen better ones.
-UNTUNED = ("asymmetric", "focal", "class_balanced", "two_way")
-PRETRAINING_RATES |= dict.fromkeys(UNTUNED, PRETRAINING_RATES["sigmoid"])
+PRETRAINING_RATES = {"weighted": 0.025, "sigmoid": 0.025, "asymmetric": 0.08, "two_way": 0.08}
+# Those that nobody tuned are those of sigmoids.
+PRETRAINING_RATES |= dict.fromkeys(("focal", "class_balanced"), PRETRAINING_RATES["sigmoid"])
 # Those of detection and segmentation are the references', for 1 image and for 16 (docs/detection.md, segmentation.md).
 FINE_TUNING_RATES = {"softmax": 0.2, "sigmoid": 0.05, "weighted": 0.02, "faster_rcnn": 0.256, "deeplab": 0.112}
-FINE_TUNING_RATES |= dict.fromkeys(UNTUNED, FINE_TUNING_RATES["sigmoid"])
+FINE_TUNING_RATES |= dict.fromkeys(PRETRAINING_RATES.keys() - FINE_TUNING_RATES.keys(), FINE_TUNING_RATES["sigmoid"])
 # Decay of the moving averages of batch normalisation: the published one, but in a short run one that forgets what was
 # before within its last tenth or so.
 BATCH_NORM_DECAY, LEAST_BATCH_NORM_DECAY = 0.997, 0.9

@@ -29,6 +29,8 @@ def run_main(main, folder, start=None, **flags):
         contextlib.redirect_stdout(output),
     ):
         patch.chdir(folder)
+        for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+            patch.setenv(name, ENVIRONMENT[name])
         patch.setattr(*(start or (scripts, "start", _start)))
         main([])
     return output.getvalue()

@@ -18,3 +18,19 @@ def test_a_script_runs_in_its_environment_and_its_end_with_an_error_is_said(tmp_
     with pytest.raises(ValueError, match=r"augment_labels.py ended with status 1; .* at the end of .*log\.txt"):
         scripts.run_script(script, log, **flags | dict(image_list=tmp_path / "none.txt"))
     assert log.read_text().startswith(said) and "none.txt" in log.read_text().splitlines()[-1]
+
+
+def test_what_mpirun_lacks_is_said_before_hours_of_work(tmp_path, monkeypatch):
+    names = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+    monkeypatch.setattr(scripts.os, "geteuid", lambda: 0)
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    scripts.check_mpirun()
+    monkeypatch.delenv(names[1])
+    with pytest.raises(ValueError, match=f"as root only with {names[0]}=1 {names[1]}=1 in the environment"):
+        scripts.check_mpirun()
+    monkeypatch.setattr(scripts.os, "geteuid", lambda: 1000)
+    scripts.check_mpirun()
+    monkeypatch.setattr(scripts, "MPIRUN", [tmp_path / "mpirun"])
+    with pytest.raises(ValueError, match="there is no .*mpirun, which starts several processes; `make horovod`"):
+        scripts.check_mpirun()
