@@ -7,6 +7,7 @@ Under `horovodrun --min-np … --max-np …` training is elastic: processes may 
 """
 
 import os
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -200,6 +201,41 @@ def broadcast(variables):
 def gather(value):
     """Returns a list of the `value` of each rank, anything that pickle takes; all ranks must call it."""
     return [value] if _alone() else hvd.allgather_object(value)
+
+
+def from_first(compute):
+    """Returns what `compute()` returns on rank 0, anything that pickle takes, everywhere; all ranks must call it.
+
+    The others do not compute, but have it from there, arrays in pieces of `GROUP_BYTES`. In elastic training others may
+    join at any time, who would not be waited for: there each computes it.
+
+    An error of rank 0 is raised there, and on the others as a ValueError with its message.
+    """
+    if _alone() or ELASTIC:
+        return compute()
+    value, pickled, arrays, failure = None, b"", [], None
+    if hvd.rank() == 0:
+        try:
+            value = compute()
+            pickled = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)  # the arrays are beside it
+        except Exception as error:
+            failure = error
+    arrays = [np.frombuffer(array.raw(), np.uint8) for array in arrays]
+    message = f"process 0: {failure}" if failure else ""
+    sizes, pickled, message = hvd.broadcast_object(([array.size for array in arrays], pickled, message))
+    if failure:
+        raise failure
+    if message:
+        raise ValueError(message)
+    arrays = arrays or [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        for begin in range(0, array.size, GROUP_BYTES):
+            piece = array[begin : begin + GROUP_BYTES]
+            with tf.device("CPU:0"):
+                received = hvd.broadcast(tf.constant(piece), root_rank=0, name="from_first")
+            if hvd.rank() > 0:
+                piece[:] = received
+    return value if hvd.rank() == 0 else pickle.loads(pickled, buffers=arrays)
 
 
 def on_first(batches, consume):

@@ -74,8 +74,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
-from data_processing.records import build_dataset, classes, named_images, tfrecord
-from data_processing.records.index import index_records
+from data_processing.records import build_dataset, classes, named_images
+from data_processing.records.index import index_split
 import distributed
 from evaluation import palette, thresholds
 from evaluation.evaluate import evaluate, predictions
@@ -98,10 +98,9 @@ def main(argv):
     ranks = distributed.start()
     result = Path(FLAGS.result or RESULT)
     result.mkdir(parents=True, exist_ok=True)
-    shards = tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split or "val")
     network = _network()
     class_num, named = network.description.class_num, _classes(network)
-    index = index_records(shards, class_num)
+    index = index_split(FLAGS.data_dir, FLAGS.split or "val", class_num)
     task, size, says = _task(network, index.kind)
     batch_size = given("batch_size") or BATCHES.get(index.kind, FLAGS.batch_size)
     inputs = config(InputConfig, batch_size=task.eval_batch_size(batch_size), image_size=size)
@@ -109,8 +108,6 @@ def main(argv):
     images = min(len(index), FLAGS.test_iter * inputs.batch_size * ranks.size or len(index))
 
     def report(joined):
-        for problem in index.problems:
-            print(f"warning: {problem}")
         print(
             f"{task.network_name}, {class_num:,} classes, step {network.description.step:,} ({network.prefix}) on "
             f"{len(index):,} records ({index.kind if index.kind in FOUND else f'{index.kind} labels'}), {says}"

@@ -73,7 +73,7 @@ BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 def main(argv):
     del argv
     ranks = distributed.start()
-    held, before = _held(ranks)
+    held, before = distributed.from_first(_held)
     schedule = parse_sizes(FLAGS.image_size_schedule) if FLAGS.image_size_schedule else None
     of_records, index = _records(ranks)
     kind = index.kind if index.kind in DEFAULTS_OF else "labels"
@@ -99,7 +99,7 @@ def main(argv):
     elif kind == "masks":
         task = _segmentation(of_records.count, resnet_size, network)
     else:
-        class_counts = prior.class_counts(loss, counted, of_records.count, ranks)
+        class_counts = prior.class_counts(loss, counted, of_records.count)
         task = _classification(index.kind, of_records.count, loss, resnet_size, network, class_counts)
     if ranks.rank == 0:
         start.print_network(task, FLAGS.precision, chosen)
@@ -149,27 +149,26 @@ def _train(job, val_index, val_sizes, ranks):
     distributed.run(train_to_the_end, job.state.variables_by_name().values())
 
 
-def _held(ranks):
+def _held():
     """Returns the `Description` of the checkpoint that the run goes on from or begins with, or None; and its settings.
 
     The settings are those of a run that goes on, else {}, and then the image size is that of the run. Before records
-    are made for hours it is known whether there is such a checkpoint. The first process reads it.
+    are made for hours it is known whether there is such a checkpoint.
     """
-    held, before = None, {}
-    if ranks.rank == 0 or distributed.ELASTIC:
-        prefix, held = checkpoint.describe_newest(FLAGS.model_dir)
-        if held:
-            before = read(FLAGS.model_dir)
-            held = held._replace(image_size=before.get("image_size"))
-        elif FLAGS.pretrain_ckpt:
-            prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
-            held = checkpoint.describe(prefix)
-        if held and FLAGS["resnet_size"].present and held.resnet_size != FLAGS.resnet_size:
-            raise ValueError(
-                f"--resnet_size={FLAGS.resnet_size}, but {prefix} is a ResNet-{held.resnet_size}: set --resnet_size="
-                f"{held.resnet_size}, or give another checkpoint"
-            )
-    return (held, before) if distributed.ELASTIC else distributed.gather((held, before))[0]
+    before = {}
+    prefix, held = checkpoint.describe_newest(FLAGS.model_dir)
+    if held:
+        before = read(FLAGS.model_dir)
+        held = held._replace(image_size=before.get("image_size"))
+    elif FLAGS.pretrain_ckpt:
+        prefix = checkpoint.resolve(FLAGS.pretrain_ckpt)
+        held = checkpoint.describe(prefix)
+    if held and FLAGS["resnet_size"].present and held.resnet_size != FLAGS.resnet_size:
+        raise ValueError(
+            f"--resnet_size={FLAGS.resnet_size}, but {prefix} is a ResNet-{held.resnet_size}: set --resnet_size="
+            f"{held.resnet_size}, or give another checkpoint"
+        )
+    return held, before
 
 
 def _image_size(held, kind):
@@ -209,14 +208,12 @@ def _records(ranks):
         return classes.RecordClasses(planned.class_num, None), RecordIndex.of_count(planned.train, planned.kind)
     # In elastic training others may join at any time, who would not be waited for.
     if FLAGS.dataset and not distributed.ELASTIC:
-        if ranks.rank == 0:
-            build_dataset.build(FLAGS.dataset, FLAGS.data_dir, _dataset_config())
-        distributed.gather(None)  # the others wait for it
+        distributed.from_first(lambda: build_dataset.build(FLAGS.dataset, FLAGS.data_dir, _dataset_config()))
     asked = given("class_num")
     of_records = classes.find(FLAGS.data_dir, FLAGS.dataset, FLAGS.dictionary, asked, FLAGS.class_num)
     if ranks.rank == 0 and of_records.guessed_from:
         print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")
-    return of_records, index_split(FLAGS.data_dir, "train", of_records.count, quiet=ranks.rank > 0)
+    return of_records, index_split(FLAGS.data_dir, "train", of_records.count)
 
 
 def _classification(kind, class_num, loss, resnet_size, network, class_counts):

@@ -51,7 +51,7 @@ def main(argv):
     ranks = distributed.start()
     sizes = [(0.0, FLAGS.image_size)]
     of_records = _classes(ranks)
-    index = None if FLAGS.dry_run and not _has_shards() else _index(of_records.count, ranks)
+    index = None if FLAGS.dry_run and not _has_shards() else index_split(FLAGS.data_dir, "train", of_records.count)
     kind = index.kind if index else "sparse"
     if kind in FINE_TUNED:
         raise ValueError(f"the records in {FLAGS.data_dir} hold {kind}: train {FINE_TUNED[kind]} with finetune.py")
@@ -62,7 +62,7 @@ def main(argv):
     )
     of_task = config(classification.ClassificationConfig, network=network)
     counted = prior.counting(index, of_records.count, FLAGS.dry_run)
-    class_counts = prior.class_counts(loss, counted, of_records.count, ranks)
+    class_counts = prior.class_counts(loss, counted, of_records.count)
     task = classification.build(of_task, kind, of_records.count, loss, class_counts)
     if FLAGS.dry_run:
         if ranks.rank == 0:
@@ -97,10 +97,6 @@ def _classes(ranks):
     if ranks.rank == 0 and of_records.guessed_from and asked is None:
         print(f"{of_records.count:,} classes ({of_records.guessed_from}); the records do not say how many")
     return of_records
-
-
-def _index(class_num, ranks):
-    return index_split(FLAGS.data_dir, "train", class_num, quiet=ranks.rank > 0)
 
 
 def _has_shards():

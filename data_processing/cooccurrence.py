@@ -41,8 +41,7 @@ from tqdm import tqdm
 from data_processing.input_pipeline.batches import InputConfig, evaluation_batches
 from data_processing.lists import closure, dictionary
 from data_processing.lists.label_counts import Counts, strong_pairs
-from data_processing.records import tfrecord
-from data_processing.records.index import index_records
+from data_processing.records.index import index_split
 import distributed
 from evaluation.evaluate import predictions
 from models import inference
@@ -66,7 +65,7 @@ def main(argv):
             f"{network.prefix} has {network.description.class_num:,} classes, its dictionary {len(outputs):,}: give "
             "the one that it was trained with as --model_dictionary"
         )
-    index = index_records(tfrecord.shard_paths(FLAGS.data_dir, FLAGS.split), len(entries))
+    index = index_split(FLAGS.data_dir, FLAGS.split, len(entries))
     counts, skipped = _count(network.model, index, len(entries), ranks)
     parts = distributed.gather((counts, skipped))
     if ranks.rank:

@@ -34,6 +34,7 @@ IN_SMALL = {
     "benchmarks/detection.py": "--rounds=1 --resnet_size=10 --sides=64,96 --proposal_counts=20,10",
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
+    "benchmarks/index_records.py": "--rounds=1 --num_shards=5 --num_images=1003 --sample=200",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
@@ -79,6 +80,13 @@ PRINTED = {
         *(rf"\({way}\) .* +{NUMBER} images/s" for way in "abc"),
         f"a/b  {NUMBER} ",
         f"a/c  {NUMBER} ",
+    ],
+    "benchmarks/index_records.py": [
+        "1,003 records in 5 shards; median of 1 rounds",
+        f"offset files +{NUMBER} s .*: +{NUMBER} records/s",
+        f"headers +{NUMBER} s .*: +{NUMBER} records/s, .* from 200 records",
+        f"headers / offset files: {NUMBER} by the clock, {NUMBER} by processor time",
+        f"memory: {NUMBER} bytes a record, {NUMBER} at the peak",
     ],
     "benchmarks/input_pipeline.py": [
         *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("decode", "ours", "ours, same", "release")),

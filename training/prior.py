@@ -23,20 +23,17 @@ def counting(index, class_num, is_plan=False):
     return functools.cache(functools.partial(counted, index, "train", class_num))
 
 
-def class_counts(loss, counted, class_num, ranks):
+def class_counts(loss, counted, class_num):
     """Returns what `tasks.classification.build` wants to know of the classes: the sums of their labels, [class_num].
 
     Args:
       loss: name of the loss; None is returned for one that does not ask.
-      counted: what `counting` returned. The first process calls it, and gives the others what it returns.
+      counted: what `counting` returned; rank 0 calls it, and all ranks must call this.
       class_num: number of classes; where nothing could be counted, to plan with, they are all alike.
-      ranks: the `distributed.Ranks`; all of them must call this.
     """
     if loss != "class_balanced":
         return None
-    # In elastic training others may join at any time, who would not be waited for.
-    counts = counted() if ranks.rank == 0 or distributed.ELASTIC else None
-    counts = counts if distributed.ELASTIC else distributed.gather(counts)[0]
+    counts = distributed.from_first(counted)
     return counts.confidences if counts else np.ones(class_num)
 
 

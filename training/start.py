@@ -13,6 +13,7 @@ import tensorflow as tf
 from data_processing.lists import dictionary
 from data_processing.records import tfrecord
 from data_processing.records.index import index_split
+import distributed
 from models import checkpoint, inference
 from training import best_checkpoint, lock, plan, presence, prior, settings
 from training.schedule import STAGES, learning_rate
@@ -247,15 +248,20 @@ def _other_classes(prefix, state, beginning):
 
 def validation_index(data_dir, class_num, asked, ranks):
     """Returns the `RecordIndex` of the records for validation; None if there are none, and nobody `asked` for them."""
-    try:
-        tfrecord.shard_paths(data_dir, "val")
-    except tfrecord.RecordError as error:
-        if asked:
-            raise
+    if not asked and (missing := distributed.from_first(lambda: _missing(data_dir, "val"))):
         if ranks.rank == 0:
-            print(f"no validation: {error}")
+            print(f"no validation: {missing}")
         return None
-    return index_split(data_dir, "val", class_num, quiet=ranks.rank > 0)
+    return index_split(data_dir, "val", class_num)
+
+
+def _missing(data_dir, split):
+    """Returns what the error says where there are no shards of a split; else ""."""
+    try:
+        tfrecord.shard_paths(data_dir, split)
+    except tfrecord.RecordError as error:
+        return str(error)
+    return ""
 
 
 def stop_on_signals():

@@ -84,13 +84,21 @@ def create_json(path, content) -> bool:
 
 
 def write_text(path, text):
-    """Writes `text` in UTF-8, through a link. Several processes may write the same file, if they write the same."""
+    """Writes `text` in UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path, content):
+    """Writes `content`, through a link. Several processes may write the same file, if they write the same."""
     path = writable(path)
     temp_path = temporary_name(path)
-    with open(temp_path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        sync(file)
-    os.replace(temp_path, path)
+    try:
+        with open(temp_path, "wb") as file:
+            file.write(content)
+            sync(file)
+        os.replace(temp_path, path)
+    finally:
+        temp_path.unlink(missing_ok=True)
 
 
 def write_tsv(path, header, rows):

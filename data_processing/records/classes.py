@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from data_processing.lists import dictionary
 from data_processing.records import build_dataset, schema, tfrecord
 
@@ -65,6 +67,6 @@ def _length_of_dense_labels(data_dir):
             first = tfrecord.shard_paths(data_dir, split)[0]
         except tfrecord.RecordError:
             continue
-        offsets, _ = tfrecord.index_shard(first)
-        return schema.dense_classes(tfrecord.read_record(first, offsets[0])) if len(offsets) > 1 else None
+        record = next(tfrecord.records_at(first, np.zeros(1, np.int64)), None)
+        return schema.dense_classes(record) if record else None
     return None

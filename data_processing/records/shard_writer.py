@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data_processing.images import image_files, mask_files
 from data_processing.lists import box_list, image_list, list_check, mask_list
-from data_processing.records import image_record, label_counts, manifest, schema, tfrecord
+from data_processing.records import image_record, label_counts, manifest, offset_file, schema, tfrecord
 from utils.files import sha256, sync, temporary_name, write_json, write_text
 from utils.processes import exit_with_parent
 
@@ -180,8 +180,8 @@ def _start_worker(progress):
 
 
 def _build_shard(path, offsets, list_path, images, config, threads):
-    """Writes a shard and, last, its .json, which makes it complete; both under temporary names first."""
-    digest, classes, rejected, portrait, written = hashlib.sha256(), Counter(), [], [], 0
+    """Writes a shard, its offsets and, last, its .json, which makes it complete; all under temporary names first."""
+    digest, classes, rejected, portrait, lengths = hashlib.sha256(), Counter(), [], [], []
     tally = label_counts.Tally()
     for abandoned in path.parent.glob(f".{path.stem}.*.part"):
         abandoned.unlink(missing_ok=True)
@@ -199,13 +199,14 @@ def _build_shard(path, offsets, list_path, images, config, threads):
                 labels = list(zip(row.labels, row.confidences, strict=True))
                 classes.update(k for k, value in labels if value > 0)
                 tally.add(labels)
-                portrait += [written] if made.is_portrait else []
-                written += 1
+                portrait += [len(lengths)] if made.is_portrait else []
+                lengths.append(len(framed))
             if count % REPORT_EVERY == 0 or count == len(offsets):
                 _progress.put((count - 1) % REPORT_EVERY + 1)
         sync(file)
     os.replace(temp_path, path)
-    summary = {"records": written, "sha256": digest.hexdigest(), "rejected": rejected}
+    offset_file.write(path, lengths)
+    summary = {"records": len(lengths), "sha256": digest.hexdigest(), "rejected": rejected}
     summary |= {"portrait": portrait} if config.label_format == "boxes" else {}
     summary |= {"labels": tally.as_json()} if config.label_format in schema.LABEL_KINDS else {}
     write_json(path.with_suffix(".json"), summary | {"classes": {str(k): classes[k] for k in sorted(classes)}})

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
+# Bytes that a record takes besides its own.
+FRAME = HEADER.size + FOOTER.size
 
 
 class RecordError(ValueError):
@@ -57,7 +59,7 @@ def index_shard(path):
             length, crc = HEADER.unpack(header)
             if masked_crc(header[:8]) != crc:
                 return np.array(offsets), f"{path}: damaged at byte {offset}; the rest of the shard is left out"
-            offset += HEADER.size + length + FOOTER.size
+            offset += length + FRAME
             if offset > end:
                 return np.array(offsets), f"{path}: truncated in record {len(offsets)}"
             offsets.append(offset)
@@ -77,18 +79,20 @@ def unchecked_records(path, offsets):
     """Yields the records of a shard, by the offsets of `index_shard`; their own checksums are not looked at."""
     with open(path, "rb") as file:
         for begin, end in itertools.pairwise(offsets.tolist()):
-            length = end - begin - HEADER.size - FOOTER.size
+            length = end - begin - FRAME
             yield os.pread(file.fileno(), length, begin + HEADER.size)
 
 
 def records_at(path, offsets):
-    """Yields the records that begin at bytes of a shard, int64 [records], each checked; those that are damaged not.
-
-    The offsets are of `index_shard`.
-    """
+    """Yields the records that begin at bytes of a shard, int64 [records], each checked; those that are damaged not."""
     with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
         for offset in offsets.tolist():
-            length, _ = HEADER.unpack(os.pread(file.fileno(), HEADER.size, offset))
+            header = os.pread(file.fileno(), HEADER.size, offset)
+            if len(header) < HEADER.size or FOOTER.pack(masked_crc(header[:8])) != header[8:]:
+                continue
+            # A length may be anything, even if its checksum is right.
+            length = min(HEADER.unpack(header)[0], end)
             data = os.pread(file.fileno(), length + FOOTER.size, offset + HEADER.size)
             record, footer = data[:length], data[length:]
             if footer == FOOTER.pack(masked_crc(record)):

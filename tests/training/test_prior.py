@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from data_processing.records import label_counts
 from data_processing.records.index import RecordIndex, index_split
-import distributed
 from tests.sample_shards import RECORDS, write_shards
 from training import prior
 
@@ -45,11 +44,11 @@ def test_one_bias_for_all_needs_no_counts(asked, value):
 
 def test_records_are_counted_once_and_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
     write_shards(tmp_path)
-    index, ranks = index_split(tmp_path, "train", 6), distributed.Ranks()
+    index = index_split(tmp_path, "train", 6)
     counted = prior.counting(index, 6)
-    assert prior.class_counts("sigmoid", counted, 6, ranks) is None and not list(tmp_path.glob("*.json"))
+    assert prior.class_counts("sigmoid", counted, 6) is None and not list(tmp_path.glob("*.json"))
     expected = [0.75 * len(range(k, RECORDS, 5)) for k in range(5)] + [0]
-    assert prior.class_counts("class_balanced", counted, 6, ranks).tolist() == expected
+    assert prior.class_counts("class_balanced", counted, 6).tolist() == expected
     monkeypatch.setattr(label_counts, "noted", lambda *args: None)
     assert counted().records == RECORDS
     assert capsys.readouterr().out.count("counted the labels") == 1
@@ -62,4 +61,4 @@ def test_a_plan_writes_nothing_and_goes_without_records(tmp_path):
     for index in (None, RecordIndex.of_count(9, "sparse")):
         counted = prior.counting(index, 6, is_plan=True)
         assert counted() is None
-        assert prior.class_counts("class_balanced", counted, 6, distributed.Ranks()).tolist() == [1] * 6
+        assert prior.class_counts("class_balanced", counted, 6).tolist() == [1] * 6

@@ -87,7 +87,7 @@ def test_two_splits_in_one_folder(images):
     build(images, val, split="val", max_rejected=0.5)
     assert before == {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecords")}
     names = {f"{stem}{split}" for stem in ("settings", "manifest") for split in (".json", "-val.json")}
-    shards = {f"{split}-00000-of-00001.{end}" for split in ("train", "val") for end in ("tfrecords", "json")}
+    shards = {f"{split}-00000-of-00001.{end}" for split in ("train", "val") for end in ("tfrecords", "json", "offsets")}
     counts = {f"label_counts-{split}.json" for split in ("train", "val")}
     assert {path.name for path in output.iterdir()} == names | shards | counts | {"rejected.tsv", "rejected-val.tsv"}
     assert (output / "rejected.tsv").read_text() == ""
