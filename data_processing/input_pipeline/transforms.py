@@ -78,14 +78,15 @@ def _decode_window(encoded, window, least=None):
     In a smaller image the window's sides are rounded to its pixels, of which each is the mean of what it stands for.
     """
 
-    def decode(ratio):
-        begin, end = ((place + ratio // 2) // ratio for place in (window[:2], window[:2] + window[2:]))
-        return tf.io.decode_and_crop_jpeg(encoded, tf.concat([begin, end - begin], axis=0), channels=3, ratio=ratio)
-
     if least is None:
-        return decode(1)
+        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
     fitting = tf.reduce_sum(tf.cast(tf.reduce_min(window[2:]) >= least * tf.constant(RATIOS[1:]), tf.int32))
-    return tf.switch_case(fitting, [functools.partial(decode, ratio) for ratio in RATIOS])
+    ratio = tf.gather(RATIOS, fitting)
+    begin, end = ((place + ratio // 2) // ratio for place in (window[:2], window[:2] + window[2:]))
+    window = tf.concat([begin, end - begin], axis=0)
+    # The ratio is an attribute of the operation: nothing but it is in the branches, each of which costs a little.
+    decode = functools.partial(tf.io.decode_and_crop_jpeg, encoded, window, channels=3)
+    return tf.switch_case(fitting, [functools.partial(decode, ratio=ratio) for ratio in RATIOS])
 
 
 def _jpeg_shape(encoded):
