@@ -58,7 +58,8 @@ LATE_LAYERS = ("stages_2", "stages_3", "global_pool", "logits")
 # Flags that have a meaning for records of some kinds only.
 FLAGS_OF = {
     "labels": "head loss FixBlock2 val_crops drop_rate label_smoothing xla crop_min_area crop_min_covered rotated "
-    "color_jitter mask_thres neg_select pos_weight adaptive_weights pos_floor neg_floor presence head_bias",
+    "color_jitter augment_on scaled_decode mask_thres neg_select pos_weight adaptive_weights pos_floor neg_floor "
+    "presence head_bias",
     "boxes": "anchor_sizes long_side regions proposals",
     "masks": "output_stride decoder class_weights hard_share freeze_batch_norm scales flip",
 }

@@ -39,7 +39,7 @@ RARE = (
     "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
     "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
     "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
-    "keep_unlabeled output_stride max_to_keep"
+    "keep_unlabeled output_stride max_to_keep augment_on scaled_decode"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -68,6 +68,9 @@ def _define_augmentation():
     flags.DEFINE_float("crop_min_covered", 0.7, "Share of the image that a crop must cover.", 0.0, 1.0)
     flags.DEFINE_float("rotated", 0.25, "Share of images that are rotated, with color jitter in order A.", 0.0, 1.0)
     flags.DEFINE_float("color_jitter", 0.5, "Share of images with color jitter, in order A or B.", 0.0, 1.0)
+    text = "Where images are flipped, rotated, jittered; if not set, on a GPU if there is one."
+    flags.DEFINE_enum("augment_on", None, ["device", "host"], text)
+    flags.DEFINE_bool("scaled_decode", True, "Decode crops of twice the --image_size and more at 1/2, 1/4 or 1/8.")
 
 
 def _define_network():

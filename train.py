@@ -78,7 +78,7 @@ def main(argv):
         start.print_network(task, FLAGS.precision, chosen)
         start.print_rates(configs, ranks.size)
         beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted)
-        of_run = settings() | flat(configs) | flat(network) | {"class_num": task.class_num}
+        of_run = settings() | flat(configs) | flat(network) | task.run_settings() | {"class_num": task.class_num}
         start.begin(task, state, configs.run, beginning, of_run)
     job = Job(task, state, step, index, of_records.names, sizes, configs, start.stop_on_signals())
     validate, val_index = None, None

@@ -6,12 +6,14 @@ In rounds, in one process and with the same threads:
   decode      tf.io.decode_jpeg of the same images from memory and nothing else: the limit;
   ours        `training_batches`: records read, checked, cropped, augmented, batched;
   ours, same  the same, with as many rotated and colour-jittered images as the release's code has (1/3, 2/3);
-  release     a plain re-implementation of the published pipeline: decode whole, convert to float, crop, resize, flip,
-              rotate and change colours with the operations of `tf.image`;
+  ours, device  what the host does of "ours" with --augment_on=device: crops as bytes, and what is drawn for them;
+  ours, full  "ours" with --noscaled_decode: all pixels of a crop are decoded, also where it is twice the size wanted;
+  release     a plain re-implementation of the published pipeline, `release_input.py`;
   boxes       of records with boxes, `training_batches` as for detection: whole images, mirrored, in batches of one;
   both        the images and masks of records of these decoded from memory, and nothing else;
   masks       the same records by `training_batches` as for segmentation: crops at scales of 0.5 to 2, mirrored, of 513
               pixels where no --image_size is given.
+Crops are those of the images made here, of 500 x 375 pixels and, "large", of 1,024 x 768 as in Open Images.
 The processor time of an image is printed too: on a machine that does other work it varies less.
 """
 
@@ -38,9 +40,10 @@ script(
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import release_input
 from benchmarks.rounds import in_rounds
 from data_processing.input_pipeline.batches import InputConfig, training_batches
-from data_processing.input_pipeline.transforms import ASPECT_RATIOS, CROP_ATTEMPTS, Augmentation
+from data_processing.input_pipeline.transforms import Augmentation
 from data_processing.lists.box_list import Box
 from data_processing.records import schema, tfrecord
 from data_processing.records.index import index_records
@@ -51,37 +54,42 @@ from tasks.classification import Classification
 from tasks.detection import SHORT_SIDE, Detection
 from tasks.segmentation import CROP, Segmentation
 
-CLASSES = 1000
+CLASSES = release_input.CLASSES
 MASK_CLASSES = 21
-MADE = 300
+# Images made, and large ones: as many pixels.
+MADE, LARGE = 300, 75
 
 
 def main(argv):
     del argv
     with tempfile.TemporaryDirectory() as folder:
         given = FLAGS["data_dir"].present
-        shards = [tfrecord.shard_paths(FLAGS.data_dir, "train")] if given else make_shards(Path(folder))
-        for index in [index_records(paths, CLASSES) for paths in shards]:
+        shards = {"records": tfrecord.shard_paths(FLAGS.data_dir, "train")} if given else make_shards(Path(folder))
+        for name, paths in shards.items():
+            index = index_records(paths, CLASSES)
             if index.kind == "boxes":
                 compare(f"boxes, short side {SHORT_SIDE}", index, {"boxes": (boxes(index), 1)}, [("boxes", "decode")])
                 continue
             if index.kind == "masks":
                 compare_masks(index)
                 continue
-            compare_crops(index, 0.7, 0.7)
+            compare_crops(name, index, Augmentation())
             if not FLAGS.quick:
-                compare_crops(index, 0.05, 0.0)
+                compare_crops(name, index, Augmentation(0.05, 0.0))
 
 
-def compare_crops(index, min_area, min_covered):
-    same = Augmentation(min_area, min_covered, rotated=1 / 3, color_jitter=2 / 3)
+def compare_crops(name, index, augmentation):
     pipelines = {
-        "ours": ours(index, Augmentation(min_area, min_covered)),
-        "ours, same": ours(index, same),
-        "release": release(list(index.paths), min_area, min_covered),
+        "ours": ours(index, augmentation),
+        "ours, same": ours(index, augmentation._replace(rotated=1 / 3, color_jitter=2 / 3)),
+        "ours, device": ours(index, augmentation._replace(augment_on="device")),
+        "ours, full": ours(index, augmentation._replace(scaled_decode=False)),
+        "release": release_input.batches(index.paths, augmentation, config(InputConfig, accumulate_steps=1)),
     }
-    ratios = [("ours", "decode"), ("ours", "release"), ("ours, same", "release")]
-    title = f"crops of area [{min_area}, 1], covering {min_covered}, {FLAGS.image_size} px"
+    ratios = [("ours", "decode"), ("ours", "release"), ("ours, same", "release"), ("ours, device", "release")]
+    ratios += [("ours, device", "ours"), ("ours", "ours, full")]
+    area, covered = augmentation.crop_min_area, augmentation.crop_min_covered
+    title = f"{name}, crops of area [{area}, 1], covering {covered}, {FLAGS.image_size} px"
     compare(title, index, {name: (way, FLAGS.batch_size) for name, way in pipelines.items()}, ratios)
 
 
@@ -182,108 +190,48 @@ def masks(index, size):
     return training_batches(index, task, config(InputConfig, image_size=size, accumulate_steps=1))
 
 
-def release(paths, min_area, min_covered):
-    """The published pipeline, for our records."""
-
-    def load(serialized):
-        record = schema.parse(serialized, "sparse", CLASSES)
-        image = tf.image.convert_image_dtype(tf.io.decode_jpeg(record["image"], channels=3), tf.float32)
-        begin, size, _ = tf.image.sample_distorted_bounding_box(
-            tf.shape(image),
-            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-            min_object_covered=min_covered,
-            aspect_ratio_range=ASPECT_RATIOS,
-            area_range=(min_area, 1.0),
-            max_attempts=CROP_ATTEMPTS,
-            use_image_if_no_bounding_boxes=True,
-        )
-        image = tf.image.resize(tf.slice(image, begin, size), [FLAGS.image_size, FLAGS.image_size])
-        image = tf.image.random_flip_left_right(tf.ensure_shape(image, [FLAGS.image_size, FLAGS.image_size, 3]))
-        return (augment(image) - 0.5) * 2, record["label"], record["name"]
-
-    records = tf.data.TFRecordDataset(paths).shuffle(2 * MADE).repeat()
-    return records.map(load, num_parallel_calls=FLAGS.num_preprocess_threads).batch(FLAGS.batch_size).prefetch(4)
-
-
-def augment(image):
-    """A third rotated and in colours A, a third in colours B."""
-
-    def brightness(image):
-        return tf.image.random_brightness(image, 32 / 255)
-
-    def saturation(image):
-        return tf.image.random_saturation(image, 0.5, 1.5)
-
-    def hue(image):
-        return tf.image.random_hue(image, 0.2)
-
-    def contrast(image):
-        return tf.image.random_contrast(image, 0.5, 1.5)
-
-    def order_a():
-        return contrast(hue(saturation(brightness(rotate(image)))))
-
-    def order_b():
-        return hue(saturation(contrast(brightness(image))))
-
-    choice = tf.random.uniform([], 0, 3, tf.int32)
-    return tf.clip_by_value(tf.switch_case(choice, [order_a, order_b, lambda: image]), 0.0, 1.0)
-
-
-def rotate(image):
-    """As `tf.contrib.image.rotate` did: one operation, nearest neighbour, black outside."""
-    angle = tf.random.uniform([], -np.pi / 4, np.pi / 4)
-    cos, sin, center = tf.cos(angle), tf.sin(angle), (FLAGS.image_size - 1) / 2
-    transform = [cos, -sin, center * (1 - cos + sin), sin, cos, center * (1 - sin - cos), 0.0, 0.0]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack(transform)[None],
-        output_shape=image.shape[:2],
-        fill_value=0.0,
-        interpolation="NEAREST",
-        fill_mode="CONSTANT",
-    )[0]
-
-
 def make_shards(folder):
-    """Writes MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB.
+    """Writes MADE images (or --num_images) like photographs: 500 x 375 pixels, about 40 to 110 kB, and LARGE ones.
 
-    Returns the paths of a list of shards with labels, and of such of the same images with boxes and with masks.
+    Returns lists of the paths of shards by name: of labels, of boxes and of masks of the same images, and of labels of
+    large ones, about 150 to 400 kB.
     """
     rng = np.random.default_rng(0)
-    paths = [str(folder / f"{kind}.tfrecords") for kind in ("labels", "boxes", "masks")]
+    paths = {kind: str(folder / f"{kind}.tfrecords") for kind in ("labels", "boxes", "masks", "large")}
     with contextlib.ExitStack() as opened:
-        files = [opened.enter_context(open(path, "wb")) for path in paths]
-        for k in range(min(MADE, FLAGS.num_images)):
-            pixels, mask = photograph(rng)
-            stored = schema.Image(tf.io.encode_jpeg(pixels, quality=95).numpy(), 500, 375, f"{k}.jpg")
+        files = {kind: opened.enter_context(open(path, "wb")) for kind, path in paths.items()}
+        sizes = [(500, 375)] * min(MADE, FLAGS.num_images) + [(1024, 768)] * min(LARGE, FLAGS.num_images)
+        for k, (width, height) in enumerate(sizes):
+            pixels, mask = photograph(rng, height, width)
+            stored = schema.Image(tf.io.encode_jpeg(pixels, quality=95).numpy(), width, height, f"{k}.jpg")
             labels = rng.choice(CLASSES, 9, replace=False).tolist()
+            labelled = schema.encode(stored, labels, [1.0] * 9, "sparse", CLASSES)
+            if width > 500:
+                files["large"].write(tfrecord.frame(labelled))
+                continue
             objects = [Box(label, 50.0 * n, 100.0, 50.0 * n + 150, 250.0) for n, label in enumerate(labels[:3])]
-            records = [
-                schema.encode(stored, labels, [1.0] * 9, "sparse", CLASSES),
-                schema.encode_boxes(stored, objects),
-                schema.encode_mask(stored, tf.io.encode_png(mask[..., None]).numpy()),
-            ]
-            for file, record in zip(files, records, strict=True):
-                file.write(tfrecord.frame(record))
-    return [[path] for path in paths]
+            files["labels"].write(tfrecord.frame(labelled))
+            files["boxes"].write(tfrecord.frame(schema.encode_boxes(stored, objects)))
+            png = tf.io.encode_png(mask[..., None]).numpy()
+            files["masks"].write(tfrecord.frame(schema.encode_mask(stored, png)))
+    return {kind: [path] for kind, path in paths.items()}
 
 
-def photograph(rng):
-    """Soft light, a few shapes with edges and some grain, uint8 [375, 500, 3]; and the shapes' mask [375, 500]."""
-    image, mask = np.zeros((375, 500, 3), np.float32), np.zeros((375, 500), np.uint8)
+def photograph(rng, height, width):
+    """Soft light, a few shapes with edges and some grain, uint8 [height, width, 3]; and the shapes' mask."""
+    image, mask = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
     for cells in (2, 6, 20, 60):
         noise = rng.normal(size=(cells, cells, 3)) * 60 / cells**0.5
-        image += tf.image.resize(noise.astype(np.float32), [375, 500], "bicubic").numpy()
-    y, x = np.mgrid[:375, :500]
+        image += tf.image.resize(noise.astype(np.float32), [height, width], "bicubic").numpy()
+    y, x = np.mgrid[:height, :width]
     for k in range(12):
-        center_y, center_x, radius = rng.integers(0, 375), rng.integers(0, 500), rng.integers(10, 90)
+        center_y, center_x, radius = rng.integers(0, height), rng.integers(0, width), rng.integers(10, 90)
         distance = np.hypot(y - center_y, x - center_x)
         image[distance < radius] += rng.normal(size=3) * 40
         # Edges are void, as VOC's are.
         mask[distance < radius + 2] = schema.VOID
         mask[distance < radius - 2] = k + 1
-    grain = rng.normal(size=(375, 500, 1)) * rng.uniform(2, 7)
+    grain = rng.normal(size=(height, width, 1)) * rng.uniform(2, 7)
     return np.clip(image + 120 + grain, 0, 255).astype(np.uint8), mask
 
 

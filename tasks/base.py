@@ -67,7 +67,11 @@ class Task:
         return examples.batch(batch_size, drop_remainder=training, num_parallel_calls=2 if training else None)
 
     def augment(self, batch, seed):
-        """Returns a batch augmented as a whole, on the device, inside the compiled training step; `seed` int64 [2]."""
+        """Returns a batch augmented as a whole, on the device, inside the compiled training step; `seed` int64 [2].
+
+        Of a batch in parts (`accumulate_steps`) it is given each part, before this is computed. Labels must stay: the
+        loss has counted them.
+        """
         return batch
 
     def forward(self, batch, training=False, seed=None):
@@ -106,7 +110,7 @@ class Task:
         return {}
 
     def run_settings(self):
-        """Returns what a run must go on with as it began, by name, for its settings.json."""
+        """Returns what a run goes on with as it began, or says that it does not, by name, for its settings.json."""
         return {}
 
     def memory(self, batch_size, size):

@@ -8,7 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_processing.input_pipeline.transforms import Augmentation, decode_jpeg, evaluation_image, training_image
+from data_processing.input_pipeline.augmentation import NEUTRAL, augmented
+from data_processing.input_pipeline.transforms import (
+    Augmentation,
+    decode_jpeg,
+    evaluation_image,
+    training_crop,
+    training_image,
+)
 from data_processing.records import schema
 import distributed
 from evaluation.multi_label import MultiLabelConfig, MultiLabelEvaluator
@@ -68,8 +75,23 @@ class Classification(Task):
         return schema.parse(serialized, self.kind, self.class_num)
 
     def train_transform(self, example, size, seed):
-        image = training_image(example["image"], size, seed, self.augmentation)
-        return example | {"image": image, "label": self._training_label(example["label"])}
+        """With --augment_on=device the image is the crop, uint8, and "drawn" is what `augment` makes of it."""
+        example = example | {"label": self._training_label(example["label"])}
+        if not self._on_device:
+            return example | {"image": training_image(example["image"], size, seed, self.augmentation)}
+        image, drawn = training_crop(example["image"], size, seed, self.augmentation)
+        return example | {"image": tf.cast(tf.round(image), tf.uint8), "drawn": drawn}
+
+    @property
+    def _on_device(self):
+        return self.augmentation.augment_on == "device"
+
+    def augment(self, batch, seed):
+        del seed  # what is drawn comes with the images
+        if not self._on_device:
+            return batch
+        others = {name: x for name, x in batch.items() if name != "drawn"}
+        return others | {"image": augmented(batch["image"], batch["drawn"])}
 
     def eval_transform(self, example, size):
         return example | {"image": evaluation_image(decode_jpeg(example["image"]), size, self.crop)}
@@ -78,8 +100,12 @@ class Classification(Task):
         """Grey, and labelled -1: unknown."""
         label = tf.constant(-1, tf.int64) if self.kind == "single" else -tf.ones([self.class_num])
         crops = [10] if self.crop == "10crop" and not training else []
-        image = tf.zeros([*crops, size, size, 3])
-        return {"image": image, "label": self._training_label(label) if training else label, "name": ""}
+        blank = {"image": tf.zeros([*crops, size, size, 3]), "label": label, "name": ""}
+        if training:
+            blank["label"] = self._training_label(label)
+        if training and self._on_device:
+            blank |= {"image": tf.fill([size, size, 3], tf.constant(128, tf.uint8)), "drawn": tf.constant(NEUTRAL)}
+        return blank
 
     def _training_label(self, label):
         if self.kind != "single" or self.head == "softmax":
@@ -106,6 +132,13 @@ class Classification(Task):
         if self.kind == "single":
             return SingleLabelEvaluator(self.class_num, self.head, names)
         return MultiLabelEvaluator(self.class_num, self.evaluation, scratch_dir, names)
+
+    def run_settings(self):
+        return {"augment_on": self.augmentation.augment_on}
+
+    def pictures(self, batch, names):
+        """As the network sees them."""
+        return super().pictures(self.augment(batch, None), names)
 
     def captions(self, batch, names):
         labels = np.asarray(batch["label"])
@@ -158,12 +191,13 @@ def build(config, kind, class_num, loss, class_counts=None):
     Raises ValueError for a `presence` that elastic training cannot keep.
     """
     network = config.network._replace(data_format=resolve_data_format(config.network.data_format))
+    augment_on = config.augmentation.augment_on or ("device" if keras.distribution.list_devices("gpu") else "host")
     return Classification(
         model=build_resnet(config.resnet_size, class_num, network, seed=config.random_seed),
         kind=kind,
         head="softmax" if loss == "softmax" else "sigmoid",
         loss=_loss(config, class_num, loss, class_counts),
-        augmentation=config.augmentation,
+        augmentation=config.augmentation._replace(augment_on=augment_on),
         drop_rate=config.drop_rate,
         # During training histograms do: no disk is needed, and they say by how much they may be wrong.
         evaluation=MultiLabelConfig(top_k_pred=config.top_k_pred, ap_mode="binned"),

@@ -134,8 +134,10 @@ def test_a_finished_run_started_again_changes_nothing(records, whole):
         return {path: path.stat().st_mtime_ns for path in (whole[0] / "checkpoint").glob("[cm]*")}
 
     before = changed()
-    output = run(records, whole[0], "--lr=0.5")
+    output = run(records, whole[0], "--lr=0.5", "--augment_on=device", "--noscaled_decode")
     assert "resuming after step 12" in output and "--lr was 0.01, and is 0.5 from here on" in output
+    assert "--augment_on was host, and is device from here on" in output
+    assert "--scaled_decode was True, and is False from here on" in output
     assert len(before) == 7 and changed() == before
 
 
@@ -198,7 +200,11 @@ def test_single_labels_and_corrupt_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [pytest.param(("--precision=bfloat16", "--xla"), marks=pytest.mark.slow), ("--precision=float16",)]
+    "options",
+    [
+        pytest.param(("--precision=bfloat16", "--xla"), marks=pytest.mark.slow),
+        ("--precision=float16", "--augment_on=device"),
+    ],
 )
 def test_other_precisions(records, tmp_path, options):
     output = run(records, tmp_path, "--max_iter=8", *options)
@@ -247,6 +253,7 @@ def test_no_shards_and_no_flags(tmp_path):
 def test_average_dropout_smoothing_and_rates_by_layer_resume_exactly_and_the_best_is_the_average(records, tmp_path):
     options = ["--ema_decay=0.9", "--drop_rate=0.2", "--label_smoothing=0.1", "--lr_layer_decay=0.8"]
     options += ["--snapshot=6", "--test_interval=6"]
+    options += ["--augment_on=device", "--rotated=0.3", "--color_jitter=0.6", "--accumulate_steps=2", "--batch_size=4"]
     output = run(records, tmp_path / "whole", *options)
     assert "learning rates by layer: times logits 1, stages_3 0.8, stages_2 0.64" in output
     run(records, tmp_path / "parts", *options, "--max_iter=6")

@@ -69,7 +69,6 @@ def make_train_step(task, state, config, rank=0, average=None):
         decay_loss = tf.add_n([decay * tf.nn.l2_loss(v) for v, decay in zip(variables, decays, strict=True)])
         # The number of the step before it is counted, so that a restart draws the same.
         seed = tf.stack([tf.constant(config.random_seed, tf.int64), state.step * MAX_RANKS + rank])
-        batch = task.augment(batch, tf.random.fold_in(seed, 1))
         weights = task.loss.count(batch, state.step)
         terms, gradients = gradients_of_parts(batch, weights, seed)
         gradients = average(gradients)
@@ -137,15 +136,19 @@ def _make_gradients(task, state, config):
     def gradients_of_parts(batch, weights, seed):
         seeds = tf.random.split(seed, config.accumulate_steps)
         if config.accumulate_steps == 1:
-            return gradients_of(batch, of_part(weights, 0), seeds[0])
+            return of_augmented(batch, of_part(weights, 0), seeds[0])
         parts = {name: _in_parts(x, config.accumulate_steps) for name, x in batch.items()}
-        terms, gradients = gradients_of({name: x[0] for name, x in parts.items()}, of_part(weights, 0), seeds[0])
+        terms, gradients = of_augmented({name: x[0] for name, x in parts.items()}, of_part(weights, 0), seeds[0])
         for k in tf.range(1, config.accumulate_steps):
-            added, more = gradients_of({name: x[k] for name, x in parts.items()}, of_part(weights, k), seeds[k])
+            added, more = of_augmented({name: x[k] for name, x in parts.items()}, of_part(weights, k), seeds[k])
             terms = {name: value + added[name] for name, value in terms.items()}
             gradients = [gradient + one for gradient, one in zip(gradients, more, strict=True)]
         terms = {name: value / config.accumulate_steps for name, value in terms.items()}
         return terms, [gradient / config.accumulate_steps for gradient in gradients]
+
+    # A part at a time, since images waiting to be augmented may be bytes. XLA's random numbers would be others.
+    def of_augmented(part, weights, seed):
+        return gradients_of(task.augment(part, tf.random.fold_in(seed, 1)), weights, seed)
 
     # Compiled alone, since what ranks share is no operation of XLA, and since its random numbers are others.
     @tf.function(autograph=False, jit_compile=config.xla)

@@ -1,24 +1,23 @@
-"""From an encoded image to the network's input: the training crop and its augmentation, and the evaluation crop.
+"""From an encoded image to the network's input: the training crop, and the evaluation crop.
 
 All random numbers are stateless: an image's seed alone decides what happens to it.
 """
 
-import math
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from data_processing.images.image_files import MAX_PIXELS
+from data_processing.input_pipeline.augmentation import augmented_alone, draw
 
 # Evaluation scales the short side to a fixed length: an image of few pixels but one wide would become gigabytes.
 MAX_ASPECT_RATIO = 100
 ASPECT_RATIOS = (0.75, 1.33)
 # Released code. In 100 attempts the whole image is almost never needed instead.
 CROP_ATTEMPTS = 100
-MAX_ROTATION = math.pi / 4
-MAX_BRIGHTNESS = 32 / 255
-SATURATION = CONTRAST = (0.5, 1.5)
-MAX_HUE = 0.2
+# What a JPEG can be shrunk by while it is decoded, for less than the decoding of all its pixels costs.
+RATIOS = (1, 2, 4, 8)
 # Evaluation: an image's short side is 256 for a crop of 224, and in proportion for others.
 SHORT_SIDE = 256 / 224
 
@@ -32,16 +31,20 @@ class Augmentation(NamedTuple):
       rotated: share of the images that are rotated, with color jitter in order A.
       color_jitter: share of the images with color jitter, in order A or B; at least `rotated`. The release's comments
         say 1/4 and 1/2, its code does 1/3 and 2/3.
+      augment_on: "host" or "device", where images are mirrored, rotated and jittered, see `augmentation.py`.
+      scaled_decode: whether crops of at least twice the size wanted are decoded at 1/2, 1/4 or 1/8 of theirs.
     """
 
     crop_min_area: float = 0.7
     crop_min_covered: float = 0.7
     rotated: float = 0.25
     color_jitter: float = 0.5
+    augment_on: str = "host"
+    scaled_decode: bool = True
 
 
-def training_image(encoded, image_size, seed, augmentation):
-    """Returns a randomly cropped, flipped and augmented image, float32 [image_size, image_size, 3] in [-1, 1].
+def training_crop(encoded, image_size, seed, augmentation):
+    """Returns a random crop of an image, and what is to become of it.
 
     Args:
       encoded: string [], a JPEG. Only the crop is decoded.
@@ -49,25 +52,41 @@ def training_image(encoded, image_size, seed, augmentation):
       seed: int32 or int64 [2].
       augmentation: an `Augmentation`.
 
+    Returns:
+      float32 [image_size, image_size, 3] in [0, 255], and float32 [augmentation.DRAWN], see `augmentation.draw`.
+
     An image that is no JPEG, is truncated or has more than MAX_PIXELS is an error of the operation.
     """
-    crop_seed, flip_seed, choice_seed, rotation_seed, color_seed = tf.unstack(tf.random.split(seed, 5))
+    crop_seed, *others = tf.unstack(tf.random.split(seed, 5))
     window = _random_window(_jpeg_shape(encoded), crop_seed, augmentation)
-    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+    image = _decode_window(encoded, window, image_size if augmentation.scaled_decode else None)
     image = tf.ensure_shape(tf.image.resize(image, [image_size, image_size]), [image_size, image_size, 3])
-    image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    choice = tf.random.stateless_uniform([], choice_seed)
-    colors = _random_colors(color_seed)
+    return image, draw(others, augmentation.rotated, augmentation.color_jitter)
 
-    def order_a():
-        angle = tf.random.stateless_uniform([], rotation_seed, -MAX_ROTATION, MAX_ROTATION)
-        return _jittered(rotate(image, angle), False, *colors)
 
-    def others():
-        in_order_b = choice < augmentation.color_jitter
-        return tf.cond(in_order_b, lambda: _jittered(image, True, *colors), lambda: image / 127.5 - 1)
+def training_image(encoded, image_size, seed, augmentation):
+    """Returns a cropped, mirrored and augmented image, float32 [image_size, image_size, 3] in [-1, 1].
 
-    return tf.cond(choice < augmentation.rotated, order_a, others)
+    Args and errors as of `training_crop`.
+    """
+    return augmented_alone(*training_crop(encoded, image_size, seed, augmentation))
+
+
+def _decode_window(encoded, window, least=None):
+    """Returns a window of a JPEG, int32 [4], as uint8 [height, width, 3], in full size or, if not below `least`, less.
+
+    In a smaller image the window's sides are rounded to its pixels, of which each is the mean of what it stands for.
+    """
+
+    if least is None:
+        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+    fitting = tf.reduce_sum(tf.cast(tf.reduce_min(window[2:]) >= least * tf.constant(RATIOS[1:]), tf.int32))
+    ratio = tf.gather(RATIOS, fitting)
+    begin, end = ((place + ratio // 2) // ratio for place in (window[:2], window[:2] + window[2:]))
+    window = tf.concat([begin, end - begin], axis=0)
+    # The ratio is an attribute of the operation: nothing but it is in the branches, each of which costs a little.
+    decode = functools.partial(tf.io.decode_and_crop_jpeg, encoded, window, channels=3)
+    return tf.switch_case(fitting, [functools.partial(decode, ratio=ratio) for ratio in RATIOS])
 
 
 def _jpeg_shape(encoded):
@@ -92,84 +111,6 @@ def _random_window(shape, seed, augmentation):
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], axis=0)
-
-
-def _random_colors(seed):
-    """Brightness, saturation, hue and contrast for `color_jitter`."""
-    draws = tf.random.stateless_uniform([4], seed)
-    low = tf.constant([-MAX_BRIGHTNESS, SATURATION[0], -MAX_HUE, CONTRAST[0]])
-    high = tf.constant([MAX_BRIGHTNESS, SATURATION[1], MAX_HUE, CONTRAST[1]])
-    return tf.unstack(low + draws * (high - low))
-
-
-# TensorFlow's kernels for saturation, hue and rotation cost more than the decoding of the image; compiled into loops,
-# the same arithmetic costs a fraction of it. (benchmarks/input_pipeline.py)
-@tf.function(jit_compile=True)
-def _jittered(image, order_b, *colors):
-    return tf.clip_by_value(color_jitter(image / 255, order_b, *colors), 0, 1) * 2 - 1
-
-
-def color_jitter(image, order_b, brightness, saturation, hue, contrast):
-    """Returns `image` with other colors, the same as by the functions of `tf.image`, in the order of the release.
-
-    Args:
-      image: float32 [height, width, 3], RGB, in [0, 1].
-      order_b: whether in the order brightness, contrast, saturation, hue; otherwise brightness, saturation, hue,
-        contrast.
-      brightness: added, as in `tf.image.adjust_brightness`.
-      saturation: factor, as in `tf.image.adjust_saturation`.
-      hue: share of the color circle, in (-1, 1), as in `tf.image.adjust_hue`.
-      contrast: factor, as in `tf.image.adjust_contrast`.
-    """
-    # Planes of one channel each, which the compiler turns into vector instructions.
-    planes = tf.transpose(image, [2, 0, 1]) + brightness
-    if order_b:
-        planes = _adjust_saturation_and_hue(_adjust_contrast(planes, contrast), saturation, hue)
-    else:
-        planes = _adjust_contrast(_adjust_saturation_and_hue(planes, saturation, hue), contrast)
-    return tf.transpose(planes, [1, 2, 0])
-
-
-def _adjust_contrast(planes, factor):
-    # First over rows, then over columns: a sum over both at once is one long chain of scalar additions.
-    mean = tf.reduce_mean(tf.reduce_mean(planes, axis=1), axis=1)[:, None, None]
-    return (planes - mean) * factor + mean
-
-
-def _adjust_saturation_and_hue(planes, saturation, hue):
-    """In HSV: saturation times a factor, at most 1, and hue shifted; without the way through HSV images."""
-    red, green, blue = tf.unstack(planes)
-    value = tf.maximum(red, tf.maximum(green, blue))
-    spread = value - tf.minimum(red, tf.minimum(green, blue))
-    # Hue in sixths of the circle, by which channel is the greatest.
-    inverse = tf.where(spread > 0, 1 / spread, 0.0)
-    sector = tf.where(
-        value == red,
-        (green - blue) * inverse,
-        tf.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse),
-    )
-    spread = tf.where(value > 0, tf.minimum(spread * saturation, value), 0.0)
-    shifted = (sector + hue * 6)[None] + tf.constant([5.0, 3.0, 1.0])[:, None, None]
-    shifted -= 6 * tf.floor(shifted / 6)
-    return value - spread * tf.clip_by_value(tf.minimum(shifted, 4 - shifted), 0, 1)
-
-
-@tf.function(jit_compile=True)
-def rotate(image, angle):
-    """Returns `image`, float32 [height, width, channels], rotated counter-clockwise about its centre.
-
-    `angle` is in radians. Nearest neighbour, and black where there was nothing, as `tf.contrib.image.rotate` did.
-    """
-    height, width, channels = image.shape
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    x = tf.range(width, dtype=tf.float32)[None, :] - (width - 1) / 2
-    y = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2
-    # Pixel (x, y) of the result is taken from where the inverse rotation puts it.
-    column = tf.cast(tf.round(cos * x - sin * y + (width - 1) / 2), tf.int32)
-    row = tf.cast(tf.round(sin * x + cos * y + (height - 1) / 2), tf.int32)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    place = tf.where(inside, row * width + column, 0)
-    return tf.where(inside[..., None], tf.gather(tf.reshape(image, [-1, channels]), place), 0.0)
 
 
 def decode_jpeg(encoded):

@@ -74,6 +74,46 @@ def test_single_labels_with_sigmoids_are_vectors_in_training_alone(model):
     assert task.primary_metric == "top_1"
 
 
+@pytest.mark.parametrize("kind", ["sparse", "single"])
+def test_augmentation_on_the_device(model, kind):
+    """Bytes and what is drawn leave the host; the network, and who looks at the input, see what the host would make."""
+    augmentation = Augmentation(rotated=0.0, color_jitter=1.0)
+    host = Classification(model=model, kind=kind, augmentation=augmentation)
+    device = dataclasses.replace(host, augmentation=augmentation._replace(augment_on="device"))
+    example = host.parse(record(kind)[0])
+    rows = [device.train_transform(example, SIZE, SEED), device.blank(SIZE, training=True)]
+    batch = batch_of(*rows[::-1])
+    assert batch["image"].dtype == tf.uint8 and batch["drawn"].shape == (2, 7)
+    changed = device.augment(batch, SEED)
+    assert changed.keys() == host.train_transform(example, SIZE, SEED).keys()
+    assert changed["image"].dtype == tf.float32 and np.abs(changed["image"][0]).max() < 1 / 255 + 1e-6
+    expected = host.train_transform(example, SIZE, SEED)
+    np.testing.assert_allclose(changed["image"][1], expected["image"], atol=5.25 * 2 / 255)
+    assert np.abs(changed["image"][1] - expected["image"]).mean() < 0.5 * 2 / 255
+    np.testing.assert_array_equal(changed["label"][1], expected["label"])
+    assert host.augment(batch_of(expected), SEED)["image"] is not None
+    np.testing.assert_array_equal(device.pictures(batch, None), changed["image"] / 2 + 0.5)
+    # Evaluation does not know of it.
+    np.testing.assert_array_equal(
+        device.eval_transform(example, SIZE)["image"], host.eval_transform(example, SIZE)["image"]
+    )
+    assert device.blank(SIZE, training=False).keys() == host.blank(SIZE, training=False).keys()
+
+
+def test_images_are_augmented_where_there_is_a_gpu(monkeypatch):
+    config = ClassificationConfig(10, NetworkConfig(), LossConfig(), Augmentation(augment_on=None))
+
+    def chosen(config):
+        return classification.build(config, "sparse", CLASSES, "sigmoid").run_settings()["augment_on"]
+
+    for gpus, where in (([], "host"), (["gpu:0"], "device")):
+        monkeypatch.setattr(classification.keras.distribution, "list_devices", lambda kind, gpus=gpus: gpus)
+        config = config._replace(network=NetworkConfig(data_format="NHWC"))
+        assert chosen(config) == where
+        for asked in ("host", "device"):
+            assert chosen(config._replace(augmentation=Augmentation(augment_on=asked))) == asked
+
+
 def test_ten_crops_are_evaluated_as_their_mean(model):
     task = Classification(model=model, kind="single")
     ten = dataclasses.replace(task, crop="10crop")

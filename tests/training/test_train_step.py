@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.multi_label import LossConfig
+from data_processing.input_pipeline.augmentation import augmented
+from data_processing.input_pipeline.transforms import Augmentation
+from losses.multi_label import LossConfig, MultiLabelLoss
 from losses.single_label import SoftmaxLoss
 from losses.weighted import Spread, WeightedSigmoidLoss
 from models.checkpoint import model_variables
@@ -191,6 +193,34 @@ def test_augmentation_and_average_of_the_weights_are_part_of_the_step():
     name = "logits/dense/kernel"
     assert int(averages["weight_average/steps"]) == 2
     assert (averages[f"{name}/ExponentialMovingAverage"].numpy() != state.weights[name].numpy()).any()
+
+
+@pytest.mark.parametrize(
+    "precision, options",
+    [
+        ("float32", {"accumulate_steps": 2}),
+        ("float16", {}),
+        pytest.param("bfloat16", {"xla": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_images_that_come_as_bytes_are_augmented_in_the_step(precision, options):
+    """The loss is that of images that were augmented before it, by the numbers that came with them."""
+    random = np.random.default_rng(0)
+    least, most = [0, -0.7, -0.1, 0.5, 0.5, -0.2, 0.5], [1, 0.7, 0.1, 1.5, 1.5, 0.2, 1.5]
+    inputs = batch(0) | {"image": tf.constant(random.integers(0, 256, (8, 64, 64, 3), np.uint8))}
+    drawn = tf.constant(random.uniform(least, most, (8, 7)), tf.float32)
+
+    def losses_of(where, *batches):
+        model = build_resnet(10, CLASSES, NetworkConfig(precision=precision))
+        augmentation = Augmentation(augment_on=where)
+        task = Classification(model=model, kind="sparse", loss=MultiLabelLoss(), augmentation=augmentation)
+        step = make_train_step(task, TrainState(task, precision), StepConfig(1e-4, **options))
+        return [float(step(inputs | images, tf.constant(0.0))["loss"]) for images in batches]
+
+    of_bytes, of_others = losses_of("device", {"drawn": drawn}, {"drawn": drawn[::-1]})
+    [expected] = losses_of("host", {"image": augmented(inputs["image"], drawn)})
+    tolerance = 1e-5 if precision == "float32" else 1e-3
+    assert of_bytes == pytest.approx(expected, rel=tolerance) != of_others
 
 
 def gradients_by_hand(model, inputs, weights):

@@ -73,11 +73,53 @@ def test_crop_is_what_decoding_whole_and_slicing_gives(seed):
     whole = tf.io.decode_jpeg(encoded, dct_method="INTEGER_FAST")
     expected = tf.image.resize(whole[top : top + height, left : left + width], [96, 96]) / 127.5 - 1
     expected = tf.image.stateless_random_flip_left_right(expected, flip_seed).numpy()
-    actual = training_image(encoded, 96, seed, PLAIN).numpy()
+    actual = training_image(encoded, 96, seed, PLAIN._replace(scaled_decode=False)).numpy()
     assert actual.shape == (96, 96, 3) and actual.dtype == np.float32
     # At the borders of the crop the decoder has no neighbours to interpolate the half-size color planes from.
     np.testing.assert_allclose(actual[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-5)
     assert np.abs(actual - expected).mean() < 1e-3
+
+
+@pytest.mark.parametrize("side", [200, 199, 100, 67, 50, 38, 25, 5])
+@pytest.mark.parametrize("height, width", [(300, 401), (263, 517)])
+def test_a_window_is_decoded_at_the_ratio_that_leaves_enough(height, width, side):
+    """Against Pillow, which decodes whole images at these ratios; at the window in the smaller one."""
+    encoded = jpeg(photograph(height, width), subsampling=0)
+    for top, left, tall, wide in ((0, 0, height, width), (31, 17, 200, 211), (height - 203, width - 200, 203, 200)):
+        ratio = max(ratio for ratio in (1, 2, 4, 8) if ratio * side <= min(tall, wide))
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.draft("RGB", (width // ratio, height // ratio))
+            whole = np.asarray(image).astype(int)
+        assert whole.shape[:2] == (-(-height // ratio), -(-width // ratio))
+        y, bottom, x, right = (int(place / ratio + 0.5) for place in (top, top + tall, left, left + wide))
+        crop = transforms._decode_window(encoded, tf.constant([top, left, tall, wide]), side).numpy()
+        assert crop.shape == (bottom - y, right - x, 3) and min(crop.shape[:2]) >= side
+        np.testing.assert_allclose(crop, whole[y:bottom, x:right], atol=5)
+
+
+@pytest.mark.parametrize("image_size, ratio", [(250, 1), (190, 2), (95, 4), (47, 8)])
+def test_scaled_decoding_shows_the_same_region(image_size, ratio):
+    """Of an image whose red and green are the places of its pixels; and a photograph looks much the same."""
+    height, width = 480, 641
+    y, x = np.mgrid[:height, :width]
+    places = jpeg(np.stack([x * 255 / width, y * 255 / height, 0 * x], axis=-1).astype(np.uint8), subsampling=0)
+    # The decoder's fast method makes a ramp darker by about a level in full size, not in the smaller ones.
+    bias = np.subtract(*[np.mean(tf.io.decode_jpeg(places, ratio=one), axis=(0, 1)) for one in (1, ratio)])
+
+    def both(data, number):
+        ways = [PLAIN._replace(scaled_decode=way) for way in (False, True)]
+        return [(training_image(data, image_size, [7, number], way).numpy() + 1) * 127.5 for way in ways]
+
+    for number in range(3):  # of crops whose shorter side is 402 to 480 pixels
+        whole, scaled = both(places, number)
+        assert np.all(whole == scaled) == (ratio == 1)
+        # Within a pixel of the smaller image at each end; measured by lines through columns and through rows.
+        for channel, side in ((0, width), (1, height)):
+            profiles = [np.mean(one[..., channel], axis=channel) for one in (whole - bias, scaled)]
+            lines = [np.polyfit(np.arange(image_size), profile, 1) for profile in profiles]
+            ends = [np.polyval(line, [0, image_size - 1]) * side / 255 for line in lines]
+            np.testing.assert_allclose(*ends, atol=ratio)
+        assert np.abs(np.subtract(*both(jpeg(photograph(height, width)), number))).mean() < 4
 
 
 def test_half_are_flipped():
