@@ -1,6 +1,6 @@
 """How long it takes to find the records of ML-Images, in shards with their offsets beside them and without.
 
-    python benchmarks/index_records.py --num_shards=1000 --num_images=17609752
+    python benchmarks/index_records.py --shards=1000 --num_images=17609752
 
   offset files   `index_records` with offsets beside all shards. The offsets are those of records of 40 to 160 kB; of
                  the shards, which would take 1.8 TB, only the first record is there: nothing else of them is opened.
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, run, script
 from absl import flags
 
-flags.DEFINE_integer("num_shards", 1000, "Shards.", lower_bound=1)
+flags.DEFINE_integer("shards", 1000, "Shards.", lower_bound=1)
 flags.DEFINE_integer("sample", 200_000, "Records whose headers are gone through.", lower_bound=1)
-script(__name__, __doc__, first="rounds num_shards num_images sample", defaults={"num_images": 17_609_752, "rounds": 5})
+script(__name__, __doc__, first="rounds shards num_images sample", defaults={"num_images": 17_609_752, "rounds": 5})
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def main(argv):
         times = {name: np.array(values) for name, values in in_rounds(ways, FLAGS.rounds).items()}
         kept, peak = memory(shards)
     times["headers"] *= FLAGS.num_images / FLAGS.sample
-    print(f"{FLAGS.num_images:,} records in {FLAGS.num_shards:,} shards; median of {FLAGS.rounds} rounds")
+    print(f"{FLAGS.num_images:,} records in {FLAGS.shards:,} shards; median of {FLAGS.rounds} rounds")
     for name, values in times.items():
         middle, processor = np.median(values, axis=0)
         says = f", from {FLAGS.sample:,} records" if name == "headers" else ""
@@ -75,7 +75,7 @@ def noted_shards(folder):
     """Returns the paths of shards with offsets beside them; of each but the length, and the first record, is a hole."""
     rng, first = np.random.default_rng(0), tfrecord.frame(example())
     paths = []
-    for k, numbers in enumerate(np.array_split(np.arange(FLAGS.num_images), FLAGS.num_shards)):
+    for k, numbers in enumerate(np.array_split(np.arange(FLAGS.num_images), FLAGS.shards)):
         lengths = rng.integers(*RECORD_BYTES, len(numbers))
         lengths[:1] = len(first)
         paths.append(str(folder / f"train-{k:05d}.tfrecords"))

@@ -34,7 +34,7 @@ IN_SMALL = {
     "benchmarks/detection.py": "--rounds=1 --resnet_size=10 --sides=64,96 --proposal_counts=20,10",
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
-    "benchmarks/index_records.py": "--rounds=1 --num_shards=5 --num_images=1003 --sample=200",
+    "benchmarks/index_records.py": "--rounds=1 --shards=5 --num_images=1003 --sample=200",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
