@@ -34,6 +34,7 @@ IN_SMALL = {
     "benchmarks/detection.py": "--rounds=1 --resnet_size=10 --sides=64,96 --proposal_counts=20,10",
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
+    "benchmarks/inference.py": "--rounds=1 --resnet_size=10 --batch_size=2 --image_size=32",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
@@ -79,6 +80,14 @@ PRINTED = {
         *(rf"\({way}\) .* +{NUMBER} images/s" for way in "abc"),
         f"a/b  {NUMBER} ",
         f"a/c  {NUMBER} ",
+    ],
+    "benchmarks/inference.py": [
+        "ResNet-10, 32 px, batch 2",
+        *(
+            rf"{way} +{NUMBER} images/s, +{NUMBER} a"
+            for way in ("unfrozen", "frozen", "bfloat16", "keras", "keras frozen")
+        ),
+        *(f"{ratio}: {NUMBER} by the clock" for ratio in ("frozen / unfrozen", "ours / keras", "bfloat16 / float32")),
     ],
     "benchmarks/input_pipeline.py": [
         *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("decode", "ours", "ours, same", "release")),
