@@ -17,6 +17,7 @@ evaluation/average_precision.py and evaluation/coco.py:
     python evaluate.py --voc_results=results --dataset=voc2007:VOCdevkit --split=test --result=out
 """
 
+import dataclasses
 import math
 from pathlib import Path
 import shutil
@@ -81,6 +82,7 @@ from evaluation import palette, thresholds
 from evaluation.evaluate import evaluate, predictions
 from evaluation.multi_label import MultiLabelConfig
 from models import checkpoint, inference
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from tasks import detection, detection_inference, segmentation
 from tasks.classification import Classification
@@ -145,7 +147,7 @@ def main(argv):
         if index.kind in ("sparse", "dense") and task.head == "sigmoid":
             _store_threshold(network.prefix, evaluation.metrics)
 
-    distributed.on_first(predictions(_predict(task), batches), report)
+    distributed.on_first(predictions(_predict(task, batches.element_spec), batches), report)
 
 
 def _network():
@@ -223,10 +225,14 @@ def _store_threshold(prefix, metrics):
         print(f"threshold {threshold:.4f}, best for F1 ({f1:.4f}), not stored ({error}); give it with --threshold")
 
 
-def _predict(task):
-    """Returns the compiled function from batches to the task's outputs."""
-    forward = tf.function(task.forward, autograph=False, reduce_retracing=True, jit_compile=FLAGS.xla)
-    return lambda batch: forward({name: x for name, x in batch.items() if x.dtype != tf.string})
+def _predict(task, spec):
+    """Returns the compiled function from batches, which `spec` describes, to the task's outputs."""
+    if task.head != "boxes":  # the parts of a detector share layers
+        task = dataclasses.replace(task, model=fold(task.model))
+    seen = {name: one for name, one in spec.items() if one.dtype != tf.string}
+    # One trace for all: the last batch has another size.
+    forward = tf.function(task.forward, input_signature=[seen], autograph=False, jit_compile=FLAGS.xla)
+    return lambda batch: forward({name: batch[name] for name in seen})
 
 
 def _check_space(folder, needed):

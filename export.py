@@ -51,6 +51,7 @@ from data_processing.input_pipeline.graph_decode import decode
 from data_processing.input_pipeline.transforms import evaluation_image
 from evaluation import thresholds
 from models import checkpoint, inference, regions
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from tasks import detection_inference, segmentation
 from utils.files import temporary_name
@@ -66,7 +67,7 @@ class Classifier(tf.Module):
         """Takes a network.
 
         Args:
-          model: of `models.resnet`.
+          model: of `models.resnet`, folded, so that its weights are constants; see `fold`.
           names: by index.
           head: "softmax" or "sigmoid".
           top_k: number of the best classes.
@@ -74,9 +75,10 @@ class Classifier(tf.Module):
           threshold: probability from which on a class is to be named, or None.
         """
         super().__init__()
-        self.model = model
         self.names = tf.Variable(names, trainable=False)
-        self.activation = inference.ACTIVATIONS[head]
+        activation = inference.ACTIVATIONS[head]
+        # Of its own, and called by both signatures, so that the weights are in the SavedModel once.
+        self._scores = tf.function(lambda images: activation(model(images, training=False)["logits"]))
         self.top_k = min(top_k, len(names))
         self.image_size = image_size
         self.threshold = None if threshold is None else tf.Variable(threshold, trainable=False, dtype=tf.float32)
@@ -101,11 +103,8 @@ class Classifier(tf.Module):
         shape = tf.TensorSpec([self.image_size, self.image_size, 3], tf.float32)
         images = tf.map_fn(self._image, image, fn_output_signature=shape)
         # The network's kernels do not take an empty batch.
-        scores = tf.cond(
-            tf.size(image) > 0,
-            lambda: self.activation(self.model(images, training=False)["logits"]),
-            lambda: tf.zeros([0, self.names.shape[0]]),
-        )
+        none = tf.zeros([0, self.names.shape[0]])
+        scores = tf.cond(tf.size(image) > 0, lambda: self._scores(images), lambda: none)
         score, index = tf.math.top_k(scores, self.top_k)
         return {"name": tf.gather(self.names, index), "score": score, "index": index, "scores": scores}
 
@@ -236,7 +235,7 @@ def _segmenter(network_config):
         f"DeepLab v3{'+' * network.config.decoder} on ResNet-{description.resnet_size}, {len(names):,} classes, output "
         f"stride {network.config.output_stride}, images of at most {FLAGS.max_pixels:,} pixels"
     )
-    return Segmenter(network.model, names, FLAGS.max_pixels), says, network
+    return Segmenter(fold(network.model), names, FLAGS.max_pixels), says, network
 
 
 def _classifier(network_config):
@@ -251,7 +250,7 @@ def _classifier(network_config):
         f"ResNet-{description.resnet_size}, {len(names):,} classes, {head} head ({why}), for {size} pixels ({says}), "
         f"{source}"
     )
-    return Classifier(network.model, names, head, FLAGS.top_k_pred, size, threshold), says, network
+    return Classifier(fold(network.model), names, head, FLAGS.top_k_pred, size, threshold), says, network
 
 
 def _threshold(prefix, head):

@@ -34,6 +34,7 @@ from data_processing.input_pipeline.transforms import evaluation_image
 import distributed
 from evaluation import features
 from models import inference
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
 
@@ -50,7 +51,7 @@ def main(argv):
         with_logits=False,
     )
     size, says = inference.choose_image_size(given("image_size"), network.description, FLAGS.image_size)
-    predict = inference.output_function(network.model, "feature", xla=FLAGS.xla)
+    predict = inference.output_function(fold(network.model), "feature", xla=FLAGS.xla)
     transform = functools.partial(evaluation_image, image_size=size, crop=FLAGS.crop)
     predictions = file_batches.predictions(predict, files, transform, config(file_batches.FileConfig), ranks)
     distributed.on_first(predictions, lambda joined: _write(write, joined, files, (network, f"{size} pixels ({says})")))

@@ -40,6 +40,7 @@ from data_processing.lists import dictionary
 import distributed
 from evaluation import predictions, thresholds
 from models import inference
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from utils.files import atomic_write
 
@@ -64,7 +65,7 @@ def main(argv):
     size, says = inference.choose_image_size(given("image_size"), description, FLAGS.image_size)
     rule, named = _rule(network.prefix, head)
     ancestors = _ancestors(classes) if FLAGS.hierarchy else None
-    predict = inference.score_function(network.model, head, ancestors, FLAGS.xla)
+    predict = inference.score_function(fold(network.model), head, ancestors, FLAGS.xla)
     transform = functools.partial(evaluation_image, image_size=size)
     scores = file_batches.predictions(predict, files, transform, config(file_batches.FileConfig), ranks)
 

@@ -45,6 +45,7 @@ from data_processing.records.index import index_split
 import distributed
 from evaluation.evaluate import predictions
 from models import inference
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from tasks.classification import Classification
 from utils.files import atomic_write
@@ -110,7 +111,7 @@ class _OtherClasses(Classification):
 
 def _count(model, index, class_num, ranks):
     """Returns the `Counts` of this process's share of the images, and the names of corrupt records."""
-    score = inference.score_function(model, "sigmoid", xla=FLAGS.xla)
+    score = inference.score_function(fold(model), "sigmoid", xla=FLAGS.xla)
     task = _OtherClasses(model, index.kind, record_classes=class_num)
     batches = evaluation_batches(index, task, config(InputConfig), ranks)
     counts, skipped = Counts(class_num, model.output["logits"].shape[-1]), []

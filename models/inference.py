@@ -231,7 +231,7 @@ def apply(model, images, output):
     """Returns an output of a network, float32 [batch, width].
 
     Args:
-      model: a `models.resnet` network.
+      model: a `models.resnet` network, or what `models.frozen.fold` makes of it.
       images: [batch, height, width, 3], or [batch, crops, height, width, 3], of which the result is the mean over the
         crops. (The logits of the mean feature are the mean of the logits.)
       output: "feature" or "logits".
@@ -252,22 +252,39 @@ def apply(model, images, output):
 
 def output_function(model, output, xla=False):
     """Returns the compiled function from images to an output of the network, see `apply`."""
-    return tf.function(lambda images: apply(model, images, output), reduce_retracing=True, jit_compile=xla)
+    return _compiled(lambda images: apply(model, images, output), xla)
+
+
+def _compiled(function, xla):
+    """Returns a function of images, compiled once for each size of images, however many a batch has."""
+    function = tf.function(function, autograph=False, jit_compile=xla)
+    traced, most = {}, {}
+
+    def call(images):
+        images = tf.convert_to_tensor(images)
+        rows, shape = images.shape[0], tuple(images.shape[1:])
+        if shape not in traced:
+            traced[shape] = function.get_concrete_function(tf.TensorSpec([None, *shape], images.dtype))
+        if not xla:
+            return traced[shape](images)
+        # XLA would compile anew for the last batch: rows of 0 make it as large as the others.
+        most[shape] = max(rows, most.get(shape, 0))
+        return traced[shape](tf.pad(images, [[0, most[shape] - rows]] + [[0, 0]] * len(shape)))[:rows]
+
+    return call
 
 
 def score_function(model, head, ancestors=None, xla=False):
     """Returns the function from images [batch, height, width, 3] to scores in [0, 1], float32 [batch, classes].
 
     Args:
-      model: a `models.resnet` network.
+      model: as of `apply`.
       head: "softmax" or "sigmoid".
       ancestors: the ancestors of each class, to give each class the highest score among its own and its descendants'.
       xla: whether to compile with XLA.
     """
     activation = ACTIVATIONS[head]
-    network = tf.function(
-        lambda images: activation(model(images, training=False)["logits"]), reduce_retracing=True, jit_compile=xla
-    )
+    network = _compiled(lambda images: activation(model(images, training=False)["logits"]), xla)
     if not ancestors:
         return network
     # Pairs of a class and a member of its family, which is itself and its descendants, family after family.

@@ -35,6 +35,7 @@ IN_SMALL = {
     "benchmarks/download_images.py": "--rounds=1 --num_images=40 --latency=0.05",
     "benchmarks/extract_feature.py": "--rounds=1 --num_images=6 --resnet_size=10 --image_size=64",
     "benchmarks/index_records.py": "--rounds=1 --shards=5 --num_images=1003 --sample=200",
+    "benchmarks/inference.py": "--rounds=1 --resnet_size=10 --batch_size=2 --image_size=32",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
@@ -87,6 +88,14 @@ PRINTED = {
         f"headers +{NUMBER} s .*: +{NUMBER} records/s, .* from 200 records",
         f"headers / offset files: {NUMBER} by the clock, {NUMBER} by processor time",
         f"memory: {NUMBER} bytes a record, {NUMBER} at the peak",
+    ],
+    "benchmarks/inference.py": [
+        "ResNet-10, 32 px, batch 2",
+        *(
+            rf"{way} +{NUMBER} images/s, +{NUMBER} a"
+            for way in ("unfrozen", "frozen", "bfloat16", "keras", "keras frozen")
+        ),
+        *(f"{ratio}: {NUMBER} by the clock" for ratio in ("frozen / unfrozen", "ours / keras", "bfloat16 / float32")),
     ],
     "benchmarks/input_pipeline.py": [
         *(rf"{way} +[1-9]\d* images/s .* core-ms" for way in ("decode", "ours", "ours, same", "release")),

@@ -131,6 +131,26 @@ def test_heads(head):
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_the_last_smaller_batch_traces_and_compiles_nothing_anew(xla):
+    """A network is called as often as it is traced; in XLA's program the number of rows is a constant."""
+    traces = []
+
+    def counting(images, training):
+        traces.append(images.shape)
+        # Shows how many rows the program has.
+        return {"logits": images[:, 0, :, 0] + tf.cast(tf.shape(images)[0], tf.float32)}
+
+    images = np.random.default_rng(0).normal(size=[5, 1, 9, 1]).astype(np.float32)
+    score = inference.score_function(counting, "sigmoid", xla=xla)
+    np.testing.assert_allclose(score(images), sigmoid(images[:, 0, :, 0] + 5), rtol=1e-5)
+    rows = 5 if xla else 2
+    np.testing.assert_allclose(score(images[:2]), sigmoid(images[:2, 0, :, 0] + rows), rtol=1e-5)
+    assert traces == [(None, 1, 9, 1)]
+    score(images[:, :, :4])
+    assert len(traces) == 2
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), classes=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
 def test_any_hierarchy(data, classes, seed):
