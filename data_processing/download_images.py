@@ -46,8 +46,8 @@ script(__name__, __doc__, first="connections per_host timeout retry_failed", req
 from tqdm import tqdm
 
 from data_processing.download import fetch, folder
-from data_processing.download.daemon_threads import DaemonThreads
 from data_processing.lists import image_list
+from utils.daemon_threads import DaemonThreads
 from utils.files import atomic_write
 from utils.launcher import rank_and_size
 

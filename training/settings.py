@@ -7,6 +7,8 @@ from data_processing.lists import dictionary
 from utils.files import read_json, write_json
 
 FILE = "settings.json"
+# No flag: `order.VERSION` of the input pipeline. Runs from before it have none.
+ORDER = "order_version"
 
 
 def flat(config):
@@ -52,7 +54,7 @@ def record(folder, settings, step):
 
     Args:
       folder: of the checkpoints.
-      settings: by the names of the flags.
+      settings: by the names of the flags, and ORDER.
       step: steps done; 0 begins a new run.
     """
     path = Path(folder, FILE)
@@ -65,7 +67,16 @@ def record(folder, settings, step):
     }
     changes = before["changes"] + [{"step": step, "changed": differing}] if differing else before["changes"]
     write_json(path, {"settings": settings, "changes": changes})
-    return [f"--{name} was {_text(old)}, and is {_text(new)} from here on" for name, (old, new) in differing.items()]
+    return [_line(name, old, new) for name, (old, new) in differing.items()]
+
+
+def _line(name, before, now):
+    if name == ORDER:
+        return (
+            "this run began with another order of the records, and goes on at the same place of the present one: in "
+            "this epoch some records come twice, others not at all"
+        )
+    return f"--{name} was {_text(before)}, and is {_text(now)} from here on"
 
 
 def _text(value):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from data_processing.input_pipeline import order
 from data_processing.lists import dictionary
 from data_processing.records import tfrecord
 from data_processing.records.index import index_split
@@ -156,7 +157,7 @@ def begin(task, state, run, beginning, of_run):
     resumed = _resume(state, run.model_dir)
     if not state.metadata.dictionary:
         print("the classes have no names, and so no prediction will: give them with --dictionary")
-    for change in settings.record(run.model_dir, of_run, int(state.step)):
+    for change in settings.record(run.model_dir, of_run | {settings.ORDER: order.VERSION}, int(state.step)):
         print(change)
     if resumed:
         if beginning.pretrain_ckpt:

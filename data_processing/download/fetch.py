@@ -18,11 +18,11 @@ import aiohttp
 from yarl import URL
 
 from data_processing.download import addresses
-from data_processing.download.daemon_threads import DaemonThreads
 from data_processing.download.folder import digest, keep
 from data_processing.download.retry_queue import HOST_DOWN, RetryQueue
 from data_processing.download.servers import Allowance, Servers
 from data_processing.images import image_files
+from utils.daemon_threads import DaemonThreads
 
 # What Flickr sends, as 200 OK, for a photo that is gone: 2,051 bytes with this MD5, or a redirect to this name.
 PLACEHOLDER_DIGESTS = {"880a7a58e05d3e83797f27573bb6d35c"}

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from data_processing.download import addresses
-from data_processing.download.daemon_threads import DaemonThreads
+from utils.daemon_threads import DaemonThreads
 
 AGENT = "ml-images-downloader/1.0"
 # Names that are looked up at the same time, for how many seconds what was found is good, and of how many it is known.

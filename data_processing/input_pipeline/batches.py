@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_processing.input_pipeline import order, reading
+from data_processing.input_pipeline.read_ahead import AHEAD
 from distributed import Ranks
 
 
@@ -55,15 +56,14 @@ def training_batches(index, task, config, start=0, ranks=Ranks()):
         )
         for position, record in positions:
             own = position % ranks.size == ranks.rank
-            yield position[own], *reading.places(index, record[own])
+            yield position[own], record[own]
 
     def parse(position, serialized):
         seed = tf.stack([tf.constant(config.random_seed, tf.int64), position])
         return task.train_transform(task.parse(serialized), config.image_size, seed)
 
-    positions = tf.data.Dataset.from_generator(mine, output_signature=(tf.TensorSpec([None], tf.int64),) * 3)
     blank = task.blank(config.image_size, training=True)
-    examples = reading.load(positions.prefetch(1).unbatch(), index, parse, blank, config.num_preprocess_threads)
+    examples = reading.load(mine, index, parse, blank, config.num_preprocess_threads)
     batch_size = config.batch_size * config.accumulate_steps
     batches = task.batched(examples, batch_size, training=True)
     # A single example has no other that could stand for it.
@@ -82,7 +82,7 @@ def evaluation_batches(index, task, config, ranks=Ranks()):
 
     own = np.arange(len(index))
     own = own[own // config.batch_size % ranks.size == ranks.rank]
-    positions = tf.data.Dataset.from_tensor_slices((own, *reading.places(index, own)))
+    windows = [(some, some) for some in np.split(own, range(AHEAD, len(own), AHEAD))]
     blank = task.blank(config.image_size, training=False)
-    examples = reading.load(positions, index, parse, blank, config.num_preprocess_threads)
+    examples = reading.load(lambda: windows, index, parse, blank, config.num_preprocess_threads)
     return task.batched(examples, config.batch_size, training=False).prefetch(2)

@@ -99,6 +99,24 @@ def records_at(path, offsets):
                 yield record
 
 
+def record_in(frame):
+    """Returns the record in a `frame`, bytes or memoryview; b"" if it is damaged: a checksum or the length is wrong."""
+    if len(frame) < HEADER.size + FOOTER.size:
+        return b""
+    length, crc = HEADER.unpack_from(frame)
+    record = bytes(frame[HEADER.size : -FOOTER.size])
+    whole = length == len(record) and crc == masked_crc(bytes(frame[:8]))
+    return record if whole and frame[-FOOTER.size :] == FOOTER.pack(masked_crc(record)) else b""
+
+
+def framed_size(header):
+    """Returns how many bytes a record takes in a file with its `header` and footer; 0 if the header is damaged."""
+    if len(header) < HEADER.size:
+        return 0
+    length, crc = HEADER.unpack(header)
+    return HEADER.size + length + FOOTER.size if crc == masked_crc(header[:8]) else 0
+
+
 def read_from(path, offset):
     """Returns a dataset of the records of a shard from a byte on; string [] `path`, int64 [] `offset`.
 

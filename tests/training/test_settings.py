@@ -36,6 +36,17 @@ def test_what_differs_is_said_once_and_kept(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text())["changes"] == []
 
 
+def test_another_order_of_the_records_is_said_once(tmp_path):
+    """Of a run from before there were versions, and of one with an older version; not of one that is new."""
+    for before in ({"lr": 0.1}, {"lr": 0.1, settings.ORDER: 1}):
+        settings.record(tmp_path, before, 0)
+        for said in (1, 0):
+            lines = settings.record(tmp_path, {"lr": 0.1, settings.ORDER: 2}, 5)
+            assert len(lines) == said and all("another order of the records" in line for line in lines)
+        assert settings.read(tmp_path)[settings.ORDER] == 2
+    assert settings.record(tmp_path, {settings.ORDER: 2}, 0) == []
+
+
 def test_another_meaning_is_refused(tmp_path):
     kernel = np.zeros((7, 7, 3, 64), np.float32)
     variables = {checkpoint.FIRST_KERNEL: kernel}

@@ -28,6 +28,62 @@ def test_a_long_order_is_well_mixed():
     assert len(np.intersect1d(together, next_time)) < 200
 
 
+def positions(records, shuffle_buffer, count, first=0):
+    """The records at `count` positions from `first` on, over as many epochs as that takes."""
+    stream, taken = order.sample_positions(records, shuffle_buffer, 7, first), []
+    while sum(map(len, taken)) < count:
+        place, window = next(stream)
+        assert np.array_equal(place, first + sum(map(len, taken)) + np.arange(len(window)))
+        taken.append(window)
+    return np.concatenate(taken)[:count]
+
+
+@pytest.mark.parametrize("records, shuffle_buffer", [(10, 2048), (29, 12), (100, 2048), (1000, 256), (2500, 1024)])
+def test_any_position_begins_the_same_sequence(records, shuffle_buffer):
+    whole = positions(records, shuffle_buffer, 3 * records + 40)
+    assert all(np.array_equal(np.sort(epoch), np.arange(records)) for epoch in whole[:-40].reshape(3, records))
+    for first in range(0, 2 * records, 1 + records // 97):
+        np.testing.assert_array_equal(positions(records, shuffle_buffer, 40, first), whole[first:][:40])
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 128])
+@pytest.mark.parametrize("records", [8 * 2048, 40_000])
+def test_ranks_have_chunks_of_their_own(records, size):
+    """Of a window of full lanes each rank has whole chunks; of a short one, at the end, mostly parts of them."""
+    begin = 0
+    for window in order.epoch_order(records, 2048, 3, 5):
+        lane = (5 * records + begin + np.arange(len(window))) % size
+        chunks = [np.unique(window[lane == rank] // order.CHUNK) for rank in range(size)]
+        owned = sum(map(len, chunks)) / len(np.unique(window // order.CHUNK))
+        whole = len(window) == 2048
+        assert owned == 1 if whole else owned <= 2.1 * max(1, size / order.lanes(len(window)))
+        begin += len(window)
+
+
+@pytest.mark.parametrize("shuffle_buffer, lanes", [(1024, 64), (2048, 128), (3000, 128), (16384, 1024), (65536, 1024)])
+def test_neighbours_are_as_far_apart_as_there_are_lanes(shuffle_buffer, lanes):
+    records, steps = 200_000, []
+    window = next(order.epoch_order(records, shuffle_buffer, 1, 0))
+    assert abs(len(window) - shuffle_buffer) <= lanes * order.CHUNK / 2
+    place = np.full(records, -1)
+    place[window] = np.arange(len(window))
+    for chunk in np.unique(window // order.CHUNK):
+        steps.append(np.diff(np.sort(place[chunk * order.CHUNK :][: order.CHUNK])))
+    assert np.all(np.array(steps) % lanes == 0) and np.min(steps) == lanes
+
+
+@pytest.mark.parametrize("records", [2, 10, 29, 100])
+def test_few_records_are_shuffled_one_by_one(records):
+    """Each record is anywhere, and followed by any other, about as often as chance has it."""
+    epochs = 400
+    whole = positions(records, 2048, epochs * records).reshape(epochs, records)
+    # Means of uniform places: their deviation is that of a uniform number over the root of the epochs.
+    mean = np.argsort(whole, axis=1).mean(axis=0)
+    assert np.abs(mean - (records - 1) / 2).max() < 5 * records / np.sqrt(12 * epochs)
+    neighbours = np.mean(np.abs(np.diff(whole, axis=1)) == 1)
+    assert abs(neighbours - 2 / records) < 5 * np.sqrt(2 / records / (epochs * max(records - 1, 1)))
+
+
 @pytest.mark.parametrize("step", [2, 16, 64])
 def test_images_of_one_orientation_come_together(step):
     """Over three epochs, of a number of records that no step divides, and wherever one begins."""
