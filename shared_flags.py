@@ -33,13 +33,13 @@ OBSOLETE = {
 # Flags that have no line of their own where --help would be too long, as many as need be, the first of these first:
 # numbers of the release that recipes leave alone, and what is for a few runs only.
 RARE = (
-    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression "
-    "num_gpus visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir "
+    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
+    "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels jpeg_quality crop_min_covered log_dir "
     "lr_warmup top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing "
     "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
     "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
     "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
-    "keep_unlabeled output_stride max_to_keep"
+    "keep_unlabeled output_stride max_to_keep resize_short"
 ).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
@@ -249,6 +249,8 @@ SHARED = {
         "val_fraction": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
         "keep_unlabeled": (flags.DEFINE_bool, False, "Keep images without a label: none of the classes is in them."),
         "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image or, of masks, tile of one, in pixels.", 1),
+        "resize_short": (flags.DEFINE_integer, 0, "Reduce the short side to so many pixels; 0: keep the bytes.", 0),
+        "jpeg_quality": (flags.DEFINE_integer, 95, "Quality of the JPEGs that are encoded anew.", 1, 100),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
         "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
         "voc_images": (flags.DEFINE_integer, 500, "Scenes with boxes and masks, half of them val; 0: none.", 0),
