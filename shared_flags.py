@@ -20,7 +20,7 @@ OBSOLETE = {
     "mode": "each script has one job: train.py trains, evaluate.py evaluates",
     "restore": "train.py resumes from --model_dir by itself; start from other weights with --pretrain_ckpt",
     "file_shuffle_buffer": "all shards are shuffled anew in each epoch",
-    "prof_interval": "--log_interval alone says how often a line is printed",
+    "prof_interval": "--log_interval says how often a line is printed, and --profile=10:20 profiles steps",
     "epoch_iter": "the number of steps in an epoch follows from the records and --batch_size",
     "piclist": "give the list to --images",
     "interval": "no code ever read it",
@@ -132,9 +132,9 @@ def _define_run():
     flags.DEFINE_integer("test_interval", None, "Steps between two validations; 0: none; if not set, about ten.", 0)
     flags.DEFINE_integer("test_iter", 0, "Batches of one validation; 0: all.", lower_bound=0)
     flags.DEFINE_integer("log_interval", 0, "Steps between two lines of progress; 0: 100, or 30 seconds.", 0)
-    flags.DEFINE_integer(
-        "snapshot", None, "Steps between two checkpoints; 0: one at the end; if not set, 20 minutes.", 0
-    )
+    flags.DEFINE_integer("snapshot", None, "Steps between checkpoints; 0: one at the end; if not set, 20 minutes.", 0)
+    flags.DEFINE_string("profile", "", "Steps FIRST:LAST, from 1 on, of which TensorBoard gets a profile.")
+    flags.register_validator("profile", flag_values.are_steps, "give two numbers of steps, from 1 on, as in 10:20")
     flags.DEFINE_integer("max_to_keep", 5, "Newest checkpoints to keep.", lower_bound=1)
     flags.DEFINE_string("log_dir", "./out/log/", "Folder of TensorBoard's files.", allow_override=True)
     flags.DEFINE_string("model_dir", "./out/checkpoint/", "Folder of checkpoints, or one checkpoint to use.")
