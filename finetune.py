@@ -17,7 +17,7 @@ from absl import flags
 use(
     "data augmentation network loss optimizer run processes dictionary head max_rejected drop_rate FixBlock2 "
     "num_gpus boxes masks val_fraction images keep_unlabeled CSV manual_dir top_k_pred label_smoothing lr_layer_decay "
-    "ema_decay sbd void"
+    "ema_decay sbd void resize_short jpeg_quality"
 )
 flags.DEFINE_string(
     "image_size_schedule", "", "EPOCH:SIZE,…: from which epoch on images have which size, from 0 on: 0:224,30:299."

@@ -15,7 +15,7 @@ sys.path[:] = [one for one in sys.path if os.path.realpath(one) != os.path.join(
 
 from absl import app, flags, logging  # noqa: E402
 
-from shared_flags import CROPS, FLAGS, GROUPS, MEMBERS, OBSOLETE, RARE, SHARED, define  # noqa: E402
+from shared_flags import CROPS, FLAGS, GROUPS, MEMBERS, OBSOLETE, SHARED, define  # noqa: E402
 from utils import flag_values, help_page  # noqa: E402
 
 # TensorFlow reads this at its import, so scripts import this module first. Only errors are worth a user's eye.
@@ -24,6 +24,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __all__ = ["CROPS", "FLAGS", "config", "given", "run", "script", "settings", "train_per_class", "use"]
+
+# Flags that have no line of their own where --help would be too long, as many as need be, the first of these first:
+# numbers of the release that recipes leave alone, and what is for a few runs only.
+RARE = (
+    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression num_gpus "
+    "visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels jpeg_quality crop_min_covered log_dir "
+    "lr_warmup top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing "
+    "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
+    "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
+    "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
+    "keep_unlabeled output_stride max_to_keep augment_on scaled_decode resize_short"
+).split()
 
 # Names of the flags of shared_flags.py that the running script uses.
 _used = []

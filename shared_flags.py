@@ -20,7 +20,7 @@ OBSOLETE = {
     "mode": "each script has one job: train.py trains, evaluate.py evaluates",
     "restore": "train.py resumes from --model_dir by itself; start from other weights with --pretrain_ckpt",
     "file_shuffle_buffer": "all shards are shuffled anew in each epoch",
-    "prof_interval": "--log_interval alone says how often a line is printed",
+    "prof_interval": "--log_interval says how often a line is printed, and --profile=10:20 profiles steps",
     "epoch_iter": "the number of steps in an epoch follows from the records and --batch_size",
     "piclist": "give the list to --images",
     "interval": "no code ever read it",
@@ -30,17 +30,6 @@ OBSOLETE = {
 }
 
 
-# Flags that have no line of their own where --help would be too long, as many as need be, the first of these first:
-# numbers of the release that recipes leave alone, and what is for a few runs only.
-RARE = (
-    "lr_warmup_decay_step lr_warmup_decay_factor batch_norm_decay batch_norm_epsilon opt_momentum compression "
-    "num_gpus visiable_gpu max_skipped max_rejected test_iter manual_dir max_pixels crop_min_covered log_dir "
-    "lr_warmup top_k_pred lr_layer_decay num_preprocess_threads shuffle_buffer FixBlock2 label_smoothing "
-    "accumulate_steps lr_decay_factor class_order split_column mask_thres neg_select pos_weight adaptive_weights "
-    "pos_floor neg_floor presence clip_norm head_bias regions anchor_sizes long_side class_weights hard_share "
-    "freeze_batch_norm scales flip proposals decoder label_column path_column drop_rate sbd void class_num "
-    "keep_unlabeled output_stride max_to_keep augment_on scaled_decode"
-).split()
 # Names that flags had before.
 ALIASES = {"recoloured": "color_jitter", "val_share": "val_fraction"}
 
@@ -136,9 +125,9 @@ def _define_run():
     flags.DEFINE_integer("test_interval", None, "Steps between two validations; 0: none; if not set, about ten.", 0)
     flags.DEFINE_integer("test_iter", 0, "Batches of one validation; 0: all.", lower_bound=0)
     flags.DEFINE_integer("log_interval", 0, "Steps between two lines of progress; 0: 100, or 30 seconds.", 0)
-    flags.DEFINE_integer(
-        "snapshot", None, "Steps between two checkpoints; 0: one at the end; if not set, 20 minutes.", 0
-    )
+    flags.DEFINE_integer("snapshot", None, "Steps between checkpoints; 0: one at the end; if not set, 20 minutes.", 0)
+    flags.DEFINE_string("profile", "", "Steps FIRST:LAST, from 1 on, of which TensorBoard gets a profile.")
+    flags.register_validator("profile", flag_values.are_steps, "give two numbers of steps, from 1 on, as in 10:20")
     flags.DEFINE_integer("max_to_keep", 5, "Newest checkpoints to keep.", lower_bound=1)
     flags.DEFINE_string("log_dir", "./out/log/", "Folder of TensorBoard's files.", allow_override=True)
     flags.DEFINE_string("model_dir", "./out/checkpoint/", "Folder of checkpoints, or one checkpoint to use.")
@@ -253,6 +242,8 @@ SHARED = {
         "val_fraction": (flags.DEFINE_float, 0.2, "Share of the images that are for validation.", 0.0, 1.0),
         "keep_unlabeled": (flags.DEFINE_bool, False, "Keep images without a label: none of the classes is in them."),
         "max_pixels": (flags.DEFINE_integer, 50_000_000, "Largest image or, of masks, tile of one, in pixels.", 1),
+        "resize_short": (flags.DEFINE_integer, 0, "Reduce the short side to so many pixels; 0: keep the bytes.", 0),
+        "jpeg_quality": (flags.DEFINE_integer, 95, "Quality of the JPEGs that are encoded anew.", 1, 100),
         "min_images": (flags.DEFINE_integer, 100, "Fewest images of a class that counts.", 0),
         "num_images": (flags.DEFINE_integer, 7500, "Images to make; of scenes, a fifth are for validation.", 5),
         "voc_images": (flags.DEFINE_integer, 500, "Scenes with boxes and masks, half of them val; 0: none.", 0),

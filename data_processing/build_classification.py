@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, train_per_class, use
 
-use("images keep_unlabeled CSV manual_dir max_rejected random_seed sbd void")
+use("images keep_unlabeled CSV manual_dir max_rejected random_seed sbd void resize_short jpeg_quality")
 script(__name__, __doc__, first="dataset train_per_class val_fraction", required="output_dir")
 
 from data_processing.records import build_dataset

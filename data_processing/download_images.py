@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flags import FLAGS, config, run, script, use
 from absl import flags
 
-use("max_pixels")
+use("max_pixels resize_short")
 flags.DEFINE_integer("connections", 256, "Images fetched at the same time.", lower_bound=1)
 flags.DEFINE_integer("per_host", 32, "Images fetched at the same time from one host or address.", lower_bound=1)
 flags.DEFINE_float("timeout", 60.0, "Seconds for one try of one image.", lower_bound=0.1)
@@ -37,7 +37,6 @@ flags.DEFINE_integer("attempts", 4, "Tries of an image whose failure may pass.",
 flags.DEFINE_float("retry_wait", 1.0, "Seconds before the second try; they double.", lower_bound=0.0)
 flags.DEFINE_float("max_wait", 120.0, "Longest wait, also when a server asks for more.", lower_bound=0.0)
 flags.DEFINE_integer("max_bytes", 2**26, "Largest file.", lower_bound=1)
-flags.DEFINE_integer("resize_short", 0, "Reduce the short side to so many pixels; 0: keep the bytes.", lower_bound=0)
 flags.DEFINE_list("placeholders", [], "Images that stand for a missing one, beside Flickr's: sample files.")
 flags.DEFINE_bool("retry_failed", False, "Try again what had failed for good.")
 flags.DEFINE_bool("allow_private_hosts", False, "Fetch from private networks and this machine, too.")

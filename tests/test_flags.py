@@ -9,12 +9,12 @@ import re
 import subprocess
 import sys
 
-from flags import FLAGS, use
+from flags import FLAGS, RARE, use
 from absl import flags
 from absl.testing import flagsaver
 import pytest
 
-from shared_flags import ALIASES, MEMBERS, OBSOLETE, RARE
+from shared_flags import ALIASES, MEMBERS, OBSOLETE
 from tests.test_house import ROOT, SCRIPTS
 from utils import flag_values
 

@@ -38,6 +38,8 @@ IN_SMALL = {
     "benchmarks/inference.py": "--rounds=1 --resnet_size=10 --batch_size=2 --image_size=32",
     "benchmarks/input_pipeline.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64 --quick",
     "benchmarks/loss.py": "--rounds=1 --resnet_size=10 --image_size=32",
+    "benchmarks/resized_records.py": "--rounds=1 --num_images=8 --batch_size=4 --image_size=64",
+    "benchmarks/train_step.py": "--rounds=1 --resnet_size=50 --batch_size=2 --image_size=32",
     "benchmarks/scaling.py": "--rounds=1 --resnet_size=10 --processes=2",
 }
 # These are tried in small in tests/demo/.
@@ -110,6 +112,18 @@ PRINTED = {
         f"whole step +{NUMBER} ms",
         f"loss and gradient +{NUMBER} ms",
         f"loss / step: {NUMBER}%",
+    ],
+    "benchmarks/resized_records.py": [
+        *(f"8 JPEGs of {size} pixels, training at 64 px" for size in ("500 x 375", "1,024 x 768")),
+        *(rf"{way} +{NUMBER} kB an image +[1-9]\d* images/s .* core-ms" for way in ("full", "320 px")),
+        f"PSNR at 64 px: {NUMBER} dB",
+        f"320 px / full: {NUMBER} by the clock, {NUMBER} by processor time\n",
+    ],
+    "benchmarks/train_step.py": [
+        "ResNet-50, 1,000 classes, 32 px, batch 2, float32",
+        *(f"{way} +{NUMBER} ms .* x ours" for way in ("forward", "backward", "ours", "keras")),
+        f"multiply-adds of an image: ours {NUMBER} billion, keras {NUMBER}",
+        f"ours / keras: {NUMBER} by the clock, {NUMBER} for as many multiply-adds\n$",
     ],
     "benchmarks/scaling.py": [
         "on a machine with",

@@ -14,6 +14,7 @@ import distributed
 from models import checkpoint
 from training import lock, progress, start
 from training.presence import Presence
+from training.profile import profiled
 from training.schedule import ScheduleConfig, learning_rate, size_at
 from training.state import TrainState
 from training.train_step import StepConfig
@@ -42,6 +43,7 @@ class RunConfig(NamedTuple):
     log_interval: int = 0
     test_interval: int | None = None
     max_skipped: float = 0.01
+    profile: str = ""
 
     def global_batch(self, processes):
         """The number of images in a step of all processes."""
@@ -180,7 +182,8 @@ def _numbered_batches(job, ranks, meter):
     state, run, batches, size = job.state, job.configs.run, None, None
     first_step, first_record = int(state.step), int(state.records_seen)
     presence = Presence(job.task.loss, run.accumulate_steps, ranks)
-    for k in range(first_step, run.max_iter) if run.max_iter >= 0 else itertools.count(first_step):
+    numbers = range(first_step, run.max_iter) if run.max_iter >= 0 else itertools.count(first_step)
+    for k in profiled(numbers, run.profile if ranks.rank == 0 else "", run.log_dir):
         seen = first_record + (k - first_step) * run.global_batch(ranks.size)
         if size != (size := size_at(job.sizes, seen / len(job.index))):
             if ranks.rank == 0 and batches:

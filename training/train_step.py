@@ -106,7 +106,8 @@ def _make_apply(state, config, decays):
         for variable, decay, factor, momentum, gradient in zip(
             state.trainable.values(), decays, factors, state.momenta.values(), gradients, strict=True
         ):
-            gradient += decay * variable
+            if decay:
+                gradient += decay * variable
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle,
                 accum=momentum.handle,

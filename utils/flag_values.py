@@ -31,6 +31,25 @@ def is_number(text):
         return False
 
 
+def steps(text):
+    """Returns the steps that FIRST:LAST names, a range of numbers from 1 on; none for "". ValueError for all else."""
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d{1,12}):(\d{1,12})", text, re.ASCII)
+    first, last = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise ValueError(f"{text} is not FIRST:LAST")
+    return range(first, last + 1)
+
+
+def are_steps(text):
+    """Whether `steps` understands a text."""
+    try:
+        return steps(text) is not None
+    except ValueError:
+        return False
+
+
 def positive(name, texts):
     """Returns the numbers in the list of texts of the flag `name`, a tuple; ValueError if one is not above 0."""
     try:

@@ -45,8 +45,7 @@ def keep(temp_path, folder, name, max_pixels, resize_short) -> str:
     """
     data = temp_path.read_bytes()
     if resize_short:
-        jpeg, _, _ = image_files.as_jpeg(data, max_pixels)
-        temp_path.write_bytes(image_files.shrink(jpeg, resize_short))
+        temp_path.write_bytes(image_files.as_jpeg(data, max_pixels, resize_short)[0])
         ending = ".jpg"
     else:
         ending = ENDINGS[image_files.check(data, max_pixels)]

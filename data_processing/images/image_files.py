@@ -23,6 +23,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
 JPEG_QUALITY = 95
 JPEG_MAX_SIDE = 65_500  # of libjpeg
+# An image is reduced by whole factors, of a JPEG while it is decoded, down to so many times its new size, and then by a
+# filter. By Pillow's manual, from 3 on it looks as by the filter alone.
+REDUCING_GAP = 3
 # A progressive JPEG's every scan passes over all pixels, and takes 10 bytes. Encoders write about 10 scans; the largest
 # image may have twice as many, a smaller one more. (What libjpeg-turbo advises; its own tools stop at 100 or 500.)
 MAX_SCANS = 20
@@ -59,23 +62,36 @@ def decode(data, max_pixels=MAX_PIXELS):
     Alpha is laid on white, of an animation it is the first frame. Raises ImageError if `data` is no image, is
     truncated, or has more than `max_pixels` pixels.
     """
-    return np.asarray(_upright_rgb(*_load(data, max_pixels)))
+    loaded = _load(data, max_pixels)
+    return np.asarray(_upright(_rgb(loaded.image), loaded.transpose))
 
 
-def as_jpeg(data, max_pixels=MAX_PIXELS):
+def as_jpeg(data, max_pixels=MAX_PIXELS, resize_short=0, quality=JPEG_QUALITY):
     """Returns a JPEG of an encoded image, as every decoder of JPEGs reads it alike, and its width and height.
 
-    An upright grey or RGB JPEG comes back as the very same bytes, after a check that it decodes. Anything else (other
-    formats, CMYK, another orientation in EXIF) is decoded and encoded anew. Raises ImageError as `decode` does, and for
-    an image too long for a JPEG.
+    Args:
+      data: the image in one of FORMATS.
+      max_pixels: of the largest image.
+      resize_short: pixels that a longer short side is reduced to, or 0: the size stays.
+      quality: of a JPEG that is encoded anew, 1 to 100.
+
+    An upright grey or RGB JPEG that keeps its size comes back as the very same bytes, after a check that it decodes.
+    Anything else (other formats, CMYK, another orientation in EXIF) is decoded and encoded anew. Raises ImageError as
+    `decode` does, and for an image too long for a JPEG.
     """
-    image, transpose = _load(data, max_pixels)
-    if image.format == "JPEG" and image.mode in ("L", "RGB") and transpose is None:
+    image, transpose, size, box = _load(data, max_pixels, resize_short)
+    keeps_mode = image.format == "JPEG" and image.mode in ("L", "RGB")
+    if keeps_mode and transpose is None and not box:
         return data, image.width, image.height
-    if max(image.size) > JPEG_MAX_SIDE:
-        raise ImageError(f"{image.width} x {image.height} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
-    image = _upright_rgb(image, transpose)
-    return _encode(image, subsampling=0), image.width, image.height
+    if max(size) > JPEG_MAX_SIDE:
+        raise ImageError(f"{size[0]} x {size[1]} pixels, a JPEG's sides are at most {JPEG_MAX_SIDE}")
+    image = image if keeps_mode and box else _rgb(image)
+    if box:
+        with _blamed_on_image(b"", "cannot be reduced"):
+            image = image.resize(size, Image.Resampling.LANCZOS, box, REDUCING_GAP)
+    image = _upright(image, transpose)
+    # Of its colors a photograph has no more than half the pixels already; what is reduced may do so, too.
+    return _encode(image, quality, subsampling=2 if box else 0), image.width, image.height
 
 
 class Stored(NamedTuple):
@@ -101,23 +117,6 @@ def stored(data) -> Stored:
 def check(data, max_pixels=MAX_PIXELS):
     """Returns the format, one of FORMATS, of an encoded image that decodes. Raises ImageError as `decode` does."""
     return _load(data, max_pixels)[0].format
-
-
-def shrink(data, short_side):
-    """Returns a JPEG of an image with its short side reduced to `short_side` pixels; as it is if it is no longer.
-
-    `data` is a JPEG of `as_jpeg`.
-    """
-    with _blamed_on_image(data):
-        image = Image.open(io.BytesIO(strip(data).data), formats=["JPEG"])
-        scale = short_side / min(image.size)
-        if scale >= 1:
-            return data
-        size = [max(short_side, round(side * scale)) for side in image.size]
-        # The decoder leaves out what would be thrown away, down to twice the size.
-        image.draft(image.mode, [2 * side for side in size])
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    return _encode(image)
 
 
 def read_file(path, max_pixels=MAX_PIXELS):
@@ -192,21 +191,39 @@ def _blamed_on_image(data, what=""):
         raise ImageError(f"{what}: {_words(error)}" if what else _reason(data, error)) from error
 
 
-def _load(data, max_pixels):
-    """Opens and decodes the first frame, after a look at its size and work; returns it and what makes it upright.
+class _Loaded(NamedTuple):
+    """A decoded first frame.
 
-    The latter is a value of ORIENTATIONS, or None.
+    Attributes:
+      image: of Pillow; of a JPEG that is to be smaller it may be so in part already.
+      transpose: what makes it upright, a value of ORIENTATIONS, or None.
+      size: (width, height) that it is to have, before that.
+      box: what of `image` becomes this size (left, top, right, bottom); None: it has it.
     """
+
+    image: Image.Image
+    transpose: Image.Transpose | None
+    size: tuple[int, int]
+    box: tuple[float, float, float, float] | None = None
+
+
+def _load(data, max_pixels, resize_short=0) -> _Loaded:
+    """Opens and decodes the first frame, after a look at its size and work. See `as_jpeg` for the arguments."""
     if not data:
         raise ImageError("empty file")
     with _blamed_on_image(data):
         bare = strip(data)
         image = Image.open(io.BytesIO(bare.data), formats=FORMATS)
         _check_work(image, bare, max_pixels)
+        size, box = image.size, None
+        if 0 < resize_short < min(size):
+            size = tuple(max(resize_short, round(side * resize_short / min(image.size))) for side in image.size)
+            drafted = image.draft(image.mode, tuple(REDUCING_GAP * side for side in size))
+            box = drafted[1] if drafted else (0, 0, *image.size)
         # All at once: after each block of the usual 64 kB libjpeg may begin again at the first byte it has not used.
         image.decodermaxblock = len(bare.data)
         image.load()
-        return image, ORIENTATIONS.get(_orientation(image, bare))
+        return _Loaded(image, ORIENTATIONS.get(_orientation(image, bare)), size, box)
 
 
 def _orientation(image, bare: Bare):
@@ -241,10 +258,8 @@ def _words(error):
     return " ".join(str(error).split())[:100] or type(error).__name__
 
 
-def _upright_rgb(image, transpose):
+def _rgb(image):
     with _blamed_on_image(b"", "cannot be converted to RGB"):
-        if transpose is not None:
-            image = image.transpose(transpose)
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
             image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         if image.has_transparency_data:
@@ -254,11 +269,18 @@ def _upright_rgb(image, transpose):
         return image.convert("RGB")
 
 
-def _encode(image, **options):
+def _upright(image, transpose):
+    if transpose is None:
+        return image
+    with _blamed_on_image(b"", "cannot be turned"):
+        return image.transpose(transpose)
+
+
+def _encode(image, quality, **options):
     """Returns a JPEG of an image's pixels alone."""
     # Pillow writes a comment and more of it into the file, and fails where that is too long for a JPEG.
     image.info = {}
     encoded = io.BytesIO()
     with _blamed_on_image(b"", "cannot be written as JPEG"):
-        image.save(encoded, "JPEG", quality=JPEG_QUALITY, **options)
+        image.save(encoded, "JPEG", quality=quality, **options)
     return encoded.getvalue()

@@ -139,6 +139,8 @@ def _build_part(name, rows, source, output, config):
         max_pixels=image_files.MAX_PIXELS,
         keep_unlabeled=config.keep_unlabeled,
         void_index=config.void,
+        resize_short=config.resize_short,
+        jpeg_quality=config.jpeg_quality,
     )
     shard_writer.build(list_path, source.images, output / name, shards)
     return json.loads((output / name / "manifest.json").read_text())
@@ -168,7 +170,7 @@ def _find(output, settings) -> Dataset | None:
     is_done = "class_num" in before
     # A beginning without shards, after a typing error say, binds nobody.
     is_same = manifest.are_same_settings(
-        output, before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
+        output, manifest.BEFORE | before, settings, has_records=is_done or any(output.glob("*/*.tfrecords"))
     )
     return Dataset(*(before[name] for name in Dataset._fields)) if is_done and is_same else None
 

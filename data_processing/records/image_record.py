@@ -38,7 +38,8 @@ def make(row, images, config) -> Made:
       row: of the list, a `box_list.Row` where `config.label_format` is "boxes", a `mask_list.Row` where it is "masks",
         else an `image_list.Row`.
       images: folder that its path is relative to; see `archives.read_file` for tar archives in it.
-      config: `ShardConfig`; of it, `label_format`, `class_num`, `max_pixels` and, of masks, `void_index` count.
+      config: `ShardConfig`; of it, `label_format`, `class_num`, `max_pixels`, `resize_short`, `jpeg_quality` and, of
+        masks, `void_index` count.
 
     The row comes back as it was, that of a mask with the classes in it. Raises OSError if the machine fails, not
     the image.
@@ -48,12 +49,14 @@ def make(row, images, config) -> Made:
         return Made(row, None, row.problem)
     try:
         data = archives.read_file(images, row.path, config.max_pixels)
-        encoded, width, height = image_files.as_jpeg(data, config.max_pixels)
+        encoded, width, height = image_files.as_jpeg(data, config.max_pixels, config.resize_short, config.jpeg_quality)
         image = schema.Image(encoded, width, height, row.path)
         if is_boxes:
-            record = schema.encode_boxes(image, upright_boxes(row, image_files.stored(data)))
+            record = schema.encode_boxes(image, reduced_boxes(row, image_files.stored(data), width, height))
         elif is_mask:
             classes = upright_mask(row, image_files.stored(data), config)
+            # Of a reduced image each pixel has the class of its center.
+            classes = np.asarray(Image.fromarray(classes).resize((width, height), Image.Resampling.NEAREST))
             row = row._replace(labels=tuple(k for k in np.unique(classes).tolist() if k != mask_files.VOID))
             record = schema.encode_mask(image, mask_files.encode(classes))
         else:
@@ -100,6 +103,20 @@ def upright_mask(row, stored, config):
         raise image_files.ImageError(f"mask: {error.strerror}: {row.mask}") from error
     except image_files.ImageError as error:
         raise image_files.ImageError(f"mask: {error}") from error
+
+
+def reduced_boxes(row, stored, width, height):
+    """As `upright_boxes`, of an image that was reduced to `width` x `height` pixels, or not."""
+    before = (stored.height, stored.width) if stored.orientation in SIDEWAYS else (stored.width, stored.height)
+    return tuple(
+        box._replace(
+            left=box.left * width / before[0],
+            top=box.top * height / before[1],
+            right=box.right * width / before[0],
+            bottom=box.bottom * height / before[1],
+        )
+        for box in upright_boxes(row, stored)
+    )
 
 
 def upright_boxes(row, stored):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.files import create_json, read_json, write_json
 
 # Settings that came later: what they were before.
-BEFORE = {"keep_unlabeled": False, "class_num_given": True}
+BEFORE = {"keep_unlabeled": False, "class_num_given": True, "resize_short": 0, "jpeg_quality": 95}
 
 
 class Places(NamedTuple):

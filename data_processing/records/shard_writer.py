@@ -54,6 +54,8 @@ class ShardConfig(NamedTuple):
       class_num_given: whether a user said how many classes there are; else it is a default, and a manifest with it
         says nothing.
       void_index: of masks, the index in their files of pixels that have no class.
+      resize_short: pixels that a longer short side of an image is reduced to, with its boxes or mask; 0: no image is.
+      jpeg_quality: of the JPEGs that are encoded anew, 1 to 100.
     """
 
     split: str
@@ -66,6 +68,8 @@ class ShardConfig(NamedTuple):
     keep_unlabeled: bool = False
     class_num_given: bool = True
     void_index: int = mask_files.VOID
+    resize_short: int = 0
+    jpeg_quality: int = image_files.JPEG_QUALITY
 
 
 def build(list_path, images, output, config, rank=0, size=1):

@@ -36,6 +36,7 @@ class DatasetConfig(NamedTuple):
       csv: how a CSV is read.
       sbd: of voc2012seg, the folder of SBD's masks, for more images to train on; see `voc_masks.read`.
       void: of masks and of TensorFlow Datasets, the index of pixels without a class.
+      resize_short, jpeg_quality: what images become in records, see `shard_writer.ShardConfig`.
     """
 
     train_per_class: int = 0
@@ -48,6 +49,8 @@ class DatasetConfig(NamedTuple):
     csv: CsvConfig = CsvConfig()
     sbd: str = ""
     void: int = mask_files.VOID
+    resize_short: int = 0
+    jpeg_quality: int = image_files.JPEG_QUALITY
 
 
 def settings(source, config):
@@ -57,6 +60,8 @@ def settings(source, config):
         "train_per_class": config.train_per_class,
         "val_share": config.val_fraction,
         "seed": config.random_seed,
+        "resize_short": config.resize_short,
+        "jpeg_quality": config.jpeg_quality,
     }
     kind, _, place = source.partition(":")
     if kind not in KINDS or not place:

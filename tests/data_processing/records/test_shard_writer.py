@@ -153,7 +153,7 @@ def test_what_fails_in_reading_is_the_machine(images, monkeypatch):
     made = image_record.make(row, images, CONFIG)
     assert made.record is None and "not an image" in made.reason
 
-    def as_jpeg(data, max_pixels):
+    def as_jpeg(*_):
         raise MemoryError
 
     monkeypatch.setattr(image_record.image_files, "as_jpeg", as_jpeg)
