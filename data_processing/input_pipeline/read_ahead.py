@@ -3,8 +3,13 @@
 All that training and evaluation read of shards comes through `read`.
 """
 
+import atexit
+from concurrent import futures
 import os
+import threading
+import time
 from typing import NamedTuple
+import weakref
 
 import numpy as np
 
@@ -20,6 +25,7 @@ HELD_BYTES = 2**29
 # A protobuf has no more bytes; what claims to be a longer record is damage, and not read.
 LONGEST = 2**31 - 1
 THREADS = "read records"
+_readers, _ending = weakref.WeakSet(), threading.Event()
 
 
 class Run(NamedTuple):
@@ -48,7 +54,7 @@ def read(path, begin, end):
 
 
 def read_ahead(windows, index, threads, held_bytes=HELD_BYTES):
-    """Yields the records that are wanted, one by one: bytes, b"" for one that is damaged or cannot be read.
+    """Returns a generator of the records that are wanted: bytes, b"" for one that is damaged or cannot be read.
 
     Args:
       windows: iterable of arrays int64 [n], the records that are wanted: those in one array are read together where
@@ -57,10 +63,16 @@ def read_ahead(windows, index, threads, held_bytes=HELD_BYTES):
       threads: reads at the same time.
       held_bytes: of records that are held, at most; one that is wanted now may come on top.
     """
-    runs, pool, asked = _runs(windows, index, held_bytes), DaemonThreads(threads, THREADS), {}
+    reader = _records(_runs(windows, index, held_bytes), threads, held_bytes)
+    _readers.add(reader)
+    return reader
+
+
+def _records(runs, threads, held_bytes):
+    pool, asked = DaemonThreads(threads, THREADS), {}
     held, slot, run = 0, 0, next(runs, None)
     try:
-        while run or asked:
+        while (run or asked) and not _ending.is_set():
             while run and (run.first == slot or _fits(run, len(asked), held_bytes - held)):
                 future = pool.submit(_load, run.path, run.begins, run.ends)
                 for k, (wanted, begin, end) in enumerate(zip(run.slots, run.begins, run.ends, strict=True)):
@@ -68,6 +80,10 @@ def read_ahead(windows, index, threads, held_bytes=HELD_BYTES):
                     held += end - begin
                 run = next(runs, None)
             future, k, size = asked.pop(slot)
+            while not future.done():
+                futures.wait([future], timeout=0.1)
+                if _ending.is_set():
+                    return
             records = future.result()
             record, records[k] = records[k], None
             held -= size
@@ -78,6 +94,16 @@ def read_ahead(windows, index, threads, held_bytes=HELD_BYTES):
         for future, _, _ in asked.values():
             future.cancel()
         pool.shutdown()
+
+
+@atexit.register
+def _end():
+    """Lets what still waits for records end before Python does: after that, its threads and TensorFlow never would."""
+    _ending.set()
+    quiet = 0
+    while _readers and quiet < 20:
+        quiet = 0 if any(reader.gi_running for reader in _readers) else quiet + 1
+        time.sleep(0.01)
 
 
 def _fits(run, count, free):

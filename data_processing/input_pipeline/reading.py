@@ -69,8 +69,11 @@ def _rows(windows, index, threads):
             for k in range(0, len(records), TOGETHER):
                 own = records[k : k + TOGETHER]
                 places = (positions[k : k + TOGETHER], index.shard[own].astype(np.int64), index.offset[own])
+                contents = list(itertools.islice(read, len(own)))
+                if len(contents) < len(own):
+                    return  # Python ends
                 data = np.full([len(own), 2], b"", object)
-                data[:, 0] = list(itertools.islice(read, len(own)))
+                data[:, 0] = contents
                 yield *(np.repeat(place, 2) for place in places), data.ravel(), np.tile([False, True], len(own))
 
 
