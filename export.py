@@ -77,8 +77,9 @@ class Classifier(tf.Module):
         super().__init__()
         self.names = tf.Variable(names, trainable=False)
         activation = inference.ACTIVATIONS[head]
-        # Of its own, and called by both signatures, so that the weights are in the SavedModel once.
-        self._scores = tf.function(lambda images: activation(model(images, training=False)["logits"]))
+        # Traced once, and called by both signatures, so that the weights are in the SavedModel once.
+        scores = tf.function(lambda images: activation(model(images, training=False)["logits"]))
+        self._scores = scores.get_concrete_function(tf.TensorSpec([None, image_size, image_size, 3]))
         self.top_k = min(top_k, len(names))
         self.image_size = image_size
         self.threshold = None if threshold is None else tf.Variable(threshold, trainable=False, dtype=tf.float32)

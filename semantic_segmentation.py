@@ -44,6 +44,7 @@ from data_processing.input_pipeline import file_batches
 import distributed
 from evaluation import copies, palette
 from models import inference
+from models.frozen import fold
 from models.resnet import NetworkConfig
 from tasks import segmentation_inference
 from tasks.segmentation import Views
@@ -69,7 +70,7 @@ def main(argv):
     description, classes = network.description, network.classes
     names = classes.names if classes else [str(k) for k in range(description.class_num)]
     found = file_batches.predictions(
-        _with_sizes(segmentation_inference.finder(network.model, FLAGS.max_pixels, seen)),
+        _with_sizes(segmentation_inference.finder(fold(network.model), FLAGS.max_pixels, seen)),
         files,
         segmentation_inference.transform,
         config(file_batches.FileConfig, max_pixels=image_files.MAX_PIXELS),

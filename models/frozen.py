@@ -24,7 +24,8 @@ def fold(model):
     Args:
       model: a functional Keras model of one input, each of whose layers is called once.
 
-    Returns a function like the model: of its input, and `training`, which must be False, to what the model returns.
+    Returns a function that takes the model's place: of its input, and `training`, which must be False, to what the
+    model returns; with the model's `output`, which has the shapes.
     """
     steps = _steps(model)
 
@@ -36,6 +37,7 @@ def fold(model):
             values[id(output)] = compute(*(values[id(x)] for x in inputs))
         return tf.nest.map_structure(lambda x: values[id(x)], model.output)
 
+    network.output = model.output
     return network
 
 

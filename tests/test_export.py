@@ -90,6 +90,10 @@ def test_the_script(tmp_path):
         "threshold 0.25 (best F1 on records)\n"
     )
     assert "input_1" not in done.stderr and "Assets written" not in done.stderr
+    # Two signatures, but the weights are there once, as constants.
+    size = sum(path.stat().st_size for path in (tmp_path / "one").rglob("*") if path.is_file())
+    weights = 4 * sum(variable.numpy().size for variable in variables.values())
+    assert weights < size < 2 * weights
     model = tf.saved_model.load(str(tmp_path / "one"))
     assert set(model.signatures) == {"serving_default", "rows"}
     answers = model.signatures["serving_default"](image=tf.constant([FILES["png"], FILES["bmp"]]))
