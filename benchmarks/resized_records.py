@@ -18,9 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from flags import FLAGS, config, run, script, use
 
-use(
-    "shuffle_buffer random_seed visiable_gpu crop_min_area crop_min_covered rotated color_jitter augment_on scaled_decode"
-)
+use("shuffle_buffer random_seed visiable_gpu")
+use("crop_min_area crop_min_covered rotated color_jitter augment_on scaled_decode")
 script(
     __name__,
     __doc__,
