@@ -44,5 +44,8 @@ except ValueError as error:
     Path(result, f"error-{ranks.rank}.txt").write_text(str(error))
 # They still work together.
 assert distributed.from_first(lambda: ranks.rank + 7) == 7
-# A folder that only the first process has, as on a machine where it is not mounted.
+index = index_split(folder if ranks.rank == 0 else Path(result, "copy"), "train", CLASSES)
+if ranks.rank:
+    np.savez(Path(result, "copy.npz"), paths=index.paths, offset=index.offset)
+# Another number of records.
 index_split(folder if ranks.rank == 0 else Path(folder, "elsewhere"), "train", CLASSES)

@@ -113,17 +113,22 @@ def _first_kind(paths, shard, offset, class_num):
 def index_split(data_dir, split, class_num):
     """Returns the `RecordIndex` of "train" or "val" in a folder; prints what is wrong with it.
 
-    All ranks must call it: rank 0 indexes, and the others have it from there (see `distributed.from_first`), who raise
-    `tfrecord.RecordError` too where they do not see the same shards.
+    All ranks must call it: rank 0 indexes, and the others have it from there (see `distributed.from_first`). One whose
+    shards have other paths, as on a machine with a copy of its own, indexes these; `tfrecord.RecordError` if they hold
+    another number of records.
     """
     is_first = distributed.this_process().rank == 0
 
-    def index_first():
+    def index_own():
         return index_records(tfrecord.shard_paths(data_dir, split), class_num, quiet=not is_first)
 
-    index = distributed.from_first(index_first)
+    index = distributed.from_first(index_own)
     if not is_first and tuple(tfrecord.shard_paths(data_dir, split)) != index.paths:
-        raise tfrecord.RecordError(f"{data_dir}: other shards here than where process 0 runs; give all the same folder")
+        records, index = len(index), index_own()
+        if len(index) != records:
+            raise tfrecord.RecordError(
+                f"{data_dir}: {len(index):,} records here, and {records:,} where process 0 runs; give all the same ones"
+            )
     for problem in index.problems if is_first else ():
         print(f"warning: {problem}")
     return index
