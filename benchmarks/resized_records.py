@@ -41,7 +41,7 @@ from tasks.classification import Classification
 
 CLASSES = 1000
 SIZES = ((500, 375), (1024, 768))
-MADE = 64
+MADE = 32
 
 
 def main(argv):
@@ -87,10 +87,10 @@ def photograph(width, height, rng):
         noise = rng.normal(size=(cells, cells, 3)).astype(np.float32) * 60 / cells**0.5
         layers = [Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC) for layer in noise.T]
         image += np.stack(layers, axis=-1)
-    y, x = np.mgrid[:height, :width]
+    y, x = np.ogrid[:height, :width]
     for _ in range(12):
         center_y, center_x, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0.03, 0.25) * height
-        image[np.hypot(y - center_y, x - center_x) < radius] += rng.normal(size=3) * 40
+        image[(y - center_y) ** 2 + (x - center_x) ** 2 < radius**2] += rng.normal(size=3) * 40
     image += rng.normal(size=(height, width, 1)) * rng.uniform(2, 7)
     buffer = io.BytesIO()
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
