@@ -47,7 +47,7 @@ def test_ranks_divide_the_shards(slow):
     assert len(made["rejected.tsv"].split(b"\n")) == 4
     shards = [f"train-0000{k}-of-00006" for k in range(6)]
     expected = {"manifest.json", "rejected.tsv", "settings.json", "label_counts-train.json"}
-    assert set(made) == expected | {f"{shard}.{end}" for shard in shards for end in ("tfrecords", "json")}
+    assert set(made) == expected | {f"{shard}.{end}" for shard in shards for end in ("tfrecords", "json", "offsets")}
     images = {hashlib.sha256(data).hexdigest() for name, data in made.items() if name.endswith(".tfrecords")}
     assert len(images) == 6
 
