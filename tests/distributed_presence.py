@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from data_processing.input_pipeline.transforms import Augmentation  # noqa: E402
 import distributed  # noqa: E402
 from losses.multi_label import LossConfig  # noqa: E402
 from models.resnet import NetworkConfig  # noqa: E402
@@ -16,9 +17,8 @@ STEPS, IMAGES, CLASSES = 25, 8, 12
 
 presence, parts, result = sys.argv[1:]
 ranks = distributed.start()
-config = classification.ClassificationConfig(
-    10, NetworkConfig(), LossConfig(neg_select=0.5, presence=presence), None, accumulate_steps=int(parts)
-)
+losses = LossConfig(neg_select=0.5, presence=presence)
+config = classification.ClassificationConfig(10, NetworkConfig(), losses, Augmentation(), accumulate_steps=int(parts))
 loss = classification.build(config, "sparse", CLASSES, "weighted").loss
 count = tf.function(loss.count, autograph=False)
 random = np.random.default_rng(ranks.rank)
