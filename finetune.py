@@ -66,8 +66,6 @@ FLAGS_OF = {
 # What records other than of labels are trained with, where flags do not say: loss, size and number of images.
 DEFAULTS_OF = {"boxes": ("faster_rcnn", detection.SHORT_SIDE, 1), "masks": ("deeplab", segmentation.CROP, 16)}
 FROZEN = "the first convolution, stages_0 and all batch normalisation of the backbone are frozen"
-# Sigmoids of few steps do not learn how rare classes are and what they look like: docs/losses.md has the figures.
-DEFAULT_BIAS = {"sigmoid": "prior"}
 BATCH_NORM_WEIGHT_DECAY = 0.1  # released code: a tenth of --weight_decay
 
 
@@ -121,7 +119,8 @@ def main(argv):
         start.print_rates(configs, ranks.size)
         of_run = settings() | flat(configs) | flat(network) | task.settings() | task.run_settings()
         of_run |= {"class_num": task.class_num, "resnet_size": resnet_size, "image_size": image_size, "loss": loss}
-        bias = DEFAULT_BIAS.get(task.head, "zero")
+        # Sigmoids of few steps do not learn how rare classes are and what they look like (docs/losses.md).
+        bias = "prior" if task.head == "sigmoid" else "zero"
         beginning = config(start.Beginning, new_scopes=task.new_scopes, counted=counted, default_bias=bias)
         start.begin(task, state, configs.run, beginning, of_run)
         finish.write_names(FLAGS.model_dir, of_records.text)

@@ -245,8 +245,10 @@ def _tune(out, kind):
 
 
 def search(value_of, middle):
-    """Returns {rate: its value}: of `middle`, one of `pretrainings.RATES`, and its neighbours there; then of further
-    ones where the best of these is at an end, `pretrainings.TRIES` at most."""
+    """Returns {rate: its value}, of `pretrainings.TRIES` rates at most.
+
+    They are `middle`, one of `pretrainings.RATES`, its neighbours there, and further ones while the best is at an end.
+    """
     rates, k = pretrainings.RATES, pretrainings.RATES.index(middle)
     values = {rates[n]: value_of(rates[n]) for n in (k, k - 1, k + 1) if 0 <= n < len(rates)}
     while len(values) < pretrainings.TRIES:
